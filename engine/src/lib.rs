@@ -1,0 +1,15 @@
+//! MOQT as state machines, and quiche on mio beneath them.
+//!
+//! [`session`] is one MOQT session, [`client`] a publisher, subscriber and caller on one session,
+//! [`relay`] many sessions and the tracks between them. None of them knows a clock, a socket or a
+//! thread: they meet the world at [`transport`]. The feature `io` (on by default) adds the world.
+#![warn(missing_docs)]
+
+pub mod client;
+pub mod relay;
+pub mod session;
+pub mod transport;
+
+#[cfg(feature = "io")]
+#[expect(clippy::disallowed_methods, reason = "here the clock is read and threads begin")]
+pub mod io;
