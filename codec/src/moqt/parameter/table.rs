@@ -84,11 +84,10 @@ impl Row {
     pub(super) fn is_allowed(&self, version: Version, place: Place) -> bool {
         match place {
             Place::Fill => self.in_fill,
-            Place::Message(message) => {
-                self.messages.iter().any(|&(this_message, (first, last))| {
-                    this_message == message && first <= version && version <= last
-                })
-            }
+            Place::Message(message) => self
+                .messages
+                .iter()
+                .any(|(allowed, drafts)| *allowed == message && drafts.contains(&version)),
         }
     }
 }
