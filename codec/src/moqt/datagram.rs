@@ -102,7 +102,7 @@ impl ObjectDatagram {
             if block.is_empty() {
                 return Err(Violation::DatagramPropertiesEmpty.into());
             }
-            Properties::decode(block)?
+            Properties::decode_object(block)?
         } else {
             Properties::empty()
         };

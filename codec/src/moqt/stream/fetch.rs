@@ -164,7 +164,7 @@ impl Decoder {
                     location: fields.location,
                     subgroup: fields.subgroup,
                     priority: fields.priority,
-                    properties: Properties::decode(wire.slice(fields.properties))?,
+                    properties: Properties::decode_object(wire.slice(fields.properties))?,
                     payload_length: fields.payload_length,
                 };
                 self.context.subgroup = fields.subgroup.or(self.context.subgroup);

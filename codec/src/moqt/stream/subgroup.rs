@@ -303,7 +303,7 @@ impl Decoder {
         };
         let header = ObjectHeader {
             object: fields.object,
-            properties: Properties::decode(wire.slice(fields.properties))?,
+            properties: Properties::decode_object(wire.slice(fields.properties))?,
             payload_length: fields.payload_length,
             status: fields.status,
         };
