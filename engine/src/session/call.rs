@@ -68,9 +68,12 @@ impl Session {
         self.forget_call_if_over(call);
     }
 
-    /// Holds back, or lets come, what the other end of a call sends.
+    /// Holds back, or lets come again, what the other end of a call sends.
     pub fn pause_call(&mut self, call: RequestId, paused: bool) {
-        let Some(request) = self.requests.get(call) else { return };
+        let Some(request) = self.requests.get_mut(call) else { return };
+        if std::mem::replace(&mut request.paused, paused) == paused {
+            return;
+        }
         let stream = request.stream;
         self.actions.push_back(if paused {
             Action::Pause { stream }

@@ -11,6 +11,7 @@ mod config;
 mod control;
 mod error;
 mod event;
+mod range;
 mod receive;
 mod request;
 mod request_stream;
@@ -40,6 +41,7 @@ pub use self::{
     config::Config,
     error::{Misbehavior, SessionError},
     event::{Event, ReceivedObject, Request, Response, StreamEnd},
+    range::{fetch_range, subscription_range},
     token_cache::AuthToken,
 };
 use self::{
@@ -170,6 +172,11 @@ impl Session {
         matches!(self.state, State::Closed)
     }
 
+    /// Whether a request of either side is open.
+    pub fn has_request(&self, request: RequestId) -> bool {
+        self.requests.get(request).is_some()
+    }
+
     /// Whether no request of either side is open.
     pub fn is_idle(&self) -> bool {
         self.requests.is_empty() && self.opening.is_empty()
@@ -222,14 +229,25 @@ impl Session {
         }
     }
 
-    /// `length` bytes of a stream have left the transport's queue.
-    pub fn handle_sent(&mut self, stream: StreamId, length: usize) {
+    /// `length` bytes of a stream have left the transport's queue. The request that it belongs to,
+    /// if the stream is one that the layer above writes.
+    pub fn handle_sent(
+        &mut self,
+        stream: StreamId,
+        length: usize,
+        now: Instant,
+    ) -> Option<RequestId> {
         self.queued_bytes = self.queued_bytes.saturating_sub(length);
-        let Some(outgoing) = self.outgoing.get_mut(&stream) else { return };
-        outgoing.queued = outgoing.queued.saturating_sub(length);
-        if outgoing.fin && outgoing.queued == 0 {
+        let outgoing = self.outgoing.get_mut(&stream)?;
+        let length = length.min(outgoing.queued);
+        outgoing.queued -= length;
+        let owner = outgoing.owner;
+        let all_sent = outgoing.fin && outgoing.queued == 0;
+        self.publication_sent(owner, length, Some(now));
+        if all_sent {
             self.outgoing_ended(stream);
         }
+        Some(owner)
     }
 
     /// Closes the session.

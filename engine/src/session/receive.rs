@@ -44,7 +44,6 @@ pub(super) struct SubgroupStream {
     alias: Option<TrackAlias>,
     /// The header, while its alias is unknown; the stream is paused then.
     held: Option<(subgroup::SubgroupHeader, bool)>,
-    in_object: bool,
     progress: usize,
 }
 
@@ -52,7 +51,6 @@ pub(super) struct SubgroupStream {
 pub(super) struct FetchStream {
     decoder: Box<fetch::Decoder>,
     request: Option<RequestId>,
-    in_object: bool,
     progress: usize,
 }
 
@@ -143,13 +141,11 @@ impl Session {
                 decoder: Box::new(subgroup::Decoder::new()),
                 alias: None,
                 held: None,
-                in_object: false,
                 progress: 0,
             }),
             StreamType::Fetch => Incoming::Fetch(FetchStream {
                 decoder: Box::new(fetch::Decoder::new(self.version, GroupOrder::Ascending)),
                 request: None,
-                in_object: false,
                 progress: 0,
             }),
             StreamType::Padding => Incoming::Padding,
@@ -171,20 +167,18 @@ impl Session {
                     }
                 }
                 subgroup::Item::Object { header, wire, wire_has_payload, payload, last } => {
-                    subgroup.in_object = !last;
                     subgroup.progress = PROGRESS_BYTES;
                     let object = ReceivedObject { header, wire, wire_has_payload, payload, last };
                     self.events.push_back(Event::Object { stream, object });
                 }
                 subgroup::Item::Payload { bytes, last } => {
-                    subgroup.in_object = !last;
                     self.events.push_back(Event::Payload { stream, bytes, last });
                 }
             }
         }
         let deadline = now + self.config.data_stream_timeout;
         if let Some(Incoming::Subgroup(subgroup)) = self.incoming.get_mut(&stream) {
-            let partial = subgroup.in_object || subgroup.decoder.has_partial_header();
+            let partial = subgroup.decoder.finish().is_err();
             if PROGRESS_BYTES <= subgroup.progress {
                 subgroup.progress = 0;
                 self.partial.restart(stream);
@@ -296,7 +290,6 @@ impl Session {
                     }
                 }
                 (fetch::Item::Object { header, payload, last }, Some(request)) => {
-                    fetch.in_object = !last;
                     fetch.progress = PROGRESS_BYTES;
                     self.events.push_back(Event::FetchObject {
                         request,
@@ -306,7 +299,6 @@ impl Session {
                     });
                 }
                 (fetch::Item::Payload { bytes, last }, Some(request)) => {
-                    fetch.in_object = !last;
                     self.events.push_back(Event::FetchPayload { request, bytes, last });
                 }
                 (fetch::Item::Range { kind, end }, Some(request)) => {
@@ -317,7 +309,7 @@ impl Session {
         }
         let deadline = now + self.config.data_stream_timeout;
         if let Some(Incoming::Fetch(fetch)) = self.incoming.get_mut(&stream) {
-            let partial = fetch.in_object || fetch.decoder.has_partial_header();
+            let partial = fetch.decoder.finish().is_err();
             if PROGRESS_BYTES <= fetch.progress {
                 fetch.progress = 0;
                 self.partial.restart(stream);

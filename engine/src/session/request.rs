@@ -28,6 +28,8 @@ pub(crate) struct Request {
     /// Whether we may still send on the stream.
     pub(crate) send_open: bool,
     pub(crate) goaway_received: bool,
+    /// Whether we hold back what the peer sends.
+    pub(crate) paused: bool,
     /// Updates of ours that the peer has not answered, oldest first.
     pub(crate) updates_sent: VecDeque<RequestId>,
     /// Updates of the peer that we have not answered, oldest first.
@@ -111,6 +113,10 @@ pub(crate) struct Publication {
     pub(crate) streams: BTreeSet<StreamId>,
     /// Data streams ever opened, fills included.
     pub(crate) stream_count: u64,
+    /// Bytes in those streams that the transport has not sent.
+    pub(crate) queued: usize,
+    /// When bytes last left for the network, or the queue was last empty.
+    pub(crate) progress_at: Option<std::time::Instant>,
     /// PUBLISH_DONE that waits for the streams to be sent.
     pub(crate) done: Option<aip_codec::moqt::message::PublishDone>,
 }
@@ -134,7 +140,15 @@ pub(crate) struct FetchReceived {
 
 impl Publication {
     pub(crate) const fn new(track: FullTrackName, by_publish: bool) -> Self {
-        Self { by_publish, track, streams: BTreeSet::new(), stream_count: 0, done: None }
+        Self {
+            by_publish,
+            track,
+            streams: BTreeSet::new(),
+            stream_count: 0,
+            queued: 0,
+            progress_at: None,
+            done: None,
+        }
     }
 }
 
@@ -213,6 +227,7 @@ impl Request {
             receive_open: true,
             send_open: true,
             goaway_received: false,
+            paused: false,
             updates_sent: VecDeque::new(),
             updates_received: VecDeque::new(),
         }

@@ -1,5 +1,7 @@
 //! Data that we send: subgroups, fetch responses, datagrams.
 
+use std::time::{Duration, Instant};
+
 use aip_codec::moqt::{
     datagram::ObjectDatagram,
     error_code::ResetCode,
@@ -88,6 +90,12 @@ impl Session {
         outgoing.queued += bytes.len();
         outgoing.fin = fin;
         let all_sent = fin && outgoing.queued == 0;
+        let owner = outgoing.owner;
+        if let Some(Request { kind: Kind::Publication(publication), .. }) =
+            self.requests.get_mut(owner)
+        {
+            publication.queued += bytes.len();
+        }
         self.queue(stream, bytes, fin);
         if all_sent {
             self.outgoing_ended(stream);
@@ -140,7 +148,78 @@ impl Session {
 
     /// Forgets a stream's account.
     pub(super) fn drop_outgoing(&mut self, stream: StreamId) -> Option<Outgoing> {
-        self.outgoing.remove(&stream)
+        let outgoing = self.outgoing.remove(&stream)?;
+        self.publication_sent(outgoing.owner, outgoing.queued, None);
+        Some(outgoing)
+    }
+
+    /// Bytes of a subscription of the peer's have left its queue, at `progress_at` for the network.
+    pub(super) fn publication_sent(
+        &mut self,
+        owner: RequestId,
+        length: usize,
+        progress_at: Option<Instant>,
+    ) {
+        if let Some(Request { kind: Kind::Publication(publication), .. }) =
+            self.requests.get_mut(owner)
+        {
+            publication.queued = publication.queued.saturating_sub(length);
+            publication.progress_at = progress_at.or(publication.progress_at);
+        }
+    }
+
+    /// Whether a subscriber cannot keep up: more than `queued_max` bytes wait for its network, or
+    /// some have waited without any leaving for `stall_max`.
+    pub fn is_behind(
+        &mut self,
+        subscription: RequestId,
+        queued_max: usize,
+        stall_max: Duration,
+        now: Instant,
+    ) -> bool {
+        let Some(Request { kind: Kind::Publication(publication), .. }) =
+            self.requests.get_mut(subscription)
+        else {
+            return false;
+        };
+        if publication.queued == 0 {
+            publication.progress_at = Some(now);
+            return false;
+        }
+        let since = *publication.progress_at.get_or_insert(now);
+        queued_max < publication.queued || since + stall_max < now
+    }
+
+    /// Resets every data stream of a subscription of the peer's.
+    pub fn reset_streams_of(&mut self, subscription: RequestId, code: ResetCode) {
+        for stream in self.streams_of(subscription) {
+            self.reset_stream(stream, code);
+        }
+    }
+
+    /// Resets the data streams of a subscription of the peer's that were not finished.
+    pub fn reset_unfinished_streams_of(&mut self, subscription: RequestId, code: ResetCode) {
+        for stream in self.streams_of(subscription) {
+            if self.outgoing.get(&stream).is_some_and(|outgoing| !outgoing.fin) {
+                self.reset_stream(stream, code);
+            }
+        }
+    }
+
+    fn streams_of(&self, subscription: RequestId) -> Vec<StreamId> {
+        match self.requests.get(subscription) {
+            Some(Request { kind: Kind::Publication(publication), .. }) => {
+                publication.streams.iter().copied().collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Sends a datagram that is encoded already; it may be lost.
+    pub fn send_encoded_datagram(&mut self, bytes: Bytes) {
+        if !self.is_closed() {
+            self.actions.push_back(Action::SendDatagram { bytes });
+        }
     }
 
     /// A FETCH of the peer's is over when it is answered and its data is sent.
