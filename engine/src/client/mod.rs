@@ -274,7 +274,7 @@ impl Client {
         match event {
             SessionEvent::Established { aip, .. } => self.established(aip, now),
             SessionEvent::Request { request, body, .. } => self.request(request, body, now),
-            SessionEvent::Response { request, body } => self.response(request, body, now),
+            SessionEvent::Response { request, body } => self.response(request, body),
             SessionEvent::Update { request, update, parameters } => {
                 self.update_received(request, update, &parameters);
             }
@@ -351,7 +351,7 @@ impl Client {
         }
     }
 
-    fn response(&mut self, request: RequestId, body: Response, now: Instant) {
+    fn response(&mut self, request: RequestId, body: Response) {
         let Some(owner) = self.owner(request) else { return };
         match (owner, body) {
             (Owner::Announcement(namespace), Response::Error(error)) => {
@@ -362,7 +362,7 @@ impl Client {
                 self.forget(request);
             }
             (Owner::Subscription(track), Response::SubscribeOk(ok)) => {
-                self.subscription_accepted(request, &track, ok, now);
+                self.subscription_accepted(request, &track, ok);
             }
             (Owner::Subscription(track), Response::Error(error)) => {
                 self.subscription_refused(request, &track, &error);

@@ -277,14 +277,7 @@ impl Client {
             ));
         }
         let Ok(request) = session.subscribe(track.clone(), parameters) else { return };
-        let joining = (!fills).then(|| {
-            let target = FetchTarget::Joining { relative: true, request_id: request, start: 0 };
-            session.fetch(target, Parameters::default())
-        });
         self.own(request, Owner::Subscription(track.clone()));
-        if let Some(Ok(fetch)) = joining {
-            self.own(fetch, Owner::JoiningFetch(track.clone()));
-        }
         if let Some(subscribed) = self.subscribed.get_mut(track) {
             subscribed.request = Some(request);
         }
@@ -292,16 +285,33 @@ impl Client {
 
     pub(super) fn subscription_accepted(
         &mut self,
-        _request: RequestId,
+        request: RequestId,
         track: &FullTrackName,
         ok: SubscribeOk,
-        _now: Instant,
     ) {
+        let has_objects = ok.parameters.largest_object().is_some();
         let Some(subscribed) = self.subscribed.get_mut(track) else { return };
         subscribed.alias = Some(ok.track_alias);
         subscribed.properties = ok.properties;
         if let Some(current) = &mut self.current {
             current.streams.by_alias.insert(ok.track_alias, track.clone());
+        }
+        if has_objects {
+            self.join(request, track);
+        }
+    }
+
+    /// Drafts without fills join a subscription by a FETCH; only once it is accepted, since a FETCH
+    /// that overtakes its SUBSCRIBE joins nothing.
+    fn join(&mut self, request_id: RequestId, track: &FullTrackName) {
+        let Some(session) =
+            self.session().filter(|session| session.version() < Version::Draft20)
+        else {
+            return;
+        };
+        let target = FetchTarget::Joining { relative: true, request_id, start: 0 };
+        if let Ok(fetch) = session.fetch(target, Parameters::default()) {
+            self.own(fetch, Owner::JoiningFetch(track.clone()));
         }
     }
 

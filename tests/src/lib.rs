@@ -1,0 +1,3 @@
+//! Shared pieces of the test tiers.
+
+pub mod sim;
