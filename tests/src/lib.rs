@@ -1,0 +1,2 @@
+//! Shared pieces of the test tiers.
+pub mod fuzz;
