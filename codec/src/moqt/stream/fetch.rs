@@ -127,6 +127,11 @@ impl Decoder {
         Self { inbox: Inbox::default(), state: State::Header, context }
     }
 
+    /// Sets the order of the groups, once the header has told which request they answer.
+    pub const fn set_order(&mut self, order: GroupOrder) {
+        self.context.order = order;
+    }
+
     /// Hands over the stream's next bytes.
     pub fn push(&mut self, chunk: Bytes) {
         self.inbox.push(chunk);

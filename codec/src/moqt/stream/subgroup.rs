@@ -348,7 +348,12 @@ pub struct Encoder {
 impl Encoder {
     /// An encoder for a stream whose header says `properties`.
     pub const fn new(properties: bool) -> Self {
-        Self { properties, previous: None }
+        Self::after(properties, None)
+    }
+
+    /// An encoder for a stream that already has the objects up to `previous`.
+    pub const fn after(properties: bool, previous: Option<ObjectId>) -> Self {
+        Self { properties, previous }
     }
 
     /// Appends an object up to its payload, which the caller sends after it. Nothing is appended
