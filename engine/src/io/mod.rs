@@ -5,12 +5,20 @@
 //! bind every address and read every file first, so that what is wrong with a [`Config`] is said
 //! before anything begins.
 
+mod chunk_pool;
+mod cid;
+mod clock;
 mod config;
 mod config_file;
 mod error;
 mod mailbox;
+mod packet;
 mod runtime;
+mod stateless_reset;
 mod target;
+mod timer_wheel;
+mod token;
+mod udp;
 
 pub use self::{
     config::{Config, Dial, Handshake, Identity, Quic, RetryPolicy},
