@@ -25,3 +25,8 @@ impl Clock {
         self.now
     }
 }
+
+/// Wall-clock time, for certificates.
+pub(super) fn since_unix_epoch() -> std::time::Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
+}

@@ -11,6 +11,6 @@ mod socket;
 
 pub(super) use self::{
     receive::ReceiveBatch,
-    send::{Flushed, SendBatch, Train, build_trains},
+    send::{Blocked, Built, Limits, SendBatch, Written},
     socket::Socket,
 };

@@ -150,6 +150,10 @@ pub(in crate::io) struct SendBatch {
     headers: Vec<libc::mmsghdr>,
 }
 
+// SAFETY: the raw pointers in `vectors` and `headers` are written before each system call, and
+// nothing reads them after it; all that they point to moves with the batch.
+unsafe impl Send for SendBatch {}
+
 impl SendBatch {
     /// An empty batch.
     pub(in crate::io) fn new() -> Self {
@@ -409,7 +413,7 @@ mod tests {
             let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
             receiver.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
             let to = receiver.local_addr().unwrap();
-            let mut socket = Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let mut socket = Socket::bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
             let mut batch = SendBatch::new();
             let mut lengths = [1_300, 1_300, 1_300, 700, 20, 1_300].into_iter();
             let built = batch.build(LIMITS, gso && socket.gso(), |room| {
@@ -432,7 +436,7 @@ mod tests {
     fn what_cannot_be_sent_is_dropped_and_the_rest_goes() {
         let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let to = receiver.local_addr().unwrap();
-        let mut socket = Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut socket = Socket::bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
         let mut batch = SendBatch::new();
         batch.push(to, None, &[1; 100]);
         // Nothing is routed from loopback to there.

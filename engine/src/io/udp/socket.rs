@@ -26,7 +26,10 @@ pub(in crate::io) struct Socket {
 
 impl Socket {
     /// A socket at `address`; port 0 lets the system choose.
-    pub(in crate::io) fn bind(address: SocketAddr) -> io::Result<Self> {
+    ///
+    /// One that is `listening` at no address in particular answers from the address it was asked
+    /// at; for one that is not, the system chooses.
+    pub(in crate::io) fn bind(address: SocketAddr, listening: bool) -> io::Result<Self> {
         let domain = Domain::for_address(address);
         let socket = socket2::Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
@@ -37,7 +40,7 @@ impl Socket {
         let _ = socket.set_recv_buffer_size(BUFFER);
         let _ = socket.set_send_buffer_size(BUFFER);
         let fd = socket.as_raw_fd();
-        let wildcard = address.ip().is_unspecified();
+        let wildcard = listening && address.ip().is_unspecified();
         if wildcard {
             ask_for_local_address(fd, address.is_ipv6())?;
         }
