@@ -82,7 +82,7 @@ impl Session {
             if now < deadline {
                 break;
             }
-            self.finish_subscription(request);
+            self.done_overdue(request, now);
         }
     }
 
