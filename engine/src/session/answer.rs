@@ -72,10 +72,11 @@ impl Session {
         let stream = entry.stream;
         let held = std::mem::take(&mut entry.updates_held);
         self.queue_message(stream, message, false);
-        self.events.extend(
-            held.into_iter()
-                .map(|(update, parameters)| Event::Update { request, update, parameters }),
-        );
+        self.events.extend(held.into_iter().map(|(update, parameters)| Event::Update {
+            request,
+            update,
+            parameters,
+        }));
     }
 
     /// Refuses a request of the peer's; it is over.
@@ -140,12 +141,8 @@ impl Session {
             Kind::Publication(publication) => publication.streams.iter().copied().collect(),
             _ => Vec::new(),
         };
-        let error = RequestError {
-            code,
-            retry_interval: 0,
-            reason: Reason::new(reason),
-            redirect: None,
-        };
+        let error =
+            RequestError { code, retry_interval: 0, reason: Reason::new(reason), redirect: None };
         self.queue_message(stream, &Message::RequestError(error), false);
         self.events.push_back(Event::Ended { request });
         for data in data {

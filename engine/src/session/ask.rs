@@ -204,14 +204,14 @@ impl Session {
         let limit = self.control.peer.request_updates_max;
         let entry = self.requests.get(request).ok_or(AskError::UnknownRequest)?;
         let may_update = entry.send_open
-            && match &entry.kind {
+            && matches!(
+                entry.kind,
                 Kind::Subscription(_)
-                | Kind::FetchSent(_)
-                | Kind::NamespaceSent
-                | Kind::NamespaceWatchSent { .. }
-                | Kind::TracksSent => true,
-                _ => false,
-            };
+                    | Kind::FetchSent(_)
+                    | Kind::NamespaceSent
+                    | Kind::NamespaceWatchSent { .. }
+                    | Kind::TracksSent
+            );
         if !may_update {
             return Err(AskError::UnknownRequest);
         }
@@ -327,9 +327,7 @@ fn absolute_start(parameters: &Parameters) -> Option<Location> {
         LocationFilter::Start { start }
         | LocationFilter::Groups { start, .. }
         | LocationFilter::Range { start, .. } => Some(start),
-        LocationFilter::None
-        | LocationFilter::Relative { .. }
-        | LocationFilter::NextObject => None,
+        LocationFilter::None | LocationFilter::Relative { .. } | LocationFilter::NextObject => None,
     }
 }
 

@@ -97,7 +97,11 @@ pub(crate) struct HeldDone {
 }
 
 impl Subscription {
-    pub(crate) const fn new(track: FullTrackName, by_publish: bool, fill_order: GroupOrder) -> Self {
+    pub(crate) const fn new(
+        track: FullTrackName,
+        by_publish: bool,
+        fill_order: GroupOrder,
+    ) -> Self {
         Self {
             by_publish,
             track,

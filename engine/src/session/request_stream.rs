@@ -189,12 +189,15 @@ impl Session {
         if is_call {
             self.refuse_call(id, code, code.name());
         } else {
-            self.reject(id, RequestError {
-                code,
-                retry_interval: u64::from(code == RequestCode::EXCESSIVE_LOAD) * 1_000,
-                reason: Reason::new(code.name()),
-                redirect: None,
-            });
+            self.reject(
+                id,
+                RequestError {
+                    code,
+                    retry_interval: u64::from(code == RequestCode::EXCESSIVE_LOAD) * 1_000,
+                    reason: Reason::new(code.name()),
+                    redirect: None,
+                },
+            );
         }
     }
 
@@ -447,7 +450,11 @@ impl Session {
         Ok(())
     }
 
-    fn update_received(&mut self, id: RequestId, update: RequestUpdate) -> Result<(), SessionError> {
+    fn update_received(
+        &mut self,
+        id: RequestId,
+        update: RequestUpdate,
+    ) -> Result<(), SessionError> {
         self.requests.note_received(update.request_id)?;
         let limit = self.config.request_updates_max;
         let (_, unknown_token) = self.resolve_tokens(&update.parameters)?;
@@ -474,11 +481,8 @@ impl Session {
             }
         }
         if unknown_token || too_many_ranges {
-            let code = if unknown_token {
-                RequestCode::UNAUTHORIZED
-            } else {
-                RequestCode::INVALID_FILTER
-            };
+            let code =
+                if unknown_token { RequestCode::UNAUTHORIZED } else { RequestCode::INVALID_FILTER };
             self.reject_update(id, code, code.name());
             return Ok(());
         }

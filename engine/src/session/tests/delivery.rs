@@ -183,8 +183,7 @@ fn a_fetch_is_over_when_both_its_answer_and_its_data_are() {
             let mut pair = Pair::new(version);
             let (start, end) = (Location::new(1, 0), Location::new(4, 0));
             let session = &mut pair.client;
-            let fetch =
-                session.fetch_range(track("t"), start, end, Parameters::default()).unwrap();
+            let fetch = session.fetch_range(track("t"), start, end, Parameters::default()).unwrap();
             pair.server_events();
             let answer = |pair: &mut Pair| {
                 pair.server.accept_fetch(fetch, false, end, Properties::default());
@@ -248,8 +247,7 @@ fn a_refused_fetch_reads_no_data() {
     for version in DRAFTS {
         let mut pair = Pair::new(version);
         let (start, end) = (Location::new(1, 0), Location::new(4, 0));
-        let fetch =
-            pair.client.fetch_range(track("t"), start, end, Parameters::default()).unwrap();
+        let fetch = pair.client.fetch_range(track("t"), start, end, Parameters::default()).unwrap();
         pair.server_events();
         let stream = pair.server.open_fetch(fetch, 9).unwrap();
         pair.shuttle();
@@ -272,10 +270,7 @@ fn the_streams_of_a_fill_carry_the_number_of_who_asked() {
     let stream = pair.server.open_fill(request, update, 9).unwrap();
     pair.server.send(stream, Bytes::new(), true);
     let told = pair.client_events();
-    assert!(
-        told.contains(&Event::FetchEnded { request: update, end: StreamEnd::Fin }),
-        "{told:?}"
-    );
+    assert!(told.contains(&Event::FetchEnded { request: update, end: StreamEnd::Fin }), "{told:?}");
     // A fill counts as a stream of its subscription.
     pair.server.publish_done(request, PublishDoneCode::TRACK_ENDED, "");
     let told = pair.client_events();

@@ -116,9 +116,11 @@ fn a_stream_reset_before_setup_is_forgotten() {
 fn requests_may_follow_setup_at_once() {
     for version in DRAFTS {
         let now = super::start();
-        let mut client = crate::session::Session::new(Config::default(), Side::Client, version, now);
+        let mut client =
+            crate::session::Session::new(Config::default(), Side::Client, version, now);
         client.subscribe(track("t"), Parameters::default()).unwrap();
-        let mut server = crate::session::Session::new(Config::default(), Side::Server, version, now);
+        let mut server =
+            crate::session::Session::new(Config::default(), Side::Server, version, now);
         let mut actions: Vec<_> = std::iter::from_fn(|| client.poll_action()).collect();
         // The request overtakes SETUP.
         actions.reverse();
@@ -224,10 +226,20 @@ fn streams_of_unknown_aliases_are_bounded() {
     }
     assert_eq!(victim.stops, [(victim.uni(3), 1)]);
     victim.message(victim.bidi(0), &publish());
-    assert_eq!(told(&victim.events()), [
-        "publish", "group 1", "object 0 x", "end", "group 2", "object 0 x", "end", "datagram 2",
-        "datagram 3"
-    ]);
+    assert_eq!(
+        told(&victim.events()),
+        [
+            "publish",
+            "group 1",
+            "object 0 x",
+            "end",
+            "group 2",
+            "object 0 x",
+            "end",
+            "datagram 2",
+            "datagram 3"
+        ]
+    );
     // The room is free again.
     victim.bytes(victim.uni(4), subgroup(9, 1, "x"), false);
     assert_eq!(victim.stops.len(), 1);

@@ -27,7 +27,9 @@ fn word(event: &Event) -> String {
         Event::Established { .. } => "established".to_owned(),
         Event::Request { request, body, .. } => format!("{request}: {}", kind(body)),
         Event::Response { request, body } => match body {
-            Response::SubscribeOk(ok) => format!("{request}: SUBSCRIBE_OK alias {}", ok.track_alias),
+            Response::SubscribeOk(ok) => {
+                format!("{request}: SUBSCRIBE_OK alias {}", ok.track_alias)
+            }
             Response::FetchOk(ok) => format!("{request}: FETCH_OK to {}", ok.end),
             Response::Ok(ok) => match ok.parameters.largest_object() {
                 Some(largest) => format!("{request}: OK largest {largest}"),
@@ -212,8 +214,7 @@ fn publish() {
     for version in DRAFTS {
         let mut story = Story::new(version);
         let (alias, properties) = (TrackAlias(3), Properties::default());
-        let request =
-            story.pair.client.publish(track("t"), alias, none(), properties).unwrap();
+        let request = story.pair.client.publish(track("t"), alias, none(), properties).unwrap();
         let stream = story.pair.client.open_subgroup(request, &header(3, 1), 9).unwrap();
         story.pair.client.send(stream, object(0, "x"), true);
         story.tell();
@@ -244,8 +245,7 @@ fn publish_refused() {
     for version in DRAFTS {
         let mut story = Story::new(version);
         let (alias, properties) = (TrackAlias(3), Properties::default());
-        let request =
-            story.pair.client.publish(track("t"), alias, none(), properties).unwrap();
+        let request = story.pair.client.publish(track("t"), alias, none(), properties).unwrap();
         let stream = story.pair.client.open_subgroup(request, &header(3, 1), 9).unwrap();
         story.pair.client.send(stream, object(0, "x"), false);
         story.tell();
@@ -264,8 +264,7 @@ fn publish_ended_before_its_answer() {
     for version in DRAFTS {
         let mut story = Story::new(version);
         let (alias, properties) = (TrackAlias(3), Properties::default());
-        let request =
-            story.pair.client.publish(track("t"), alias, none(), properties).unwrap();
+        let request = story.pair.client.publish(track("t"), alias, none(), properties).unwrap();
         story.pair.client.publish_done(request, PublishDoneCode::TRACK_ENDED, "");
         story.tell();
         story.pair.server.accept(request, none(), Properties::default());
@@ -279,8 +278,7 @@ fn fetch_updated_and_cancelled() {
         let mut story = Story::new(version);
         let (start, end) = (Location::new(1, 0), Location::new(4, u64::MAX));
         let descending = with(Parameter::GroupOrder(GroupOrder::Descending));
-        let request =
-            story.pair.client.fetch_range(track("t"), start, end, descending).unwrap();
+        let request = story.pair.client.fetch_range(track("t"), start, end, descending).unwrap();
         story.tell();
         let stream = story.pair.server.open_fetch(request, 9).unwrap();
         story.pair.client.update(request, with(Parameter::SubscriberPriority(1))).unwrap();
@@ -413,8 +411,7 @@ fn subscribe_tracks() {
         let suffix = TrackNamespace::default();
         story.pair.server.publish_skipped(request, suffix, Bytes::from("t"));
         let (alias, properties) = (TrackAlias(3), Properties::default());
-        let published =
-            story.pair.server.publish(track("u"), alias, none(), properties).unwrap();
+        let published = story.pair.server.publish(track("u"), alias, none(), properties).unwrap();
         story.tell();
         story.pair.client.accept(published, none(), Properties::default());
         story.pair.client.cancel(request, ResetCode::CANCELLED);

@@ -114,10 +114,7 @@ fn updates_of_a_refused_request_are_forgotten() {
         pair.server_events();
         pair.server.reject_with(request, RequestCode::DOES_NOT_EXIST, "");
         let told = pair.client_events();
-        assert!(
-            matches!(told[..], [Event::Response { body: Response::Error(_), .. }]),
-            "{told:?}"
-        );
+        assert!(matches!(told[..], [Event::Response { body: Response::Error(_), .. }]), "{told:?}");
         assert_eq!(pair.server_events(), []);
         assert!(pair.client.is_idle() && pair.server.is_idle());
     }
@@ -147,8 +144,7 @@ fn overlapping_prefixes_of_a_kind_are_refused() {
     for version in DRAFTS {
         let mut pair = Pair::new(version);
         let ask = |pair: &mut Pair, prefix: TrackNamespace| {
-            let request =
-                pair.client.subscribe_namespace(prefix, Parameters::default()).unwrap();
+            let request = pair.client.subscribe_namespace(prefix, Parameters::default()).unwrap();
             pair.server_events();
             pair.server.accept(request, Parameters::default(), Properties::default());
             match &pair.client_events()[..] {
@@ -261,11 +257,8 @@ fn watches_and_subscriptions_of_one_message_each() {
         parameters: Parameters::default(),
     };
     victim.message(victim.bidi(0), &Message::SubscribeNamespace(watch));
-    let subscribe = Subscribe {
-        request_id: RequestId(2),
-        track: track(""),
-        parameters: Parameters::default(),
-    };
+    let subscribe =
+        Subscribe { request_id: RequestId(2), track: track(""), parameters: Parameters::default() };
     victim.message(victim.bidi(1), &Message::Subscribe(subscribe));
     assert_eq!(victim.closed, None);
     assert_eq!(victim.events().len(), 3);

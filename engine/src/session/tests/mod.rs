@@ -1,4 +1,5 @@
 //! Tests of one session: two joined back to back, and one against bytes.
+#![expect(clippy::cast_possible_truncation, reason = "numbers in tests are small")]
 
 mod delivery;
 mod early;
@@ -29,13 +30,8 @@ use super::{Config, Event, Session};
 use crate::transport::{Action, Side, StreamId};
 
 /// Every draft, oldest first.
-const DRAFTS: [Version; 5] = [
-    Version::Draft18,
-    Version::Draft19,
-    Version::Draft20,
-    Version::Draft21,
-    Version::Draft22,
-];
+const DRAFTS: [Version; 5] =
+    [Version::Draft18, Version::Draft19, Version::Draft20, Version::Draft21, Version::Draft22];
 
 #[expect(clippy::disallowed_methods, reason = "only a beginning to count from")]
 fn start() -> Instant {
@@ -190,8 +186,7 @@ impl Pair {
     fn deliver(&mut self, to: Side, stream: StreamId) {
         let now = self.now;
         while !self.paused.contains(&(to, stream)) && !self.detained.contains(&(to, stream)) {
-            let Some((bytes, fin)) =
-                self.held.get_mut(&(to, stream)).and_then(VecDeque::pop_front)
+            let Some((bytes, fin)) = self.held.get_mut(&(to, stream)).and_then(VecDeque::pop_front)
             else {
                 return;
             };

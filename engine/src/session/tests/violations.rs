@@ -444,8 +444,7 @@ fn answers_are_those_of_the_request() {
     });
     check(VIOLATION, |victim| {
         victim.session.subscribe_tracks(namespace(), Parameters::default()).unwrap();
-        let skipped =
-            PublishSkipped { suffix: TrackNamespace::default(), name: Bytes::from("x") };
+        let skipped = PublishSkipped { suffix: TrackNamespace::default(), name: Bytes::from("x") };
         victim.message(victim.own(0), &Message::PublishSkipped(skipped));
     });
     // Nothing follows PUBLISH_DONE.
