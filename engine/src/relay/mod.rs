@@ -135,12 +135,8 @@ impl Relay {
         };
         let reason = Reason::new(reason);
         if let Some(session) = self.session(key.peer) {
-            session.reject(key.request, RequestError {
-                code,
-                retry_interval,
-                reason,
-                redirect: None,
-            });
+            session
+                .reject(key.request, RequestError { code, retry_interval, reason, redirect: None });
         }
     }
 
@@ -152,12 +148,7 @@ impl Relay {
     }
 
     /// Tells the session something and acts on what it learns.
-    fn with_session(
-        &mut self,
-        session: SessionId,
-        now: Instant,
-        tell: impl FnOnce(&mut Session),
-    ) {
+    fn with_session(&mut self, session: SessionId, now: Instant, tell: impl FnOnce(&mut Session)) {
         let Some(&peer) = self.by_session.get(&session) else { return };
         if let Some(session) = self.session(peer) {
             tell(session);
@@ -210,7 +201,9 @@ impl Relay {
             Event::PublishDone { request, body } => {
                 self.upstream_ended(key(request), Some(body.code), now);
             }
-            Event::Namespace { request, suffix } => self.upstream_namespace(key(request), &suffix, now),
+            Event::Namespace { request, suffix } => {
+                self.upstream_namespace(key(request), &suffix, now)
+            }
             Event::NamespaceDone { request, suffix } => {
                 self.upstream_namespace_done(key(request), &suffix, now);
             }

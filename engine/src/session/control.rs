@@ -5,9 +5,7 @@ use std::time::Instant;
 use aip_codec::moqt::message::{Frame, FrameDecoder, Goaway, Message, MessageType, Setup};
 use bytes::Bytes;
 
-use super::{
-    Event, Misbehavior, Session, SessionError, State, token_cache::Resolved, urgency,
-};
+use super::{Event, Misbehavior, Session, SessionError, State, token_cache::Resolved, urgency};
 use crate::transport::{Action, Side, StreamId};
 
 /// What is known of both control streams.
@@ -55,8 +53,7 @@ impl Session {
             return;
         }
         self.control.goaway_sent = true;
-        let request_id = (self.version.number() == 18)
-            .then(|| self.requests.next_unseen());
+        let request_id = (self.version.number() == 18).then(|| self.requests.next_unseen());
         self.queue_message(stream, &Message::Goaway(Goaway { uri, timeout, request_id }), false);
     }
 
@@ -112,10 +109,8 @@ impl Session {
             }
         }
         let aip = setup.aip.clone().filter(|_| self.config.aip.is_some());
-        self.control.peer = PeerSetup {
-            aip: aip.is_some(),
-            request_updates_max: setup.max_request_updates,
-        };
+        self.control.peer =
+            PeerSetup { aip: aip.is_some(), request_updates_max: setup.max_request_updates };
         self.state = State::Established;
         self.events.push_back(Event::Established { aip, tokens });
         self.early_bytes = 0;

@@ -16,6 +16,8 @@ mod receive;
 mod request;
 mod request_stream;
 mod send;
+#[cfg(test)]
+mod tests;
 mod timer;
 mod token_cache;
 mod track_alias;
@@ -225,7 +227,7 @@ impl Session {
         } else if stream.is_bidirectional() {
             self.bidirectional_stopped(stream, ResetCode(code));
         } else {
-            self.outgoing_ended(stream);
+            self.data_stopped(stream);
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a session does when nothing comes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     time::Instant,
 };
 
@@ -27,8 +27,8 @@ impl Partial {
     ) {
         if !partial {
             self.forget(stream);
-        } else if !self.by_stream.contains_key(&stream) {
-            self.by_stream.insert(stream, (deadline, is_message));
+        } else if let Entry::Vacant(entry) = self.by_stream.entry(stream) {
+            entry.insert((deadline, is_message));
             self.by_deadline.insert((deadline, stream));
         }
     }
@@ -82,7 +82,7 @@ impl Session {
             if now < deadline {
                 break;
             }
-            self.finish_subscription(request);
+            self.done_overdue(request, now);
         }
     }
 
