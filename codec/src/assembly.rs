@@ -157,6 +157,14 @@ impl Inbox {
         }
     }
 
+    /// What a header says, and its bytes, which are no longer in the chunk.
+    pub(crate) fn take_head<T>(&mut self, head: Head<T>) -> (T, Bytes) {
+        match head {
+            Head::InChunk { fields, length } => (fields, self.chunk.split_to(length)),
+            Head::Assembled { fields, wire } => (fields, wire),
+        }
+    }
+
     fn take_held(&mut self) -> Bytes {
         mem::take(&mut self.held).freeze()
     }

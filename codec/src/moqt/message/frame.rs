@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::MessageType;
 use crate::{
-    assembly::{Head, Inbox, Scan, Shortfall},
+    assembly::{Inbox, Scan, Shortfall},
     error::{DecodeError, Violation},
     moqt::version::Version,
 };
@@ -48,10 +48,7 @@ impl FrameDecoder {
         let Some(head) = self.inbox.poll_header(|scan| parse(version, scan))? else {
             return Ok(None);
         };
-        let ((kind, body), wire) = match head {
-            Head::InChunk { fields, length } => (fields, self.inbox.take(length as u64)),
-            Head::Assembled { fields, wire } => (fields, wire),
-        };
+        let ((kind, body), wire) = self.inbox.take_head(head);
         Ok(Some(Frame { kind, body: wire.slice(body) }))
     }
 
