@@ -413,3 +413,27 @@ fn stream_types() {
     });
     assert_eq!(subgroups.count(), 48);
 }
+
+#[test]
+fn an_encoder_goes_on_after_objects_already_written() {
+    let header = ObjectHeader {
+        object: ObjectId(7),
+        properties: Properties::empty(),
+        payload_length: 0,
+        status: ObjectStatus::EndOfGroup,
+    };
+    let mut out = BytesMut::new();
+    subgroup::Encoder::after(false, Some(ObjectId(4))).object(&header, &mut out).unwrap();
+    assert_eq!(out, unhex("02 00 03"));
+}
+
+#[test]
+fn the_order_of_a_fetch_may_become_known_with_its_header() {
+    let mut decoder = fetch::Decoder::new(Version::Draft22, GroupOrder::Ascending);
+    decoder.push(unhex("0508 1f0a020080 0161 0c0103 0162"));
+    assert!(matches!(decoder.poll(), Ok(Some(fetch::Item::Header(_)))));
+    decoder.set_order(GroupOrder::Descending);
+    assert!(matches!(decoder.poll(), Ok(Some(fetch::Item::Object { .. }))));
+    let Ok(Some(fetch::Item::Object { header, .. })) = decoder.poll() else { panic!("no object") };
+    assert_eq!(header.location, Location::new(8, 3));
+}

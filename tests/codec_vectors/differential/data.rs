@@ -20,7 +20,8 @@ use super::{
         data::{fetch_records, object_datagram, subgroup_header, subgroup_objects, write_subgroup},
         strategy,
     },
-    DATAGRAM, FETCH, SUBGROUP, VERSIONS, agree, mutation, peer,
+    DATAGRAM, FETCH, SUBGROUP, VERSIONS, agree, mutation,
+    peer::{self, FetchedObject, ReadDatagram, ReadFetch, ReadSubgroup},
 };
 
 /// Numbers beyond these the peer cannot hold in a subgroup.
@@ -60,7 +61,8 @@ proptest! {
     fn subgroups_read_the_same((bytes, objects) in subgroup()) {
         for version in VERSIONS {
             let read = peer::subgroup(version, &bytes);
-            prop_assert_eq!(read.map_err(|refusal| refusal.0), Ok((objects.clone(), bytes.to_vec())));
+            let expected = ReadSubgroup { objects: objects.clone(), again: bytes.to_vec() };
+            prop_assert_eq!(read.map_err(|refusal| refusal.0), Ok(expected));
         }
     }
 
@@ -79,7 +81,7 @@ proptest! {
         let mut bytes = BytesMut::new();
         datagram.encode(&mut bytes).unwrap();
         for version in VERSIONS {
-            let (object, _, again) = peer::datagram(version, &bytes).unwrap();
+            let ReadDatagram { object, again } = peer::datagram(version, &bytes).unwrap();
             prop_assert_eq!((object, &again[..]), (datagram.object.0, &bytes[..]));
         }
     }
@@ -101,21 +103,21 @@ proptest! {
 
     #[test]
     fn fetches_read_the_same((version, is_ascending, request_id, bytes, records) in fetch()) {
-        let expected: Vec<_> = records
+        let objects = records
             .into_iter()
             .filter_map(|record| match record {
                 FetchRecord::Range(..) => None,
-                FetchRecord::Object(object, payload) => Some((
-                    object.location.group.0,
-                    object.subgroup.map(|subgroup| subgroup.0),
-                    object.location.object.0,
-                    Some(object.priority),
+                FetchRecord::Object(object, payload) => Some(FetchedObject {
+                    group: object.location.group.0,
+                    subgroup: object.subgroup.map(|subgroup| subgroup.0),
+                    object: object.location.object.0,
+                    priority: Some(object.priority),
                     payload,
-                )),
+                }),
             })
             .collect();
         let read = peer::fetch(version, is_ascending, &bytes);
-        prop_assert_eq!(read.map_err(|refusal| refusal.0), Ok((request_id, expected)));
+        prop_assert_eq!(read.map_err(|refusal| refusal.0), Ok(ReadFetch { request_id, objects }));
     }
 
     #[test]

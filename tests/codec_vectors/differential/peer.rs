@@ -92,8 +92,39 @@ impl Pieces {
     }
 }
 
-/// An object of a fetch stream: group, subgroup, object, priority, payload.
-pub(super) type FetchedObject = (u64, Option<u64>, u64, Option<u8>, Vec<u8>);
+/// A subgroup stream as the peer reads it.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct ReadSubgroup {
+    /// Numbers and payloads.
+    pub(super) objects: Vec<(u64, Vec<u8>)>,
+    /// The stream written again.
+    pub(super) again: Vec<u8>,
+}
+
+/// A datagram as the peer reads it.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct ReadDatagram {
+    pub(super) object: u64,
+    /// The datagram written again.
+    pub(super) again: Vec<u8>,
+}
+
+/// A fetch stream as the peer reads it.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct ReadFetch {
+    pub(super) request_id: u64,
+    pub(super) objects: Vec<FetchedObject>,
+}
+
+/// An object of a fetch stream.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct FetchedObject {
+    pub(super) group: u64,
+    pub(super) subgroup: Option<u64>,
+    pub(super) object: u64,
+    pub(super) priority: Option<u8>,
+    pub(super) payload: Vec<u8>,
+}
 
 macro_rules! peer {
     ($module:ident, $skipped:ident, $own:ident $(, $more:ident)*) => {
@@ -109,7 +140,9 @@ macro_rules! peer {
                 },
             };
 
-            use super::{Pieces, ReadDatagram, ReadFetch, ReadSubgroup, Refusal, Summary};
+            use super::{
+                FetchedObject, Pieces, ReadDatagram, ReadFetch, ReadSubgroup, Refusal, Summary,
+            };
 
             fn decode(mut bytes: &[u8]) -> Result<ControlMessage, Refusal> {
                 let message = ControlMessage::decode(&mut bytes)?;
@@ -339,7 +372,7 @@ macro_rules! peer {
                     writer.write_object(&object, &mut out)?;
                     objects.push((object.object_id.into_inner(), object.payload));
                 }
-                Ok((objects, out))
+                Ok(ReadSubgroup { objects, again: out })
             }
 
             /// Reads a datagram; returns the object's number and payload, and it written again.
@@ -350,7 +383,7 @@ macro_rules! peer {
                 let mut out = Vec::new();
                 header.encode_checked(&mut out)?;
                 out.extend_from_slice(&payload);
-                Ok((header.object_id.into_inner(), payload, out))
+                Ok(ReadDatagram { object: header.object_id.into_inner(), again: out })
             }
 
             /// Reads a fetch stream of objects.
@@ -374,15 +407,15 @@ macro_rules! peer {
                         return Err(Refusal("payload is cut short".into()));
                     };
                     bytes = rest;
-                    objects.push((
-                        object.group_id,
-                        object.subgroup_id,
-                        object.object_id,
-                        object.publisher_priority,
-                        payload.to_vec(),
-                    ));
+                    objects.push(FetchedObject {
+                        group: object.group_id,
+                        subgroup: object.subgroup_id,
+                        object: object.object_id,
+                        priority: object.publisher_priority,
+                        payload: payload.to_vec(),
+                    });
                 }
-                Ok((header.request_id.into_inner(), objects))
+                Ok(ReadFetch { request_id: header.request_id.into_inner(), objects })
             }
         }
     };
@@ -508,22 +541,13 @@ pub(super) fn build(version: Version, pieces: &Pieces) -> Option<Vec<u8>> {
     if version == Version::Draft18 { draft18::build(pieces) } else { draft22::build(pieces) }
 }
 
-/// The numbers and payloads of a subgroup's objects, and the stream written again.
-pub(super) type ReadSubgroup = (Vec<(u64, Vec<u8>)>, Vec<u8>);
-
 pub(super) fn subgroup(version: Version, bytes: &[u8]) -> Result<ReadSubgroup, Refusal> {
     if version == Version::Draft18 { draft18::subgroup(bytes) } else { draft22::subgroup(bytes) }
 }
 
-/// A datagram's object's number and payload, and it written again.
-pub(super) type ReadDatagram = (u64, Vec<u8>, Vec<u8>);
-
 pub(super) fn datagram(version: Version, bytes: &[u8]) -> Result<ReadDatagram, Refusal> {
     if version == Version::Draft18 { draft18::datagram(bytes) } else { draft22::datagram(bytes) }
 }
-
-/// The request and the objects of a fetch stream.
-pub(super) type ReadFetch = (u64, Vec<FetchedObject>);
 
 pub(super) fn fetch(
     version: Version,
