@@ -6,8 +6,6 @@
 #![warn(missing_docs)]
 
 pub mod client;
-pub mod relay;
-pub mod session;
 pub mod transport;
 
 #[cfg(feature = "io")]
