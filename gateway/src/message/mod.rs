@@ -146,7 +146,10 @@ impl Message {
             }
         })?;
         let Classified { kind, method, id, body } = envelope.classify()?;
-        let id_span = envelope.id.map_or(0..0, |raw| parts::span_in(string, raw.get()));
+        let id_span = match (&id, envelope.id) {
+            (Some(_), Some(raw)) => parts::span_in(string, raw.get()),
+            (None, _) | (Some(_), None) => 0..0,
+        };
         let body = body.map_or(0..0, |raw| parts::span_in(string, raw.get()));
         Ok(Self { kind, method, id, id_span, body, text })
     }
@@ -231,8 +234,6 @@ impl Message {
             id_span = head.len()..head.len() + id.as_raw().len();
             head.push_str(id.as_raw());
             head.push(',');
-        } else {
-            head.push_str(r#""id":null,"#);
         }
         // Writing to a String cannot fail.
         _ = write!(head, r#""{member}":"#);
