@@ -5,8 +5,10 @@
 //! is a call (PROFILE.md sections 2 to 5).
 #![warn(missing_docs)]
 
+pub mod backend;
 pub mod bridge;
 pub mod description;
+pub mod lines;
 pub mod link;
 pub mod message;
 pub mod name;
