@@ -7,6 +7,7 @@
 
 pub mod backend;
 pub mod bridge;
+pub mod clock;
 pub mod description;
 pub mod lines;
 pub mod link;
@@ -14,3 +15,5 @@ pub mod message;
 pub mod name;
 pub mod read;
 pub mod revision;
+pub mod serve;
+pub mod version;
