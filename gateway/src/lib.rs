@@ -8,6 +8,7 @@
 pub mod backend;
 pub mod bridge;
 pub mod clock;
+pub mod connect;
 pub mod description;
 pub mod lines;
 pub mod link;

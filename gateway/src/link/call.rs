@@ -91,6 +91,11 @@ impl Call {
         event
     }
 
+    /// Lets the call end by itself after its last record.
+    pub async fn finish(mut self) {
+        self.ended = true;
+    }
+
     /// Refuses a call that was received.
     pub async fn refuse(mut self, refusal: Refusal) {
         self.ended = true;
