@@ -137,6 +137,8 @@ violations! {
         FetchFirstLocation = "first fetch record has no absolute location",
         /// A fetch record that refers to a priority or a subgroup before there was one.
         FetchPriorMissing = "fetch record refers to an object that is not there",
+        /// A fetch record that does not come after the one before.
+        FetchNotAscending = "fetch record does not come after the one before",
         /// A fetch record's group, subgroup or object is outside 0 to 2^64 - 1.
         FetchOverflow = "fetch location overflows",
         /// A datagram's type flags are not valid together.

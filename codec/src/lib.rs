@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 pub mod aip;
+mod assembly;
 pub mod cursor;
 pub mod error;
 pub mod moqt;

@@ -1,10 +1,13 @@
 //! CALL (0x4A10), and the records that follow it on its stream.
 
+use std::ops::Range;
+
 use bytes::{Bytes, BytesMut};
 
 use crate::{
-    cursor::Cursor,
-    error::{DecodeError, EncodeError},
+    assembly::{Inbox, Scan, Shortfall},
+    cursor::{Cursor, exactly},
+    error::{DecodeError, EncodeError, Violation},
     moqt::{
         error_code::RequestCode,
         id::RequestId,
@@ -59,6 +62,36 @@ pub enum RecordType {
     Error,
 }
 
+impl RecordType {
+    const fn from_code(code: u64) -> Result<Self, Violation> {
+        match code {
+            0 => Ok(Self::Request),
+            1 => Ok(Self::Message),
+            2 => Ok(Self::Result),
+            3 => Ok(Self::Error),
+            _ => Err(Violation::RecordType),
+        }
+    }
+
+    /// The number on the wire.
+    pub const fn code(self) -> u64 {
+        match self {
+            Self::Request => 0,
+            Self::Message => 1,
+            Self::Result => 2,
+            Self::Error => 3,
+        }
+    }
+
+    /// Whether no record follows it.
+    pub const fn is_last(self) -> bool {
+        match self {
+            Self::Request | Self::Message => false,
+            Self::Result | Self::Error => true,
+        }
+    }
+}
+
 /// A record of a call.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Record {
@@ -77,7 +110,7 @@ impl Record {
 
     /// Appends type and length; the caller sends the payload after them.
     pub fn encode_header(kind: RecordType, payload_length: u64, out: &mut BytesMut) {
-        varint::encode(kind as u64, out);
+        varint::encode(kind.code(), out);
         varint::encode(payload_length, out);
     }
 }
@@ -86,28 +119,34 @@ impl Record {
 /// of it; others are put together in a buffer that grows with what arrives.
 #[derive(Debug)]
 pub struct RecordDecoder {
+    inbox: Inbox,
     record_length_max: usize,
 }
 
 impl RecordDecoder {
     /// A decoder of records with payloads of at most `record_length_max` bytes.
-    pub const fn new(record_length_max: usize) -> Self {
-        Self { record_length_max }
+    pub fn new(record_length_max: usize) -> Self {
+        Self { inbox: Inbox::default(), record_length_max }
     }
 
     /// Hands over the stream's next bytes.
     pub fn push(&mut self, chunk: Bytes) {
-        self.record_length_max = 0;
-        todo!("{chunk:?}")
+        self.inbox.push(chunk);
     }
 
     /// The next record; `None` until more bytes are pushed.
     ///
     /// # Errors
-    /// If a record's type is unknown, or it is too long, as soon as that is read.
+    /// If a record's type is unknown, or it is too long, as soon as that is read. The decoder is
+    /// of no use after it.
     pub fn poll(&mut self) -> Result<Option<Record>, DecodeError> {
-        self.record_length_max = 0;
-        todo!()
+        let record_length_max = self.record_length_max as u64;
+        let Some(head) = self.inbox.poll_header(|scan| parse_record(scan, record_length_max))?
+        else {
+            return Ok(None);
+        };
+        let ((kind, payload), wire) = self.inbox.take_head(head);
+        Ok(Some(Record { kind, payload: wire.slice(payload) }))
     }
 
     /// The stream's end is reached, and `poll` has said `None`.
@@ -115,8 +154,21 @@ impl RecordDecoder {
     /// # Errors
     /// If it lies inside a record.
     pub fn finish(&self) -> Result<(), DecodeError> {
-        todo!()
+        if self.inbox.is_empty() { Ok(()) } else { Err(Violation::RecordTruncated.into()) }
     }
+}
+
+/// A record's type, and where its payload lies.
+fn parse_record(
+    scan: &mut Scan<'_>,
+    record_length_max: u64,
+) -> Result<(RecordType, Range<usize>), Shortfall> {
+    let kind = RecordType::from_code(scan.varint()?)?;
+    let length = scan.varint()?;
+    if record_length_max < length {
+        return Err(Violation::RecordTooLong.into());
+    }
+    Ok((kind, scan.bytes(length)?))
 }
 
 /// What an Error record says.
@@ -134,11 +186,14 @@ impl CallError {
     /// # Errors
     /// If it is no code and reason.
     pub fn decode(payload: Bytes) -> Result<Self, DecodeError> {
-        todo!("{payload:?}")
+        exactly(payload, Violation::CallError, |cursor| {
+            Ok(Self { code: RequestCode(cursor.varint()?), reason: Reason::decode(cursor)? })
+        })
     }
 
     /// Appends the payload of an Error record.
     pub fn encode(&self, out: &mut BytesMut) {
-        todo!("{out:?}")
+        varint::encode(self.code.0, out);
+        self.reason.encode(out);
     }
 }

@@ -1,19 +1,20 @@
 //! Message parameters (draft-22 section 9.20): hop by hop, never forwarded.
 
-use bytes::{Bytes, BytesMut};
+mod block;
+mod table;
+
+use bytes::Bytes;
 
 use super::{
     filter::{LocationFilter, RangeFilter},
     location::Location,
-    message::MessageType,
     name::TrackNamespace,
     token::Token,
     version::Version,
 };
-use crate::{
-    cursor::Cursor,
-    error::{DecodeError, EncodeError},
-};
+
+/// Bytes that an IDEMPOTENCY_KEY may have.
+pub const IDEMPOTENCY_KEY_LENGTH_MAX: usize = 64;
 
 /// The order in which groups are sent.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -98,7 +99,15 @@ impl Parameters {
     /// Adds `parameter` in the order of the wire. One that must not repeat replaces the one there
     /// was; others keep the order in which they were added.
     pub fn push(&mut self, parameter: Parameter) {
-        todo!("{parameter:?}")
+        let wire_type = parameter.wire_type();
+        let end = self.list.partition_point(|before| before.wire_type() <= wire_type);
+        let last = end.checked_sub(1).and_then(|index| self.list.get_mut(index));
+        match last {
+            Some(last) if last.wire_type() == wire_type && !parameter.repeats() => {
+                *last = parameter;
+            }
+            _ => self.list.insert(end, parameter),
+        }
     }
 
     /// The parameters, ascending by wire type.
@@ -110,31 +119,50 @@ impl Parameters {
     pub const fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
+}
 
-    /// The next block of parameters: their count, and they.
-    ///
-    /// # Errors
-    /// If the bytes end before it does, or a parameter is unknown, repeats, has no place in
-    /// `message`, or has a value it cannot have.
-    pub fn decode(
-        cursor: &mut Cursor,
-        version: Version,
-        message: MessageType,
-    ) -> Result<Self, DecodeError> {
-        todo!("{cursor:?} {version:?} {message:?}")
+impl Parameter {
+    /// The type on the wire.
+    pub const fn wire_type(&self) -> u64 {
+        match self {
+            Self::ObjectDeliveryTimeout(_) => 0x02,
+            Self::AuthorizationToken(_) => 0x03,
+            Self::RendezvousTimeout(_) => 0x04,
+            Self::SubgroupDeliveryTimeout(_) => 0x06,
+            Self::Expires(_) => 0x08,
+            Self::LargestObject(_) => 0x09,
+            Self::FillTimeout(_) => 0x0a,
+            Self::Forward(_) => 0x10,
+            Self::SubscriberPriority(_) => 0x20,
+            Self::LocationFilter(_) => 0x21,
+            Self::GroupOrder(_) => 0x22,
+            Self::FillParameters(_) => 0x23,
+            Self::SubgroupFilter(_) => 0x25,
+            Self::ObjectIdFilter(_) => 0x26,
+            Self::PriorityFilter(_) => 0x27,
+            Self::ObjectPropertyFilter(_) => 0x28,
+            Self::TrackPropertyFilter(_) => 0x29,
+            Self::NewGroupRequest(_) => 0x32,
+            Self::TrackNamespacePrefix(_) => 0x34,
+            Self::IncludeProperties(_) => 0x35,
+            Self::Deadline(_) => 0x4a2,
+            Self::IdempotencyKey(_) => 0x4a4,
+            Self::ContentType(_) => 0x4a6,
+        }
     }
 
-    /// Appends the block: count, and parameters.
-    ///
-    /// # Errors
-    /// If the draft has no form for a parameter, or no place for it in `message`.
-    pub fn encode(
-        &self,
-        version: Version,
-        message: MessageType,
-        out: &mut BytesMut,
-    ) -> Result<(), EncodeError> {
-        todo!("{version:?} {message:?} {out:?}")
+    /// The draft's name of it.
+    pub fn name(&self) -> &'static str {
+        self.row().map_or("", |row| row.name)
+    }
+
+    /// Whether a message may have several.
+    pub fn repeats(&self) -> bool {
+        self.row().is_some_and(|row| row.repeats)
+    }
+
+    fn row(&self) -> Option<&'static table::Row> {
+        table::find(Version::Draft22, self.wire_type())
     }
 }
 

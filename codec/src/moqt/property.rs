@@ -36,8 +36,8 @@ pub const PUBLISHER_PRIORITY_DEFAULT: u8 = 128;
 
 /// A block of key-value pairs exactly as it came, so that what is not understood goes on unchanged.
 ///
-/// Holds only blocks that parse: made by [`Self::decode`] (which walks the pairs once) or
-/// [`Self::builder`].
+/// Holds only blocks that parse: made by [`Self::decode`] and [`Self::decode_object`], which walk
+/// the pairs once, or by [`Self::builder`].
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Properties {
     pub(crate) block: Bytes,
@@ -50,25 +50,37 @@ pub struct Properties {
 pub struct MalformedImmutableProperties;
 
 impl Properties {
-    /// The properties whose block is `block`, all of it. No copy.
+    /// The track properties whose block is `block`, all of it. No copy.
     ///
     /// # Errors
-    /// If the block ends inside a pair, or a property that MOQT defines has a value it cannot
-    /// have. What IMMUTABLE_PROPERTIES hold is not looked at: see [`Self::check_immutable`].
+    /// If the block ends inside a pair, or a property has a value it cannot have. That goes for
+    /// IMMUTABLE_PROPERTIES too, as far as they parse: see [`Self::check_immutable`].
     pub fn decode(block: Bytes) -> Result<Self, DecodeError> {
         for pair in PairsRef::new(&block) {
             let (key_type, value) = pair?;
-            let ValueRef::Integer(value) = value else { continue };
-            match key_type {
-                DEFAULT_PUBLISHER_PRIORITY if u64::from(u8::MAX) < value => {
-                    return Err(Violation::DefaultPublisherPriority.into());
+            match value {
+                ValueRef::Integer(value) => check_value(key_type, value)?,
+                ValueRef::Bytes(inner) if key_type == IMMUTABLE_PROPERTIES => {
+                    for (key_type, value) in PairsRef::new(inner).filter_map(Result::ok) {
+                        if let ValueRef::Integer(value) = value {
+                            check_value(key_type, value)?;
+                        }
+                    }
                 }
-                DEFAULT_PUBLISHER_GROUP_ORDER if !matches!(value, 1 | 2) => {
-                    return Err(Violation::DefaultGroupOrder.into());
-                }
-                DYNAMIC_GROUPS if 1 < value => return Err(Violation::DynamicGroups.into()),
-                _ => {}
+                ValueRef::Bytes(_) => {}
             }
+        }
+        Ok(Self { block })
+    }
+
+    /// The object properties whose block is `block`, all of it. No copy. Values are not looked
+    /// at, because those that have rules are a track's.
+    ///
+    /// # Errors
+    /// If the block ends inside a pair.
+    pub fn decode_object(block: Bytes) -> Result<Self, DecodeError> {
+        for pair in PairsRef::new(&block) {
+            pair?;
         }
         Ok(Self { block })
     }
@@ -200,6 +212,20 @@ impl Properties {
     }
 }
 
+/// Whether a track property may have this value.
+fn check_value(key_type: u64, value: u64) -> Result<(), Violation> {
+    match key_type {
+        DEFAULT_PUBLISHER_PRIORITY if u64::from(u8::MAX) < value => {
+            Err(Violation::DefaultPublisherPriority)
+        }
+        DEFAULT_PUBLISHER_GROUP_ORDER if !matches!(value, 1 | 2) => {
+            Err(Violation::DefaultGroupOrder)
+        }
+        DYNAMIC_GROUPS if 1 < value => Err(Violation::DynamicGroups),
+        _ => Ok(()),
+    }
+}
+
 /// Makes [`Properties`], in whatever order they are given.
 #[derive(Clone, Debug, Default)]
 pub struct Builder {
@@ -228,8 +254,8 @@ impl Builder {
     /// The properties.
     ///
     /// # Errors
-    /// If a type's parity is not its value's, bytes are more than 65,535, or a property that MOQT
-    /// defines has a value it cannot have.
+    /// If a type's parity is not its value's, bytes are more than 65,535, or a track property has
+    /// a value it cannot have.
     pub fn build(self) -> Result<Properties, EncodeError> {
         Properties::decode(self.pairs.build()?)
             .map_err(|_| EncodeError::OutOfRange("a property's value"))

@@ -4,325 +4,146 @@
 //! keeps it so on whatever session there is. Calls belong to one session and end with it. Like all
 //! state machines here it is told by `handle_*`, asked by `poll_*`, and knows no socket.
 
-use std::time::{Duration, Instant};
+mod caller;
+mod event;
+mod publisher;
+mod subscriber;
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    time::{Duration, Instant},
+};
 
 use aip_codec::{
-    aip::call::RecordType,
+    aip::setup_option::AipOption,
     moqt::{
-        error_code::{PublishDoneCode, RequestCode},
-        id::GroupId,
+        error_code::SessionCode,
+        id::RequestId,
+        message::RequestError,
         name::{FullTrackName, TrackNamespace},
-        parameter::Parameters,
-        property::Properties,
     },
 };
 use bytes::Bytes;
 
-use crate::transport::{Action, Closed, Peer, SessionId, StreamId};
-
-/// Limits of one client; every queue below has one.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Config {
-    /// What we say we are (MOQT_IMPLEMENTATION).
-    pub implementation: String,
-    /// Content types of calls offered in the AIP setup option, most preferred first. `json`.
-    pub content_types: Vec<Bytes>,
-    /// Bytes of one record of a call. 64 MiB.
-    pub record_length_max: usize,
-    /// Bytes of one version of a track, all its objects together. 64 MiB.
-    pub version_length_max: usize,
-    /// Bytes that may wait for the network in one session before sends are refused. 64 MiB.
-    pub queued_bytes_max: usize,
-    /// Calls, both ways together, at one time. 10,000.
-    pub calls_max: usize,
-    /// Subscriptions and reads at one time, ours and the peer's together. 100,000.
-    pub subscriptions_max: usize,
-    /// How long a peer's request for a track waits for `publish` or `refuse`. 30 s.
-    pub wanted_timeout: Duration,
-    /// How long a subscription or read may wait at a relay for its publisher to come. 0: not at all.
-    pub rendezvous_timeout: Duration,
-}
-
-/// A subscription's number in its client; reads have one too. Never used again.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct SubscriptionId(pub u64);
-
-/// A call's number in its client, whoever called. Never used again.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct CallId(pub u64);
-
-/// One version of a track: a group, whole.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct TrackVersion {
-    /// The group; grows from version to version, also across restarts.
-    pub group: GroupId,
-    /// Payloads of objects 0 to n.
-    pub objects: Vec<Bytes>,
-    /// The track's properties, MAX_CACHE_DURATION among them.
-    pub properties: Properties,
-}
-
-/// Why a request was refused, by the peer or by us.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Refusal {
-    /// Its code.
-    pub code: RequestCode,
-    /// After which time it may be tried again; `None` is never.
-    pub retry_after: Option<Duration>,
-    /// For people. From a peer: untrusted.
-    pub reason: String,
-}
-
-/// How a call ended.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum CallEnd {
-    /// Both ends said all they had to say: after the last record.
-    Finished,
-    /// The relay or the callee refused it before it began.
-    Refused(Refusal),
-    /// The other end cancelled it.
-    Cancelled,
-    /// The session was lost. Whether the callee has run it is not known.
-    Lost,
-}
-
-/// What the layer above learns.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Event {
-    /// A session is established; what is wanted is being asked for again.
-    Connected {
-        /// The draft spoken.
-        version: aip_codec::Version,
-        /// Content types that the peer offers for calls; `None` if it does not speak AIP.
-        content_types: Option<Vec<Bytes>>,
-    },
-    /// The session is no more; the transport connects again by itself.
-    Disconnected {
-        /// Why, for people.
-        reason: String,
-    },
-    /// No session could be had this time; the transport tries again by itself.
-    Unreachable {
-        /// Why, for people.
-        reason: String,
-    },
-    /// The relay refused an announcement for good.
-    AnnouncementRefused {
-        /// What was announced.
-        namespace: TrackNamespace,
-        /// Why.
-        refusal: Refusal,
-    },
-    /// A namespace under a watched prefix is published.
-    NamespaceAppeared {
-        /// The whole namespace.
-        namespace: TrackNamespace,
-    },
-    /// It is no longer.
-    NamespaceGone {
-        /// The whole namespace.
-        namespace: TrackNamespace,
-    },
-    /// Somebody asks for a track that has no version, or only an expired one: answer with
-    /// [`Client::publish`] or [`Client::refuse`]. Said once until then.
-    TrackWanted {
-        /// The track.
-        track: FullTrackName,
-    },
-    /// Nobody is subscribed to a published track any more. Its version is forgotten when it expires.
-    TrackUnwanted {
-        /// The track.
-        track: FullTrackName,
-    },
-    /// A subscription or read has a version, whole. A read has ended with it.
-    Version {
-        /// Which.
-        subscription: SubscriptionId,
-        /// The version.
-        version: TrackVersion,
-    },
-    /// A subscription or read was refused, and has ended.
-    SubscriptionRefused {
-        /// Which.
-        subscription: SubscriptionId,
-        /// Why.
-        refusal: Refusal,
-    },
-    /// A subscription that was accepted has ended at its publisher's or relay's will.
-    SubscriptionEnded {
-        /// Which.
-        subscription: SubscriptionId,
-        /// Why.
-        code: PublishDoneCode,
-    },
-    /// Somebody calls.
-    CallReceived {
-        /// Which.
-        call: CallId,
-        /// Whom: one of our namespaces, or one below it.
-        namespace: TrackNamespace,
-        /// What: the MCP method, or `session`.
-        name: Bytes,
-        /// DEADLINE, IDEMPOTENCY_KEY, CONTENT_TYPE and the like.
-        parameters: Parameters,
-    },
-    /// A record of a call, ours or the peer's.
-    Record {
-        /// Which.
-        call: CallId,
-        /// Its type.
-        kind: RecordType,
-        /// Its payload.
-        payload: Bytes,
-    },
-    /// A call is over; said once for each.
-    CallEnded {
-        /// Which.
-        call: CallId,
-        /// How.
-        end: CallEnd,
-    },
-}
-
-/// Why the caller's wish cannot be met now.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum ClientError {
-    /// There is no established session.
-    #[error("not connected")]
-    NotConnected,
-    /// The peer did not offer AIP in its SETUP.
-    #[error("the peer does not speak AIP calls")]
-    CallsUnsupported,
-    /// No such call, or it has ended.
-    #[error("no such call")]
-    UnknownCall,
-    /// A limit of [`Config`] is reached.
-    #[error("limit reached: {0}")]
-    LimitReached(&'static str),
-    /// The peer is going away.
-    #[error("the peer is going away")]
-    GoingAway,
-}
+pub use self::event::{
+    CallEnd, CallId, ClientError, Config, Event, Refusal, SubscriptionId, TrackVersion,
+};
+use self::{
+    caller::Calls,
+    publisher::Served,
+    subscriber::{Subscribed, Watch},
+};
+use crate::{
+    session::{self, Event as SessionEvent, Request, Response, Session},
+    transport::{Action, Closed, Peer, SessionId, StreamId},
+};
 
 /// See the module.
 #[derive(Debug)]
 pub struct Client {
     config: Config,
+    current: Option<Current>,
+    /// Namespaces we publish, and by which request on this session.
+    announced: BTreeMap<TrackNamespace, Option<RequestId>>,
+    /// Prefixes whose namespaces we are told of.
+    watched: BTreeMap<TrackNamespace, Watch>,
+    /// Tracks that somebody asked us for.
+    served: BTreeMap<FullTrackName, Served>,
+    /// Tracks that we subscribe to.
+    subscribed: BTreeMap<FullTrackName, Subscribed>,
+    /// Which track each subscription or read is of.
+    subscriptions: BTreeMap<SubscriptionId, FullTrackName>,
+    calls: Calls,
+    next_subscription: u64,
+    next_alias: u64,
+    draining: bool,
+    actions: VecDeque<(SessionId, Action)>,
+    events: VecDeque<Event>,
+}
+
+/// The session that there is now.
+#[derive(Debug)]
+struct Current {
+    id: SessionId,
+    session: Session,
+    owners: HashMap<RequestId, Owner>,
+    streams: subscriber::Assemblies,
+    going_away: bool,
+}
+
+/// What a request on the session is to the client.
+#[derive(Clone, Debug)]
+enum Owner {
+    /// Our PUBLISH_NAMESPACE.
+    Announcement(TrackNamespace),
+    /// Our SUBSCRIBE_NAMESPACE.
+    Watch(TrackNamespace),
+    /// Our SUBSCRIBE.
+    Subscription(FullTrackName),
+    /// Our joining FETCH (drafts 18 and 19), which fills a subscription.
+    JoiningFetch(FullTrackName),
+    /// The peer's SUBSCRIBE.
+    Subscriber(FullTrackName),
+    /// The peer's request that waits for a version.
+    Waiting(FullTrackName),
+    /// A call, of either side.
+    Call(CallId),
 }
 
 impl Client {
     /// A client that wants nothing yet.
     pub fn new(config: Config) -> Self {
-        Self { config }
-    }
-
-    // --- what is wanted ---
-
-    /// Publishes a namespace from now on (PUBLISH_NAMESPACE), on this session and later ones.
-    pub fn announce(&mut self, namespace: TrackNamespace) {
-        unimplemented!()
-    }
-    /// Withdraws it.
-    pub fn withdraw(&mut self, namespace: &TrackNamespace) {
-        unimplemented!()
-    }
-    /// Tells of every namespace under `prefix` from now on (SUBSCRIBE_NAMESPACE).
-    pub fn watch(&mut self, prefix: TrackNamespace) {
-        unimplemented!()
-    }
-    /// Gives a track's next version, to who waits for it, to each subscription, and to who asks
-    /// before `expires` (`None`: until the next one). A version with the group of the last one
-    /// only renews its `expires`.
-    pub fn publish(
-        &mut self,
-        track: &FullTrackName,
-        version: TrackVersion,
-        expires: Option<Instant>,
-        now: Instant,
-    ) {
-        unimplemented!()
-    }
-    /// Refuses who waits for a track, and ends its subscriptions.
-    pub fn refuse(&mut self, track: &FullTrackName, refusal: Refusal, now: Instant) {
-        unimplemented!()
-    }
-    /// Subscribes: the current version and every later one, on this session and later ones. A
-    /// version already told is not told again after a reconnect.
-    ///
-    /// # Errors
-    /// If there are too many.
-    pub fn subscribe(
-        &mut self,
-        track: FullTrackName,
-        now: Instant,
-    ) -> Result<SubscriptionId, ClientError> {
-        unimplemented!()
-    }
-    /// Reads the current version once.
-    ///
-    /// # Errors
-    /// If there are too many.
-    pub fn read(
-        &mut self,
-        track: FullTrackName,
-        now: Instant,
-    ) -> Result<SubscriptionId, ClientError> {
-        unimplemented!()
-    }
-    /// Ends a subscription or read; nothing more is told of it.
-    pub fn unsubscribe(&mut self, subscription: SubscriptionId) {
-        unimplemented!()
-    }
-
-    // --- calls ---
-
-    /// Begins a call. Follow with records, the first a request; nothing is awaited in between.
-    ///
-    /// # Errors
-    /// If there is no session that speaks AIP, it is going away, or there are too many calls.
-    pub fn call(
-        &mut self,
-        namespace: TrackNamespace,
-        name: Bytes,
-        parameters: Parameters,
-        now: Instant,
-    ) -> Result<CallId, ClientError> {
-        unimplemented!()
-    }
-    /// Sends a record on a call, ours or the peer's. `last`: none follows from us.
-    ///
-    /// # Errors
-    /// If there is no such call, or too much waits for the network already.
-    pub fn send_record(
-        &mut self,
-        call: CallId,
-        kind: RecordType,
-        payload: Bytes,
-        last: bool,
-    ) -> Result<(), ClientError> {
-        unimplemented!()
-    }
-    /// Refuses a received call: its caller sees [`CallEnd::Refused`].
-    pub fn refuse_call(&mut self, call: CallId, refusal: Refusal) {
-        unimplemented!()
-    }
-    /// Cancels a call, ours or the peer's; nothing more is told of it.
-    pub fn cancel_call(&mut self, call: CallId) {
-        unimplemented!()
+        Self {
+            config,
+            current: None,
+            announced: BTreeMap::new(),
+            watched: BTreeMap::new(),
+            served: BTreeMap::new(),
+            subscribed: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
+            calls: Calls::default(),
+            next_subscription: 0,
+            next_alias: 0,
+            draining: false,
+            actions: VecDeque::new(),
+            events: VecDeque::new(),
+        }
     }
 
     /// Whether a session is established.
     pub fn is_connected(&self) -> bool {
-        unimplemented!()
+        self.current.as_ref().is_some_and(|current| current.session.is_established())
     }
 
-    // --- the transport: see `transport::Driver`, whose methods of the same names call these ---
-
-    /// A connection is up.
-    pub fn handle_connected(&mut self, session: SessionId, peer: Peer, now: Instant) {
-        unimplemented!()
+    /// A connection is up. One at a time: a further one is closed.
+    pub fn handle_connected(&mut self, id: SessionId, peer: Peer, now: Instant) {
+        let config = session::Config {
+            implementation: self.config.implementation.clone(),
+            authority: peer.authority.clone(),
+            path: peer.path.clone(),
+            aip: Some(AipOption {
+                profile_version: 1,
+                content_types: self.config.content_types.clone(),
+            }),
+            ..session::Config::default()
+        };
+        let mut session = Session::new(config, peer.side, peer.version, now);
+        if self.current.is_some() {
+            session.close(SessionCode::NO_ERROR, "one session is enough");
+            while let Some(action) = session.poll_action() {
+                self.actions.push_back((id, action));
+            }
+            return;
+        }
+        self.current = Some(Current {
+            id,
+            session,
+            owners: HashMap::new(),
+            streams: subscriber::Assemblies::default(),
+            going_away: false,
+        });
     }
+
     /// Bytes of a stream.
     pub fn handle_stream(
         &mut self,
@@ -332,20 +153,24 @@ impl Client {
         fin: bool,
         now: Instant,
     ) {
-        unimplemented!()
+        self.with_session(session, now, |session| session.handle_stream(stream, bytes, fin, now));
     }
+
     /// The peer reset its sending side.
     pub fn handle_reset(&mut self, session: SessionId, stream: StreamId, code: u64, now: Instant) {
-        unimplemented!()
+        self.with_session(session, now, |session| session.handle_reset(stream, code, now));
     }
+
     /// The peer asks to send no more.
     pub fn handle_stop(&mut self, session: SessionId, stream: StreamId, code: u64, now: Instant) {
-        unimplemented!()
+        self.with_session(session, now, |session| session.handle_stop(stream, code, now));
     }
+
     /// A datagram.
     pub fn handle_datagram(&mut self, session: SessionId, bytes: Bytes, now: Instant) {
-        unimplemented!()
+        self.with_session(session, now, |session| session.handle_datagram(bytes, now));
     }
+
     /// Bytes have left a queue.
     pub fn handle_sent(
         &mut self,
@@ -354,38 +179,288 @@ impl Client {
         length: usize,
         now: Instant,
     ) {
-        unimplemented!()
+        self.with_session(session, now, |session| {
+            session.handle_sent(stream, length, now);
+        });
     }
+
     /// The connection is no more.
-    pub fn handle_closed(&mut self, session: SessionId, closed: Closed, now: Instant) {
-        unimplemented!()
+    pub fn handle_closed(&mut self, session: SessionId, closed: Closed, _now: Instant) {
+        if self.current.as_ref().is_none_or(|current| current.id != session) {
+            return;
+        }
+        self.current = None;
+        self.actions.retain(|(other, _)| *other != session);
+        for request in self.announced.values_mut() {
+            *request = None;
+        }
+        self.session_lost_for_subscriptions();
+        self.session_lost_for_served();
+        self.session_lost_for_calls();
+        self.events.push_back(Event::Disconnected { reason: describe(&closed) });
     }
+
     /// No connection could be had this time.
-    pub fn handle_unreachable(&mut self, target: usize, reason: &str, now: Instant) {
-        unimplemented!()
+    pub fn handle_unreachable(&mut self, _target: usize, reason: &str, _now: Instant) {
+        self.events.push_back(Event::Unreachable { reason: reason.to_owned() });
     }
+
     /// Begins to end: withdraws what is announced, takes no new calls.
-    pub fn handle_drain(&mut self, now: Instant) {
-        unimplemented!()
+    pub fn handle_drain(&mut self, _now: Instant) {
+        self.draining = true;
+        let announced: Vec<_> = self.announced.keys().cloned().collect();
+        for namespace in announced {
+            self.withdraw(&namespace);
+        }
     }
-    /// Whether no call is left.
+
+    /// Whether a drain is over: no call is left.
     pub fn is_drained(&self) -> bool {
-        unimplemented!()
+        self.draining && self.calls.is_empty()
     }
+
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
-        unimplemented!()
+        if let Some(id) = self.current.as_ref().map(|current| current.id) {
+            self.with_session(id, now, |session| session.handle_timeout(now));
+        }
+        self.served_timed_out(now);
     }
+
     /// What the transport must do next.
     pub fn poll_action(&mut self) -> Option<(SessionId, Action)> {
-        unimplemented!()
+        if let Some(action) = self.actions.pop_front() {
+            return Some(action);
+        }
+        let current = self.current.as_mut()?;
+        current.session.poll_action().map(|action| (current.id, action))
     }
+
     /// What the layer above learns next.
     pub fn poll_event(&mut self) -> Option<Event> {
-        unimplemented!()
+        self.events.pop_front()
     }
+
     /// When `handle_timeout` is wanted at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        unimplemented!()
+        let session = self.current.as_ref().and_then(|current| current.session.poll_timeout());
+        [session, self.served_deadline()].into_iter().flatten().min()
+    }
+
+    fn with_session(&mut self, id: SessionId, now: Instant, tell: impl FnOnce(&mut Session)) {
+        let Some(current) = self.current.as_mut().filter(|current| current.id == id) else {
+            return;
+        };
+        tell(&mut current.session);
+        while let Some(event) =
+            self.current.as_mut().and_then(|current| current.session.poll_event())
+        {
+            self.handle_session_event(event, now);
+        }
+        self.close_if_moved();
+    }
+
+    /// The peer is going away: once no call is left, so do we, and the transport finds another way.
+    fn close_if_moved(&mut self) {
+        if !self.calls.is_empty() {
+            return;
+        }
+        if let Some(current) = self.current.as_mut().filter(|current| current.going_away) {
+            current.session.close(SessionCode::NO_ERROR, "moved on");
+        }
+    }
+
+    fn handle_session_event(&mut self, event: SessionEvent, now: Instant) {
+        match event {
+            SessionEvent::Established { aip, .. } => self.established(aip, now),
+            SessionEvent::Request { request, body, .. } => self.request(request, body, now),
+            SessionEvent::Response { request, body } => self.response(request, body),
+            SessionEvent::Update { request, update, parameters } => {
+                self.update_received(request, update, &parameters);
+            }
+            SessionEvent::PublishDone { request, body } => {
+                self.subscription_ended(request, body.code);
+            }
+            SessionEvent::Namespace { request, suffix } => self.namespace(request, &suffix, true),
+            SessionEvent::NamespaceDone { request, suffix } => {
+                self.namespace(request, &suffix, false);
+            }
+            SessionEvent::Ended { request } => self.request_ended(request),
+            SessionEvent::SubgroupOpened { stream, header } => {
+                self.subgroup_opened(stream, &header);
+            }
+            SessionEvent::Object { stream, object } => self.object(stream, object),
+            SessionEvent::Payload { stream, bytes, last } => self.payload(stream, bytes, last),
+            SessionEvent::SubgroupEnded { stream, end } => self.subgroup_ended(stream, end, now),
+            SessionEvent::FetchObject { request, object, payload, last } => {
+                self.fetched_object(request, &object, payload, last);
+            }
+            SessionEvent::FetchPayload { request, bytes, last } => {
+                self.fetched_payload(request, bytes, last);
+            }
+            SessionEvent::FetchEnded { request, end } => self.fetch_ended(request, end, now),
+            SessionEvent::CallBytes { request, bytes, fin } => {
+                self.call_bytes(request, bytes, fin);
+            }
+            SessionEvent::CallReset { request, .. } => self.call_reset(request),
+            SessionEvent::CallStopped { request, .. } => self.call_stopped(request),
+            SessionEvent::Goaway { request: None, .. } => {
+                if let Some(current) = &mut self.current {
+                    current.going_away = true;
+                }
+            }
+            SessionEvent::Goaway { .. }
+            | SessionEvent::UpdateResponse { .. }
+            | SessionEvent::StateNotify { .. }
+            | SessionEvent::PublishSkipped { .. }
+            | SessionEvent::FetchRange { .. }
+            | SessionEvent::Datagram { .. } => {}
+        }
+    }
+
+    fn established(&mut self, aip: Option<AipOption>, now: Instant) {
+        let Some(current) = &self.current else { return };
+        self.events.push_back(Event::Connected {
+            version: current.session.version(),
+            content_types: aip.map(|aip| aip.content_types),
+        });
+        let announced: Vec<_> = self.announced.keys().cloned().collect();
+        for namespace in announced {
+            self.announce_now(&namespace);
+        }
+        let watched: Vec<_> = self.watched.keys().cloned().collect();
+        for prefix in watched {
+            self.watch_now(&prefix);
+        }
+        let subscribed: Vec<_> = self.subscribed.keys().cloned().collect();
+        for track in subscribed {
+            self.subscribe_now(&track, now);
+        }
+    }
+
+    fn request(&mut self, request: RequestId, body: Request, now: Instant) {
+        match body {
+            Request::Subscribe(body) => self.subscribe_received(request, body, now),
+            Request::Fetch(body) => self.fetch_received(request, body, now),
+            Request::TrackStatus(body) => self.track_status_received(request, body, now),
+            Request::Call(body) => self.call_received(request, body),
+            Request::Publish(_)
+            | Request::PublishNamespace(_)
+            | Request::SubscribeNamespace(_)
+            | Request::SubscribeTracks(_) => self.refuse_request(request),
+        }
+    }
+
+    fn response(&mut self, request: RequestId, body: Response) {
+        let Some(owner) = self.owner(request) else { return };
+        match (owner, body) {
+            (Owner::Announcement(namespace), Response::Error(error)) => {
+                self.announcement_refused(request, namespace, &error);
+            }
+            (Owner::Watch(prefix), Response::Error(error)) => {
+                tracing::warn!(%prefix, code = %error.code, "watching namespaces was refused");
+                self.forget(request);
+            }
+            (Owner::Subscription(track), Response::SubscribeOk(ok)) => {
+                self.subscription_accepted(request, &track, ok);
+            }
+            (Owner::Subscription(track), Response::Error(error)) => {
+                self.subscription_refused(request, &track, &error);
+            }
+            (Owner::JoiningFetch(_), Response::Error(_)) => self.forget(request),
+            _ => {}
+        }
+    }
+
+    /// A request of either side is over without a word on what it means.
+    fn request_ended(&mut self, request: RequestId) {
+        match self.owner(request) {
+            Some(Owner::Announcement(namespace)) => {
+                self.forget(request);
+                // Whoever ends it wants it no more on this session; the next one is asked again.
+                if let Some(request) = self.announced.get_mut(&namespace) {
+                    *request = None;
+                }
+            }
+            Some(Owner::Watch(prefix)) => {
+                self.forget(request);
+                self.watch_ended(&prefix);
+            }
+            Some(Owner::Subscription(_)) => {
+                let code = aip_codec::moqt::error_code::PublishDoneCode::INTERNAL_ERROR;
+                self.subscription_ended(request, code);
+            }
+            Some(Owner::Subscriber(track)) => {
+                self.forget(request);
+                self.subscriber_left(&track, request);
+            }
+            Some(Owner::Waiting(track)) => {
+                self.forget(request);
+                self.waiting_left(&track, request);
+            }
+            Some(Owner::JoiningFetch(_)) => self.forget(request),
+            Some(Owner::Call(_)) | None => {}
+        }
+    }
+
+    fn owner(&self, request: RequestId) -> Option<Owner> {
+        self.current.as_ref()?.owners.get(&request).cloned()
+    }
+
+    fn own(&mut self, request: RequestId, owner: Owner) {
+        if let Some(current) = &mut self.current {
+            current.owners.insert(request, owner);
+        }
+    }
+
+    fn forget(&mut self, request: RequestId) {
+        if let Some(current) = &mut self.current {
+            current.owners.remove(&request);
+        }
+    }
+
+    /// The session, once it is established.
+    fn session(&mut self) -> Option<&mut Session> {
+        self.current
+            .as_mut()
+            .map(|current| &mut current.session)
+            .filter(|session| session.is_established())
     }
 }
+
+impl Refusal {
+    fn of(error: &RequestError) -> Self {
+        Self {
+            code: error.code,
+            retry_after: error.retry_interval.checked_sub(1).map(Duration::from_millis),
+            reason: error.reason.as_str().to_owned(),
+        }
+    }
+
+    fn to_error(&self) -> RequestError {
+        let retry_interval = self
+            .retry_after
+            .map_or(0, |after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX - 1) + 1);
+        RequestError {
+            code: self.code,
+            retry_interval,
+            reason: aip_codec::moqt::message::Reason::new(&self.reason),
+            redirect: None,
+        }
+    }
+}
+
+/// Why a connection ended, for people.
+fn describe(closed: &Closed) -> String {
+    match closed {
+        Closed::ByPeer { code, reason } => {
+            let reason = String::from_utf8_lossy(reason);
+            let reason: String = reason.chars().take(200).flat_map(char::escape_default).collect();
+            format!("closed by the peer: {} {reason}", SessionCode(*code))
+        }
+        Closed::Transport { code } => format!("QUIC error 0x{code:x}"),
+        Closed::Locally => "closed by us".to_owned(),
+        Closed::TimedOut => "nothing heard from the peer".to_owned(),
+    }
+}
+

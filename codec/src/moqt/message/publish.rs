@@ -85,7 +85,8 @@ impl PublishDone {
 
     pub(super) fn encode(&self, version: Version, out: &mut BytesMut) {
         varint::encode(self.code.0, out);
-        varint::encode(self.stream_count.unwrap_or(stream_count_unknown(version)), out);
+        let unknown = stream_count_unknown(version);
+        varint::encode(self.stream_count.unwrap_or(unknown), out);
         self.reason.encode(out);
     }
 }

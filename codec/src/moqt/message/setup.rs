@@ -5,8 +5,16 @@ use bytes::{Bytes, BytesMut};
 use crate::{
     aip::setup_option::AipOption,
     cursor::Cursor,
-    error::{DecodeError, EncodeError},
-    moqt::{key_value::KeyValue, token::Token, version::Version},
+    error::{DecodeError, EncodeError, Violation},
+    moqt::{
+        key_value::{Builder, KeyValue, Pairs, Value},
+        setup_option::{
+            AIP, AUTHORITY, AUTHORIZATION_TOKEN, MAX_AUTH_TOKEN_CACHE_SIZE, MAX_FILTER_RANGES,
+            MAX_REQUEST_UPDATES, MOQT_IMPLEMENTATION, PATH,
+        },
+        token::Token,
+        version::Version,
+    },
 };
 
 /// What an end says of itself. The default is an empty SETUP.
@@ -36,10 +44,93 @@ pub struct Setup {
 
 impl Setup {
     pub(super) fn decode(version: Version, body: &mut Cursor) -> Result<Self, DecodeError> {
-        todo!("{version:?} {body:?}")
+        let block = body.rest();
+        let mut setup = Self::default();
+        let mut previous_type = None;
+        for pair in Pairs::new(&block) {
+            let pair = pair?;
+            let repeats = previous_type.replace(pair.key_type) == Some(pair.key_type);
+            if repeats && is_known(version, pair.key_type) && pair.key_type != AUTHORIZATION_TOKEN {
+                return Err(Violation::SetupOptionDuplicate.into());
+            }
+            setup.set(version, pair)?;
+        }
+        Ok(setup)
+    }
+
+    fn set(&mut self, version: Version, option: KeyValue) -> Result<(), DecodeError> {
+        match (option.key_type, option.value) {
+            (PATH, Value::Bytes(path)) => self.path = Some(path),
+            (AUTHORITY, Value::Bytes(authority)) => self.authority = Some(authority),
+            (AUTHORIZATION_TOKEN, Value::Bytes(token)) => self.tokens.push(Token::decode(token)?),
+            (MAX_AUTH_TOKEN_CACHE_SIZE, Value::Integer(size)) => {
+                self.max_auth_token_cache_size = size;
+            }
+            (MAX_FILTER_RANGES, Value::Integer(count)) if Version::Draft19 <= version => {
+                self.max_filter_ranges = count;
+            }
+            (MAX_REQUEST_UPDATES, Value::Integer(count)) if Version::Draft19 <= version => {
+                self.max_request_updates = count;
+            }
+            (MOQT_IMPLEMENTATION, Value::Bytes(name)) => self.implementation = Some(name),
+            (AIP, Value::Bytes(value)) => self.aip = Some(AipOption::decode(value)?),
+            (key_type, value) => self.unknown.push(KeyValue { key_type, value }),
+        }
+        Ok(())
     }
 
     pub(super) fn encode(&self, version: Version, out: &mut BytesMut) -> Result<(), EncodeError> {
-        todo!("{version:?} {out:?}")
+        let mut options = Builder::new();
+        for (key_type, value) in [
+            (PATH, &self.path),
+            (AUTHORITY, &self.authority),
+            (MOQT_IMPLEMENTATION, &self.implementation),
+        ] {
+            if let Some(value) = value {
+                options = options.bytes(key_type, value.clone());
+            }
+        }
+        for token in &self.tokens {
+            let mut value = BytesMut::with_capacity(token.encoded_length());
+            token.encode(&mut value);
+            options = options.bytes(AUTHORIZATION_TOKEN, value);
+        }
+        for (key_type, value) in [
+            (MAX_AUTH_TOKEN_CACHE_SIZE, self.max_auth_token_cache_size),
+            (MAX_FILTER_RANGES, self.max_filter_ranges),
+            (MAX_REQUEST_UPDATES, self.max_request_updates),
+        ] {
+            if value == 0 {
+                continue;
+            }
+            if !is_known(version, key_type) {
+                return Err(EncodeError::Unsupported("a limit in SETUP"));
+            }
+            options = options.integer(key_type, value);
+        }
+        if let Some(aip) = &self.aip {
+            options = options.bytes(AIP, aip.encode());
+        }
+        for option in &self.unknown {
+            if is_known(version, option.key_type) {
+                return Err(EncodeError::OutOfRange("the type of an unknown setup option"));
+            }
+            options = options.pair(option.clone());
+        }
+        options.encode(out)
+    }
+}
+
+/// Whether `key_type` is an option of this draft, or AIP's.
+const fn is_known(version: Version, key_type: u64) -> bool {
+    match key_type {
+        PATH
+        | AUTHORITY
+        | AUTHORIZATION_TOKEN
+        | MAX_AUTH_TOKEN_CACHE_SIZE
+        | MOQT_IMPLEMENTATION
+        | AIP => true,
+        MAX_FILTER_RANGES | MAX_REQUEST_UPDATES => !matches!(version, Version::Draft18),
+        _ => false,
     }
 }

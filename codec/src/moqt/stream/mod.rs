@@ -41,3 +41,8 @@ impl StreamType {
         }
     }
 }
+
+/// `base` with each bit whose condition holds.
+pub(super) fn flags<const N: usize>(base: u64, bits: [(bool, u64); N]) -> u64 {
+    bits.into_iter().fold(base, |flags, (is_set, bit)| if is_set { flags | bit } else { flags })
+}

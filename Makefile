@@ -1,0 +1,34 @@
+# `make help` lists the targets. Each installs what it needs and says so.
+
+CARGO ?= cargo
+SERVER ?=
+KEEP ?=
+RELAY ?= target/release/aip-relay
+
+.PHONY: help demo test interop bench clean
+
+help: ## what there is
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
+
+demo: ## build all, then agents use an MCP server through a relay (SERVER="command" for your own, KEEP=1 to leave it up)
+	@.ci/require build $(if $(findstring npx,$(SERVER)),node)
+	$(CARGO) build --locked --release -p aip-engine -p aip-gateway
+	@target/release/aip-demo $(if $(SERVER),--server '$(SERVER)') $(if $(KEEP),--keep)
+
+test: ## all tests
+	@.ci/require build nextest node
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) nextest run --locked --workspace --all-features
+	$(CARGO) test --locked --workspace --doc --quiet
+
+interop: ## other people's MOQT clients against our relay
+	@.ci/require build
+	$(CARGO) build --locked --release -p aip-engine
+	@tests/interop/run $(RELAY)
+
+bench: ## time of the hot paths
+	@.ci/require build
+	$(CARGO) bench --locked -p aip-bench
+
+clean: ## remove what was built
+	$(CARGO) clean

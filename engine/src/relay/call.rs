@@ -1,0 +1,149 @@
+//! CALL: routed to one publisher of the longest prefix, then spliced both ways.
+//!
+//! Bytes go from one session to the other as they come; what the further side cannot take is held
+//! back at the nearer side by its stream's flow control.
+
+use aip_codec::{
+    aip::call::Call,
+    moqt::{
+        error_code::{RequestCode, ResetCode},
+        parameter::{Parameter, Parameters},
+    },
+};
+use bytes::Bytes;
+
+use super::{
+    Relay,
+    namespace_tree::RequestKey,
+    peer::{Owner, PeerIndex},
+};
+
+impl Relay {
+    pub(super) fn call_received(&mut self, key: RequestKey, body: Call) {
+        let publishers = self.namespaces.publishers_of(&body.namespace);
+        let is_upstream =
+            |peer: PeerIndex| self.peers.get(peer.0).is_some_and(|peer| peer.is_upstream_relay());
+        let takes_calls = |peer: PeerIndex| {
+            self.peers.get(peer.0).is_some_and(|entry| {
+                entry.session.has_calls() && !entry.session.is_peer_going_away()
+            })
+        };
+        let local = publishers
+            .iter()
+            .map(|publisher| publisher.peer)
+            .find(|peer| !is_upstream(*peer) && takes_calls(*peer));
+        let from_upstream = is_upstream(key.peer);
+        let target = local.or_else(|| {
+            let upstream = self.upstream_relays();
+            upstream.into_iter().find(|peer| !from_upstream && takes_calls(*peer))
+        });
+        let Some(target) = target else {
+            let (code, reason) = if publishers.is_empty() {
+                (RequestCode::DOES_NOT_EXIST, "nobody publishes this namespace")
+            } else {
+                (RequestCode::NOT_SUPPORTED, "the publisher of this namespace takes no calls")
+            };
+            self.refuse_call(key, code, reason);
+            return;
+        };
+        let Some(session) = self.session(target) else { return };
+        match session.call(body.namespace, body.name, onward(&body.parameters)) {
+            Ok(request) => {
+                let other = RequestKey { peer: target, request };
+                self.own(key, Owner::Call { other });
+                self.own(other, Owner::Call { other: key });
+            }
+            Err(error) => {
+                self.refuse_call(key, RequestCode::GOING_AWAY, &error.to_string());
+            }
+        }
+    }
+
+    fn refuse_call(&mut self, key: RequestKey, code: RequestCode, reason: &str) {
+        if let Some(session) = self.session(key.peer) {
+            session.refuse_call(key.request, code, reason);
+        }
+    }
+
+    fn other_end(&self, key: RequestKey) -> Option<RequestKey> {
+        match self.peers.get(key.peer.0)?.requests.get(&key.request)? {
+            Owner::Call { other } => Some(*other),
+            _ => None,
+        }
+    }
+
+    pub(super) fn call_bytes(&mut self, key: RequestKey, bytes: Bytes, fin: bool) {
+        let Some(other) = self.other_end(key) else { return };
+        let limit = self.config.stream_queued_bytes_max;
+        let Some(session) = self.session(other.peer) else { return };
+        session.send_call(other.request, bytes, fin);
+        let is_full = limit < session.call_queued_bytes(other.request);
+        if is_full && let Some(session) = self.session(key.peer) {
+            session.pause_call(key.request, true);
+        }
+        self.forget_call_if_over(key, other);
+    }
+
+    pub(super) fn call_reset(&mut self, key: RequestKey, code: ResetCode) {
+        let Some(other) = self.other_end(key) else { return };
+        if let Some(session) = self.session(other.peer) {
+            session.reset_call(other.request, code);
+        }
+        self.forget_call_if_over(key, other);
+    }
+
+    pub(super) fn call_stopped(&mut self, key: RequestKey, code: ResetCode) {
+        let Some(other) = self.other_end(key) else { return };
+        if let Some(session) = self.session(other.peer) {
+            session.stop_call(other.request, code);
+        }
+        self.forget_call_if_over(key, other);
+    }
+
+    /// Bytes of a call have left for the network: the other side may go on.
+    pub(super) fn call_sent(&mut self, key: RequestKey) {
+        let Some(other) = self.other_end(key) else { return };
+        let limit = self.config.stream_queued_bytes_max;
+        let queued = self.session(key.peer).map(|session| session.call_queued_bytes(key.request));
+        if queued.is_some_and(|queued| queued <= limit / 2)
+            && let Some(session) = self.session(other.peer)
+        {
+            session.pause_call(other.request, false);
+        }
+    }
+
+    /// The session of one end is gone: the other end is told.
+    pub(super) fn call_lost(&mut self, key: RequestKey) {
+        let Some(other) = self.other_end(key) else { return };
+        self.disown(key);
+        self.disown(other);
+        if let Some(session) = self.session(other.peer) {
+            session.reset_call(other.request, ResetCode::SESSION_CLOSED);
+            session.stop_call(other.request, ResetCode::SESSION_CLOSED);
+        }
+    }
+
+    /// Forgets a call whose two ends have both nothing more to say.
+    fn forget_call_if_over(&mut self, key: RequestKey, other: RequestKey) {
+        for end in [key, other] {
+            let over = self
+                .peers
+                .get(end.peer.0)
+                .is_none_or(|peer| !peer.session.has_request(end.request));
+            if over {
+                self.disown(end);
+            }
+        }
+    }
+}
+
+/// A call's parameters for the next hop: tokens stay behind, the rest goes on.
+fn onward(parameters: &Parameters) -> Parameters {
+    let mut onward = Parameters::default();
+    for parameter in parameters.iter() {
+        if !matches!(parameter, Parameter::AuthorizationToken(_)) {
+            onward.push(parameter.clone());
+        }
+    }
+    onward
+}

@@ -1,0 +1,63 @@
+//! Limits of one relay shard. Whatever grows has one here.
+
+use std::time::Duration;
+
+use crate::session;
+
+/// Limits of a relay. At each limit something defined happens, and is counted.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Limits and offers of each session.
+    pub session: session::Config,
+    /// Tracks known at one time; a request for one more gets EXCESSIVE_LOAD. 100,000.
+    pub tracks_max: usize,
+    /// Namespaces published at one time, over all sessions; one more gets EXCESSIVE_LOAD. 1,000,000.
+    pub namespaces_max: usize,
+    /// Namespaces that one session may publish; one more gets EXCESSIVE_LOAD. 10,000.
+    pub session_namespaces_max: usize,
+    /// SUBSCRIBE_NAMESPACE and SUBSCRIBE_TRACKS of one session; one more gets EXCESSIVE_LOAD. 1,000.
+    pub session_watches_max: usize,
+    /// Requests of one session that may wait for a publisher; one more gets EXCESSIVE_LOAD. 1,000.
+    pub session_waiting_max: usize,
+    /// Longest wait of a SUBSCRIBE for its publisher (RENDEZVOUS_TIMEOUT is cut to it). 30 s.
+    pub rendezvous_timeout_max: Duration,
+    /// How long an upstream subscription outlives its last subscriber. 30 s.
+    pub linger: Duration,
+    /// Longest wait for an upstream publisher's answer; then TIMEOUT. 10 s.
+    pub upstream_timeout: Duration,
+    /// Bytes that may wait for one subscription's network before it ends TOO_FAR_BEHIND. 8 MiB.
+    pub subscription_queued_bytes_max: usize,
+    /// How long a subscription's queue may stand still before it ends TOO_FAR_BEHIND. 8 s.
+    pub subscription_stall_max: Duration,
+    /// Bytes that a FETCH response or a call keeps waiting for the network. 1 MiB.
+    pub stream_queued_bytes_max: usize,
+    /// Bytes of cached objects, over all tracks. 256 MiB.
+    pub cache_bytes_max: usize,
+    /// Groups cached for each track. 256.
+    pub cache_groups_max: usize,
+    /// Age at which a cached group is forgotten; the newest of a live track is kept. 10 min.
+    pub cache_age_max: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            session: session::Config::default(),
+            tracks_max: 100_000,
+            namespaces_max: 1_000_000,
+            session_namespaces_max: 10_000,
+            session_watches_max: 1_000,
+            session_waiting_max: 1_000,
+            rendezvous_timeout_max: Duration::from_secs(30),
+            linger: Duration::from_secs(30),
+            upstream_timeout: Duration::from_secs(10),
+            subscription_queued_bytes_max: 8 << 20,
+            subscription_stall_max: Duration::from_secs(8),
+            stream_queued_bytes_max: 1 << 20,
+            cache_bytes_max: 256 << 20,
+            cache_groups_max: 256,
+            cache_age_max: Duration::from_secs(600),
+        }
+    }
+}

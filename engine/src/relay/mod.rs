@@ -1,0 +1,450 @@
+//! One relay shard: many sessions, and the tracks, namespaces and calls between them.
+//!
+//! Knows MOQT and CALL, neither MCP nor media. Told and asked as [`Driver`] says.
+
+mod cache;
+mod call;
+mod config;
+mod fetch;
+mod forwarder;
+mod namespace;
+mod namespace_tree;
+mod peer;
+mod retention;
+mod subscribe;
+mod timer;
+mod track;
+mod upstream;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    time::Instant,
+};
+
+use aip_codec::moqt::{
+    error_code::{RequestCode, ResetCode},
+    id::{GroupId, RequestId, TrackAlias},
+    message::{Reason, RequestError},
+    name::FullTrackName,
+    parameter::Parameters,
+};
+use bytes::Bytes;
+use slab::Slab;
+
+pub use self::config::Config;
+use self::{
+    namespace_tree::{NamespaceTree, RequestKey},
+    peer::{Owner, Peer, PeerIndex},
+    track::{Track, TrackIndex},
+};
+use crate::{
+    session::{Event, Request, Response, Session},
+    transport::{Action, Closed, Driver, Peer as TransportPeer, SessionId, Side, StreamId},
+};
+
+/// What other threads may tell a relay. Nothing yet.
+#[derive(Clone, Copy, Debug)]
+pub enum Command {}
+
+/// One relay shard.
+#[derive(Debug)]
+pub struct Relay {
+    config: Config,
+    peers: Slab<Peer>,
+    by_session: HashMap<SessionId, PeerIndex>,
+    tracks: Slab<Track>,
+    by_name: HashMap<FullTrackName, TrackIndex>,
+    namespaces: NamespaceTree,
+    /// What each SUBSCRIBE_TRACKS asked for.
+    track_watches: BTreeMap<RequestKey, Parameters>,
+    next_alias: u64,
+    next_task: u64,
+    /// Sessions whose actions are waiting to be polled.
+    touched: VecDeque<PeerIndex>,
+    /// When each session's timer is due.
+    session_timers: BTreeSet<(Instant, PeerIndex)>,
+    /// When something of a track is due.
+    track_timers: BTreeSet<(Instant, TrackIndex)>,
+    /// Cached groups, oldest first, with the alias of their track, since indices are used again.
+    cached_groups: VecDeque<(Instant, TrackIndex, TrackAlias, GroupId)>,
+    cached_bytes: usize,
+    draining: bool,
+}
+
+/// Puts a session in the list of those with something to do.
+fn touch(touched: &mut VecDeque<PeerIndex>, peer: &mut Peer, index: PeerIndex) {
+    if !peer.touched {
+        peer.touched = true;
+        touched.push_back(index);
+    }
+}
+
+impl Relay {
+    /// A relay without sessions.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            peers: Slab::new(),
+            by_session: HashMap::new(),
+            tracks: Slab::new(),
+            by_name: HashMap::new(),
+            namespaces: NamespaceTree::new(),
+            track_watches: BTreeMap::new(),
+            next_alias: 0,
+            next_task: 0,
+            touched: VecDeque::new(),
+            session_timers: BTreeSet::new(),
+            track_timers: BTreeSet::new(),
+            cached_groups: VecDeque::new(),
+            cached_bytes: 0,
+            draining: false,
+        }
+    }
+
+    /// Sessions, tracks and published namespaces known now.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        (self.peers.len(), self.tracks.len(), self.namespaces.published())
+    }
+
+    /// Bytes of cached objects.
+    pub const fn cached_bytes(&self) -> usize {
+        self.cached_bytes
+    }
+
+    /// The session at `peer`; touched, since whoever asks for it makes it do something.
+    fn session(&mut self, peer: PeerIndex) -> Option<&mut Session> {
+        let entry = self.peers.get_mut(peer.0)?;
+        touch(&mut self.touched, entry, peer);
+        Some(&mut entry.session)
+    }
+
+    fn own(&mut self, key: RequestKey, owner: Owner) {
+        if let Some(peer) = self.peers.get_mut(key.peer.0) {
+            peer.requests.insert(key.request, owner);
+        }
+    }
+
+    fn disown(&mut self, key: RequestKey) -> Option<Owner> {
+        self.peers.get_mut(key.peer.0)?.requests.remove(&key.request)
+    }
+
+    fn reject(&mut self, key: RequestKey, code: RequestCode, reason: &str) {
+        let retry_interval = match code {
+            RequestCode::EXCESSIVE_LOAD => self.retry_interval(key),
+            _ => 0,
+        };
+        let reason = Reason::new(reason);
+        if let Some(session) = self.session(key.peer) {
+            session.reject(key.request, RequestError {
+                code,
+                retry_interval,
+                reason,
+                redirect: None,
+            });
+        }
+    }
+
+    /// One to two seconds, plus one as the wire wants it; spread by who asks, so that not all come
+    /// back at once, and the same for the same inputs.
+    const fn retry_interval(&self, key: RequestKey) -> u64 {
+        let spread = (key.peer.0 as u64).wrapping_mul(31).wrapping_add(key.request.0) % 1_000;
+        1_001 + spread
+    }
+
+    /// Tells the session something and acts on what it learns.
+    fn with_session(
+        &mut self,
+        session: SessionId,
+        now: Instant,
+        tell: impl FnOnce(&mut Session),
+    ) {
+        let Some(&peer) = self.by_session.get(&session) else { return };
+        if let Some(session) = self.session(peer) {
+            tell(session);
+        }
+        self.drain_events(peer, now);
+    }
+
+    fn drain_events(&mut self, peer: PeerIndex, now: Instant) {
+        while let Some(event) =
+            self.peers.get_mut(peer.0).and_then(|entry| entry.session.poll_event())
+        {
+            self.handle_event(peer, event, now);
+        }
+        self.arm_session_timer(peer);
+    }
+
+    fn handle_event(&mut self, peer: PeerIndex, event: Event, now: Instant) {
+        let key = |request| RequestKey { peer, request };
+        match event {
+            Event::Object { stream, object } => self.object_received(peer, stream, object, now),
+            Event::Payload { stream, bytes, last } => {
+                self.payload_received(peer, stream, bytes, last, now);
+            }
+            Event::SubgroupOpened { stream, header } => self.subgroup_opened(peer, stream, header),
+            Event::SubgroupEnded { stream, end } => self.subgroup_ended(peer, stream, end, now),
+            Event::Datagram { object } => self.datagram_received(peer, object, now),
+            Event::CallBytes { request, bytes, fin } => self.call_bytes(key(request), bytes, fin),
+            Event::CallReset { request, code } => self.call_reset(key(request), code),
+            Event::CallStopped { request, code } => self.call_stopped(key(request), code),
+            Event::FetchObject { request, object, payload, last } => {
+                self.fetched_object(key(request), object, payload, last, now);
+            }
+            Event::FetchPayload { request, bytes, last } => {
+                self.fetched_payload(key(request), bytes, last, now);
+            }
+            Event::FetchRange { request, kind, end } => {
+                self.fetched_range(key(request), kind, end, now);
+            }
+            Event::FetchEnded { request, end } => self.fetch_stream_ended(key(request), end, now),
+            Event::Established { .. } => self.session_established(peer, now),
+            Event::Request { request, body, .. } => self.request(key(request), body, now),
+            Event::Response { request, body } => self.response(key(request), body, now),
+            Event::Update { request, update, parameters } => {
+                self.update_received(key(request), update, &parameters, now);
+            }
+            Event::UpdateResponse { request, result, .. } => {
+                self.update_answered(key(request), result, now);
+            }
+            Event::StateNotify { request, body } => self.state_notified(key(request), &body),
+            Event::PublishDone { request, body } => {
+                self.upstream_ended(key(request), Some(body.code), now);
+            }
+            Event::Namespace { request, suffix } => self.upstream_namespace(key(request), &suffix, now),
+            Event::NamespaceDone { request, suffix } => {
+                self.upstream_namespace_done(key(request), &suffix, now);
+            }
+            Event::PublishSkipped { .. } => {}
+            Event::Ended { request } => self.request_ended(key(request), now),
+            Event::Goaway { request, .. } => {
+                tracing::debug!(session = %self.peers[peer.0].id, ?request, "peer is going away");
+            }
+        }
+    }
+
+    fn request(&mut self, key: RequestKey, body: Request, now: Instant) {
+        match body {
+            Request::Subscribe(body) => self.subscribe_received(key, body, now),
+            Request::Publish(body) => self.publish_received(key, body, now),
+            Request::Fetch(body) => self.fetch_received(key, body, now),
+            Request::TrackStatus(body) => self.track_status_received(key, body, now),
+            Request::PublishNamespace(body) => {
+                self.publish_namespace_received(key, &body.namespace, now);
+            }
+            Request::SubscribeNamespace(body) => {
+                self.subscribe_namespace_received(key, &body.prefix);
+            }
+            Request::SubscribeTracks(body) => self.subscribe_tracks_received(key, &body, now),
+            Request::Call(body) => self.call_received(key, body),
+        }
+    }
+
+    fn response(&mut self, key: RequestKey, body: Response, now: Instant) {
+        let Some(owner) = self.peers[key.peer.0].requests.get(&key.request).cloned() else {
+            return;
+        };
+        match (owner, body) {
+            (Owner::Upstream(track), Response::SubscribeOk(ok)) => {
+                self.upstream_accepted(track, key, ok, now);
+            }
+            (Owner::Upstream(_), Response::Error(error)) => {
+                self.upstream_refused(key, &error, now);
+            }
+            (Owner::Subscriber { track, subscriber }, Response::Error(_)) => {
+                self.disown(key);
+                self.forget_subscriber(track, subscriber, now);
+            }
+            (Owner::UpstreamFetch { track, fetch }, Response::Error(error)) => {
+                self.disown(key);
+                self.upstream_fetch_failed(track, fetch, error.code, now);
+            }
+            (Owner::NamespaceUpstream | Owner::UpstreamWatch, Response::Error(error)) => {
+                self.disown(key);
+                tracing::warn!(code = %error.code, reason = %error.reason, "refused by the upstream relay");
+            }
+            _ => {}
+        }
+    }
+
+    /// A request of either side is over, without a word on what it means.
+    fn request_ended(&mut self, key: RequestKey, now: Instant) {
+        let Some(owner) = self.peers[key.peer.0].requests.get(&key.request).cloned() else {
+            return;
+        };
+        match owner {
+            Owner::Upstream(_) => self.upstream_ended(key, None, now),
+            Owner::Subscriber { track, subscriber } => {
+                self.disown(key);
+                self.forget_subscriber(track, subscriber, now);
+            }
+            Owner::Waiting(track) => {
+                self.disown(key);
+                self.forget_waiting(track, key, now);
+            }
+            Owner::Fetch { track, task } => {
+                self.disown(key);
+                self.forget_fetch(track, task, now);
+            }
+            Owner::UpstreamFetch { .. } => {
+                self.disown(key);
+            }
+            Owner::Namespace(namespace) => {
+                self.disown(key);
+                self.unpublish_namespace(key, &namespace, now);
+            }
+            Owner::NamespaceWatch(prefix) | Owner::TracksWatch(prefix) => {
+                self.disown(key);
+                self.peers[key.peer.0].watch_count -= 1;
+                self.namespaces.unwatch(&prefix, key);
+                self.track_watches.remove(&key);
+            }
+            Owner::NamespaceUpstream => {
+                self.disown(key);
+            }
+            Owner::UpstreamWatch => {
+                self.disown(key);
+                self.forget_namespaces_of(key, now);
+            }
+            Owner::Call { .. } => {}
+        }
+    }
+
+    fn remove_peer(&mut self, peer: PeerIndex, now: Instant) {
+        let requests: BTreeSet<RequestId> = {
+            let Some(entry) = self.peers.get_mut(peer.0) else { return };
+            entry.session.handle_closed();
+            entry.session.poll_event();
+            #[expect(clippy::disallowed_methods, reason = "collected into an ordered set")]
+            entry.requests.keys().copied().collect()
+        };
+        for stream in self.incoming_streams(peer) {
+            let end = crate::session::StreamEnd::Reset(ResetCode::SESSION_CLOSED);
+            self.subgroup_ended(peer, stream, end, now);
+        }
+        for request in requests {
+            let key = RequestKey { peer, request };
+            if matches!(self.peers[peer.0].requests.get(&request), Some(Owner::Call { .. })) {
+                self.call_lost(key);
+            } else if let Some(Owner::UpstreamFetch { track, fetch }) =
+                self.peers[peer.0].requests.get(&request).cloned()
+            {
+                self.upstream_fetch_failed(track, fetch, RequestCode::INTERNAL_ERROR, now);
+            } else {
+                self.request_ended(key, now);
+            }
+        }
+        if let Some(timer) = self.peers[peer.0].timer {
+            self.session_timers.remove(&(timer, peer));
+        }
+        self.touched.retain(|other| *other != peer);
+        self.peers.remove(peer.0);
+    }
+
+    fn incoming_streams(&self, peer: PeerIndex) -> BTreeSet<StreamId> {
+        #[expect(clippy::disallowed_methods, reason = "collected into an ordered set")]
+        self.peers[peer.0].incoming.keys().copied().collect()
+    }
+}
+
+impl Driver for Relay {
+    type Command = Command;
+
+    fn handle_connected(&mut self, id: SessionId, transport: TransportPeer, now: Instant) {
+        let mut config = self.config.session.clone();
+        if transport.side == Side::Client {
+            config.authority.clone_from(&transport.authority);
+            config.path.clone_from(&transport.path);
+        }
+        let mut session = Session::new(config, transport.side, transport.version, now);
+        if self.draining {
+            session.goaway(Bytes::new(), 0);
+        }
+        let index = PeerIndex(self.peers.insert(Peer::new(id, session, transport)));
+        self.by_session.insert(id, index);
+        touch(&mut self.touched, &mut self.peers[index.0], index);
+        self.arm_session_timer(index);
+    }
+
+    fn handle_stream(
+        &mut self,
+        session: SessionId,
+        stream: StreamId,
+        bytes: Bytes,
+        fin: bool,
+        now: Instant,
+    ) {
+        self.with_session(session, now, |session| session.handle_stream(stream, bytes, fin, now));
+    }
+
+    fn handle_reset(&mut self, session: SessionId, stream: StreamId, code: u64, now: Instant) {
+        self.with_session(session, now, |session| session.handle_reset(stream, code, now));
+    }
+
+    fn handle_stop(&mut self, session: SessionId, stream: StreamId, code: u64, now: Instant) {
+        self.with_session(session, now, |session| session.handle_stop(stream, code, now));
+    }
+
+    fn handle_datagram(&mut self, session: SessionId, bytes: Bytes, now: Instant) {
+        self.with_session(session, now, |session| session.handle_datagram(bytes, now));
+    }
+
+    fn handle_sent(&mut self, session: SessionId, stream: StreamId, length: usize, now: Instant) {
+        let Some(&peer) = self.by_session.get(&session) else { return };
+        let Some(session) = self.session(peer) else { return };
+        if let Some(owner) = session.handle_sent(stream, length, now) {
+            self.sent(RequestKey { peer, request: owner }, now);
+        }
+    }
+
+    fn handle_closed(&mut self, session: SessionId, closed: Closed, now: Instant) {
+        let Some(peer) = self.by_session.remove(&session) else { return };
+        tracing::debug!(%session, ?closed, "session closed");
+        self.remove_peer(peer, now);
+    }
+
+    fn handle_unreachable(&mut self, target: usize, reason: &str, _now: Instant) {
+        tracing::warn!(target, reason, "upstream relay not reached; trying again");
+    }
+
+    fn handle_command(&mut self, command: Command, _now: Instant) {
+        match command {}
+    }
+
+    fn handle_drain(&mut self, _now: Instant) {
+        self.draining = true;
+        for index in 0..self.peers.capacity() {
+            if let Some(session) = self.session(PeerIndex(index)) {
+                session.goaway(Bytes::new(), 0);
+            }
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.draining && self.peers.iter().all(|(_, peer)| peer.session.is_idle())
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.sessions_timed_out(now);
+        self.tracks_timed_out(now);
+        self.evict(now);
+    }
+
+    fn poll_action(&mut self) -> Option<(SessionId, Action)> {
+        loop {
+            let index = *self.touched.front()?;
+            let Some(peer) = self.peers.get_mut(index.0) else {
+                self.touched.pop_front();
+                continue;
+            };
+            if let Some(action) = peer.session.poll_action() {
+                return Some((peer.id, action));
+            }
+            peer.touched = false;
+            self.touched.pop_front();
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.next_timeout()
+    }
+}

@@ -1,0 +1,250 @@
+//! PUBLISH_NAMESPACE, SUBSCRIBE_NAMESPACE and SUBSCRIBE_TRACKS of sessions.
+
+use std::time::Instant;
+
+use aip_codec::moqt::{
+    error_code::RequestCode,
+    message::SubscribeTracks,
+    name::TrackNamespace,
+    parameter::Parameters,
+    property::Properties,
+};
+
+use super::{
+    Relay,
+    namespace_tree::{Interest, RequestKey},
+    peer::Owner,
+    track::TrackIndex,
+};
+
+impl Relay {
+    pub(super) fn publish_namespace_received(
+        &mut self,
+        key: RequestKey,
+        namespace: &TrackNamespace,
+        now: Instant,
+    ) {
+        let reserved =
+            namespace.fields().next().is_some_and(|field| field == b"." || field == b".session");
+        let peer = &self.peers[key.peer.0];
+        if reserved {
+            self.reject(key, RequestCode::DOES_NOT_EXIST, "reserved namespace");
+        } else if self.config.session_namespaces_max <= peer.namespace_count
+            || self.config.namespaces_max <= self.namespaces.published()
+        {
+            self.reject(key, RequestCode::EXCESSIVE_LOAD, "too many namespaces");
+        } else {
+            self.peers[key.peer.0].namespace_count += 1;
+            self.own(key, Owner::Namespace(namespace.clone()));
+            if let Some(session) = self.session(key.peer) {
+                session.accept(key.request, Parameters::default(), Properties::default());
+            }
+            self.publish_in_tree(key, namespace, now);
+            for relay in self.upstream_relays() {
+                if relay != key.peer {
+                    self.publish_namespace_to(relay, namespace.clone());
+                }
+            }
+        }
+    }
+
+    /// Notes a publisher; tells who watches, and asks it for tracks that are wanted.
+    pub(super) fn publish_in_tree(
+        &mut self,
+        key: RequestKey,
+        namespace: &TrackNamespace,
+        now: Instant,
+    ) {
+        if self.namespaces.publish(namespace, key) {
+            for watcher in self.namespaces.interested_in(namespace, Interest::Namespaces) {
+                self.tell_namespace(watcher, namespace, true);
+            }
+        }
+        self.retry_waiting(namespace, now);
+        self.subscribe_to_new_publisher(key, namespace, now);
+    }
+
+    /// Tracks with subscribers are asked of every publisher, also one that comes later.
+    fn subscribe_to_new_publisher(
+        &mut self,
+        key: RequestKey,
+        namespace: &TrackNamespace,
+        now: Instant,
+    ) {
+        if self.peers[key.peer.0].is_upstream_relay() {
+            return;
+        }
+        let wanted: Vec<TrackIndex> = self
+            .tracks
+            .iter()
+            .filter(|(_, track)| {
+                !track.subscribers.is_empty()
+                    && namespace.is_prefix_of(track.name.namespace())
+                    && !track.has_upstream_in(key.peer)
+            })
+            .map(|(index, _)| TrackIndex(index))
+            .collect();
+        for index in wanted {
+            self.ask_publishers(index, None, now);
+        }
+    }
+
+    pub(super) fn unpublish_namespace(
+        &mut self,
+        key: RequestKey,
+        namespace: &TrackNamespace,
+        _now: Instant,
+    ) {
+        if let Some(peer) = self.peers.get_mut(key.peer.0) {
+            peer.namespace_count = peer.namespace_count.saturating_sub(1);
+        }
+        if self.namespaces.unpublish(namespace, key) {
+            for watcher in self.namespaces.interested_in(namespace, Interest::Namespaces) {
+                self.tell_namespace(watcher, namespace, false);
+            }
+        }
+        if !self.is_published_locally(namespace) {
+            for relay in self.upstream_relays() {
+                self.withdraw_namespace_from(relay, namespace);
+            }
+        }
+    }
+
+    fn tell_namespace(&mut self, watcher: RequestKey, namespace: &TrackNamespace, is_there: bool) {
+        let Some(Owner::NamespaceWatch(prefix)) =
+            self.peers[watcher.peer.0].requests.get(&watcher.request)
+        else {
+            return;
+        };
+        let Some(suffix) = namespace.strip_prefix(prefix) else { return };
+        let Some(session) = self.session(watcher.peer) else { return };
+        if is_there {
+            session.namespace(watcher.request, suffix);
+        } else {
+            session.namespace_done(watcher.request, suffix);
+        }
+    }
+
+    pub(super) fn subscribe_namespace_received(
+        &mut self,
+        key: RequestKey,
+        prefix: &TrackNamespace,
+    ) {
+        if !self.may_watch(key, prefix) {
+            return;
+        }
+        self.peers[key.peer.0].watch_count += 1;
+        self.own(key, Owner::NamespaceWatch(prefix.clone()));
+        self.namespaces.watch(prefix, key, Interest::Namespaces);
+        if let Some(session) = self.session(key.peer) {
+            session.accept(key.request, Parameters::default(), Properties::default());
+        }
+        self.tell_published(key, prefix);
+    }
+
+    fn tell_published(&mut self, key: RequestKey, prefix: &TrackNamespace) {
+        let limit = self.config.namespaces_max;
+        let found = self.namespaces.published_under(prefix, limit);
+        if let Some(session) = self.session(key.peer) {
+            for suffix in found {
+                session.namespace(key.request, suffix);
+            }
+        }
+    }
+
+    /// The session layer has refused overlapping prefixes; here the rest is checked.
+    fn may_watch(&mut self, key: RequestKey, prefix: &TrackNamespace) -> bool {
+        let reserved =
+            prefix.fields().next().is_some_and(|field| field == b"." || field == b".session");
+        if reserved {
+            self.reject(key, RequestCode::DOES_NOT_EXIST, "reserved namespace");
+            return false;
+        }
+        if self.config.session_watches_max <= self.peers[key.peer.0].watch_count {
+            self.reject(key, RequestCode::EXCESSIVE_LOAD, "too many watched prefixes");
+            return false;
+        }
+        true
+    }
+
+    pub(super) fn subscribe_tracks_received(
+        &mut self,
+        key: RequestKey,
+        body: &SubscribeTracks,
+        now: Instant,
+    ) {
+        if !self.may_watch(key, &body.prefix) {
+            return;
+        }
+        self.peers[key.peer.0].watch_count += 1;
+        self.own(key, Owner::TracksWatch(body.prefix.clone()));
+        self.namespaces.watch(&body.prefix, key, Interest::Tracks);
+        self.track_watches.insert(key, body.parameters.clone());
+        if let Some(session) = self.session(key.peer) {
+            session.accept(key.request, Parameters::default(), Properties::default());
+        }
+        self.publish_existing(key, &body.prefix, now);
+    }
+
+    /// Publishes to a new watcher the tracks that were published to us before it came.
+    pub(super) fn publish_existing(
+        &mut self,
+        key: RequestKey,
+        prefix: &TrackNamespace,
+        now: Instant,
+    ) {
+        let existing: Vec<TrackIndex> = self
+            .tracks
+            .iter()
+            .filter(|(_, track)| {
+                prefix.is_prefix_of(track.name.namespace())
+                    && track.upstreams.iter().any(|upstream| {
+                        upstream.by_publish && upstream.key.peer != key.peer
+                    })
+            })
+            .map(|(index, _)| TrackIndex(index))
+            .collect();
+        for index in existing {
+            self.publish_to(index, key, now);
+        }
+    }
+
+    pub(super) fn update_tracks_watch(
+        &mut self,
+        key: RequestKey,
+        old: &TrackNamespace,
+        parameters: &Parameters,
+        now: Instant,
+    ) {
+        if let Some(watch) = self.track_watches.get_mut(&key)
+            && let Some(forward) = parameters.forward()
+        {
+            *watch = watch.clone().with(aip_codec::moqt::parameter::Parameter::Forward(forward));
+        }
+        if let Some(prefix) = parameters.track_namespace_prefix().cloned() {
+            self.namespaces.unwatch(old, key);
+            self.namespaces.watch(&prefix, key, Interest::Tracks);
+            self.own(key, Owner::TracksWatch(prefix.clone()));
+            self.publish_existing(key, &prefix, now);
+        }
+    }
+
+    pub(super) fn update_namespace_watch(
+        &mut self,
+        key: RequestKey,
+        old: &TrackNamespace,
+        parameters: &Parameters,
+    ) {
+        let Some(prefix) = parameters.track_namespace_prefix().cloned() else { return };
+        let gone = self.namespaces.published_under(old, self.config.namespaces_max);
+        if let Some(session) = self.session(key.peer) {
+            for suffix in gone {
+                session.namespace_done(key.request, suffix);
+            }
+        }
+        self.namespaces.unwatch(old, key);
+        self.namespaces.watch(&prefix, key, Interest::Namespaces);
+        self.own(key, Owner::NamespaceWatch(prefix.clone()));
+        self.tell_published(key, &prefix);
+    }
+}

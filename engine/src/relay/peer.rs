@@ -1,0 +1,94 @@
+//! One session of the relay, and what the relay remembers of it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use aip_codec::moqt::{
+    id::{RequestId, TrackAlias},
+    name::TrackNamespace,
+};
+
+use super::{forwarder::IncomingSubgroup, namespace_tree::RequestKey, track::TrackIndex};
+use crate::{
+    session::Session,
+    transport::{Peer as TransportPeer, SessionId, StreamId},
+};
+
+/// A session's place in the relay's table.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) struct PeerIndex(pub(crate) usize);
+
+/// What a request in a session is to the relay.
+#[derive(Clone, Debug)]
+pub(crate) enum Owner {
+    /// We receive a track: our SUBSCRIBE, or the peer's PUBLISH.
+    Upstream(TrackIndex),
+    /// The peer receives a track: its SUBSCRIBE, or our PUBLISH.
+    Subscriber { track: TrackIndex, subscriber: usize },
+    /// The peer's SUBSCRIBE, FETCH or TRACK_STATUS waits for its track's publisher.
+    Waiting(TrackIndex),
+    /// The peer's FETCH, being answered.
+    Fetch { track: TrackIndex, task: u64 },
+    /// Our FETCH.
+    UpstreamFetch { track: TrackIndex, fetch: u64 },
+    /// The peer publishes a namespace.
+    Namespace(TrackNamespace),
+    /// We publish a namespace to another relay.
+    NamespaceUpstream,
+    /// The peer watches namespaces.
+    NamespaceWatch(TrackNamespace),
+    /// The peer wants every track under a prefix.
+    TracksWatch(TrackNamespace),
+    /// We watch another relay's namespaces; those it has told.
+    UpstreamWatch,
+    /// A call, and where it goes on or came from.
+    Call { other: RequestKey },
+}
+
+/// One session.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) id: SessionId,
+    pub(crate) session: Session,
+    pub(crate) transport: TransportPeer,
+    pub(crate) requests: HashMap<RequestId, Owner>,
+    /// Streams of tracks that we receive.
+    pub(crate) incoming: HashMap<StreamId, IncomingSubgroup>,
+    /// Tracks that we receive, by the peer's alias.
+    pub(crate) aliases: BTreeMap<TrackAlias, TrackIndex>,
+    /// Namespaces that we publish to this relay, and by which request.
+    pub(crate) published_upstream: BTreeMap<TrackNamespace, RequestId>,
+    /// Namespaces that the peer publishes.
+    pub(crate) namespace_count: usize,
+    /// SUBSCRIBE_NAMESPACE and SUBSCRIBE_TRACKS of the peer.
+    pub(crate) watch_count: usize,
+    /// Requests of the peer that wait for a publisher.
+    pub(crate) waiting_count: usize,
+    /// Whether it stands in the relay's list of sessions with something to do.
+    pub(crate) touched: bool,
+    /// When its `poll_timeout` stands in the relay's timers.
+    pub(crate) timer: Option<std::time::Instant>,
+}
+
+impl Peer {
+    pub(crate) fn new(id: SessionId, session: Session, transport: TransportPeer) -> Self {
+        Self {
+            id,
+            session,
+            transport,
+            requests: HashMap::new(),
+            incoming: HashMap::new(),
+            aliases: BTreeMap::new(),
+            published_upstream: BTreeMap::new(),
+            namespace_count: 0,
+            watch_count: 0,
+            waiting_count: 0,
+            touched: false,
+            timer: None,
+        }
+    }
+
+    /// Whether this is another relay that we have dialled.
+    pub(crate) const fn is_upstream_relay(&self) -> bool {
+        self.transport.target.is_some()
+    }
+}

@@ -1,0 +1,465 @@
+//! SUBSCRIBE, PUBLISH and TRACK_STATUS of sessions.
+
+use std::time::{Duration, Instant};
+
+use aip_codec::moqt::{
+    error_code::{PublishDoneCode, RequestCode},
+    filter::LocationFilter,
+    id::{RequestId, TrackAlias},
+    message::{Publish, PublishStateNotify, RequestError, RequestOk, Subscribe, TrackStatus},
+    name::FullTrackName,
+    parameter::{Parameter, Parameters},
+    property::Properties,
+};
+
+use crate::session::subscription_range;
+
+use super::{
+    Relay,
+    namespace_tree::{Interest, RequestKey},
+    peer::Owner,
+    track::{
+        FillKey, Subscriber, Track, TrackIndex, Upstream, Waiting, WaitingBody,
+    },
+};
+
+impl Relay {
+    pub(super) fn subscribe_received(&mut self, key: RequestKey, body: Subscribe, now: Instant) {
+        let Some(index) = self.track_for(key, &body.track) else { return };
+        if self.tracks[index.0].is_established() {
+            self.accept_subscriber(index, key, &body, now);
+        } else {
+            let patience = body.parameters.rendezvous_timeout().unwrap_or(0);
+            let patience =
+                Duration::from_millis(patience).min(self.config.rendezvous_timeout_max);
+            self.wait_for_publisher(index, key, WaitingBody::Subscribe(body), patience, now);
+        }
+    }
+
+    pub(super) fn track_status_received(
+        &mut self,
+        key: RequestKey,
+        body: TrackStatus,
+        now: Instant,
+    ) {
+        let Some(index) = self.track_for(key, &body.track) else { return };
+        if self.tracks[index.0].is_established() {
+            self.answer_status(index, key, &body);
+        } else {
+            let body = WaitingBody::TrackStatus(body);
+            self.wait_for_publisher(index, key, body, Duration::ZERO, now);
+        }
+    }
+
+    /// The track that a request names, begun if need be. `None` if the request was refused.
+    pub(super) fn track_for(
+        &mut self,
+        key: RequestKey,
+        name: &FullTrackName,
+    ) -> Option<TrackIndex> {
+        if is_reserved(name) {
+            self.reject(key, RequestCode::DOES_NOT_EXIST, "reserved namespace");
+            return None;
+        }
+        if let Some(&index) = self.by_name.get(name) {
+            return Some(index);
+        }
+        if self.config.tracks_max <= self.tracks.len() {
+            self.reject(key, RequestCode::EXCESSIVE_LOAD, "too many tracks");
+            return None;
+        }
+        let alias = TrackAlias(self.next_alias);
+        self.next_alias += 1;
+        let index = TrackIndex(self.tracks.insert(Track::new(name.clone(), alias)));
+        self.by_name.insert(name.clone(), index);
+        Some(index)
+    }
+
+    /// Holds a request until a publisher has answered, asking one if there is one.
+    pub(super) fn wait_for_publisher(
+        &mut self,
+        index: TrackIndex,
+        key: RequestKey,
+        body: WaitingBody,
+        patience: Duration,
+        now: Instant,
+    ) {
+        if self.config.session_waiting_max <= self.peers[key.peer.0].waiting_count {
+            self.reject(key, RequestCode::EXCESSIVE_LOAD, "too many requests wait for publishers");
+            self.forget_track_if_unused(index);
+            return;
+        }
+        let asked = !self.tracks[index.0].upstreams.is_empty()
+            && self.tracks[index.0].upstreams.iter().any(|up| up.key.peer != key.peer)
+            || self.ask_publishers(index, Some(key), now);
+        if !asked && patience.is_zero() {
+            self.reject(key, RequestCode::DOES_NOT_EXIST, "nobody publishes this track");
+            self.forget_track_if_unused(index);
+            return;
+        }
+        let deadline = (!asked).then(|| now + patience);
+        if let Some(deadline) = deadline {
+            self.arm_track_timer(index, deadline);
+        }
+        self.tracks[index.0].waiting.push_back(Waiting { key, body, deadline });
+        self.peers[key.peer.0].waiting_count += 1;
+        self.own(key, Owner::Waiting(index));
+    }
+
+    /// Subscribes to everyone who publishes a prefix of the track's namespace and is not asked yet:
+    /// to sessions of our own before other relays. True if somebody is being asked.
+    pub(super) fn ask_publishers(
+        &mut self,
+        index: TrackIndex,
+        on_behalf_of: Option<RequestKey>,
+        now: Instant,
+    ) -> bool {
+        let Some(track) = self.tracks.get(index.0) else { return false };
+        let name = track.name.clone();
+        let publishers = self.publishers_for(&name, on_behalf_of);
+        let mut asked = false;
+        for peer in publishers {
+            if self.tracks[index.0].has_upstream_in(peer) {
+                asked = true;
+                continue;
+            }
+            let Some(session) = self.session(peer) else { continue };
+            let Ok(request) = session.subscribe(name.clone(), Parameters::default()) else {
+                continue;
+            };
+            let key = RequestKey { peer, request };
+            let deadline = now + self.config.upstream_timeout;
+            self.tracks[index.0].upstreams.push(Upstream {
+                key,
+                by_publish: false,
+                established: false,
+                alias: None,
+                forward: true,
+                deadline,
+            });
+            self.own(key, Owner::Upstream(index));
+            self.arm_track_timer(index, deadline);
+            asked = true;
+        }
+        asked
+    }
+
+    pub(super) fn upstream_accepted(
+        &mut self,
+        index: TrackIndex,
+        key: RequestKey,
+        ok: aip_codec::moqt::message::SubscribeOk,
+        now: Instant,
+    ) {
+        if let Some(property) = ok.properties.unknown_mandatory_track_property() {
+            tracing::debug!(property, "mandatory track property not understood");
+            if let Some(session) = self.session(key.peer) {
+                session.cancel(key.request, aip_codec::moqt::error_code::ResetCode::CANCELLED);
+            }
+            self.disown(key);
+            self.upstream_gone(index, key, RequestCode::UNSUPPORTED_EXTENSION, now);
+            return;
+        }
+        self.establish_upstream(index, key, ok.track_alias, &ok.parameters, ok.properties, now);
+    }
+
+    /// A publisher sends the track: whoever waited for it is answered.
+    fn establish_upstream(
+        &mut self,
+        index: TrackIndex,
+        key: RequestKey,
+        alias: TrackAlias,
+        parameters: &Parameters,
+        properties: Properties,
+        now: Instant,
+    ) {
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        if let Some(upstream) = track.upstream_mut(key) {
+            upstream.established = true;
+            upstream.alias = Some(alias);
+        }
+        if let Some(largest) = parameters.largest_object() {
+            track.note_largest(largest);
+        }
+        track.note_properties(properties);
+        self.peers[key.peer.0].aliases.insert(alias, index);
+        for waiting in std::mem::take(&mut self.tracks[index.0].waiting) {
+            self.peers[waiting.key.peer.0].waiting_count -= 1;
+            self.disown(waiting.key);
+            match waiting.body {
+                WaitingBody::Subscribe(body) => {
+                    self.accept_subscriber(index, waiting.key, &body, now);
+                }
+                WaitingBody::Fetch(body) => self.answer_fetch(index, waiting.key, &body, now),
+                WaitingBody::TrackStatus(body) => self.answer_status(index, waiting.key, &body),
+            }
+        }
+        self.update_linger(index, now);
+    }
+
+    fn answer_status(&mut self, index: TrackIndex, key: RequestKey, body: &TrackStatus) {
+        let track = &self.tracks[index.0];
+        let mut parameters = Parameters::default();
+        if let Some(largest) = track.largest {
+            parameters.push(Parameter::LargestObject(largest));
+        }
+        let properties = track.properties_for(&body.parameters);
+        if let Some(session) = self.session(key.peer) {
+            session.accept(key.request, parameters, properties);
+        }
+    }
+
+    /// Accepts a SUBSCRIBE of an established track, and fills if it asks for that.
+    fn accept_subscriber(
+        &mut self,
+        index: TrackIndex,
+        key: RequestKey,
+        body: &Subscribe,
+        now: Instant,
+    ) {
+        let track = &self.tracks[index.0];
+        let mut parameters = Parameters::default();
+        if let Some(largest) = track.largest {
+            parameters.push(Parameter::LargestObject(largest));
+        }
+        let alias = track.alias;
+        let properties = track.properties_for(&body.parameters);
+        if let Some(session) = self.session(key.peer) {
+            session.accept_subscribe(key.request, alias, parameters, properties);
+        }
+        self.add_subscriber(index, key, &body.parameters, now);
+        let forward = body.parameters.forward().unwrap_or(true);
+        if let (true, Some(fill)) = (forward, body.parameters.fill_parameters()) {
+            let filled_by = FillKey { owner: key, asked_by: key.request };
+            self.begin_fill(index, filled_by, fill, &body.parameters, now);
+        }
+    }
+
+    fn add_subscriber(
+        &mut self,
+        index: TrackIndex,
+        key: RequestKey,
+        parameters: &Parameters,
+        now: Instant,
+    ) {
+        let track = &mut self.tracks[index.0];
+        let filter = parameters.location_filter().unwrap_or_default();
+        let (start, end) = subscription_range(filter, track.largest);
+        let forward = parameters.forward().unwrap_or(true);
+        let subscriber = track.subscribers.insert(Subscriber {
+            key,
+            forward,
+            priority: parameters.subscriber_priority().unwrap_or(128),
+            start,
+            end,
+            joined_at: track.largest.filter(|_| forward),
+        });
+        self.own(key, Owner::Subscriber { track: index, subscriber });
+        self.want_forward(index, now);
+        self.update_linger(index, now);
+    }
+
+    /// A downstream subscriber that wants objects means that every publisher must send them.
+    fn want_forward(&mut self, index: TrackIndex, _now: Instant) {
+        let track = &mut self.tracks[index.0];
+        if !track.subscribers.iter().any(|(_, subscriber)| subscriber.forward) {
+            return;
+        }
+        let paused: Vec<RequestKey> = track
+            .upstreams
+            .iter_mut()
+            .filter(|upstream| upstream.established && !upstream.forward)
+            .map(|upstream| {
+                upstream.forward = true;
+                upstream.key
+            })
+            .collect();
+        for key in paused {
+            if let Some(session) = self.session(key.peer) {
+                let parameters = Parameters::default().with(Parameter::Forward(true));
+                if let Err(error) = session.update(key.request, parameters) {
+                    tracing::debug!(%error, "publisher cannot be asked to go on");
+                }
+            }
+        }
+    }
+
+    pub(super) fn publish_received(&mut self, key: RequestKey, body: Publish, now: Instant) {
+        if body.properties.unknown_mandatory_track_property().is_some() {
+            let reason = "mandatory track property not understood";
+            self.reject(key, RequestCode::UNSUPPORTED_EXTENSION, reason);
+            return;
+        }
+        let Some(index) = self.track_for(key, &body.track) else { return };
+        self.tracks[index.0].upstreams.push(Upstream {
+            key,
+            by_publish: true,
+            established: false,
+            alias: Some(body.track_alias),
+            forward: body.parameters.forward().unwrap_or(true),
+            deadline: now,
+        });
+        self.own(key, Owner::Upstream(index));
+        if let Some(session) = self.session(key.peer) {
+            session.accept(key.request, Parameters::default(), Properties::default());
+        }
+        let alias = body.track_alias;
+        self.establish_upstream(index, key, alias, &body.parameters, body.properties, now);
+        self.want_forward(index, now);
+        let interested = self.namespaces.interested_in(body.track.namespace(), Interest::Tracks);
+        for watcher in interested.into_iter().filter(|watcher| watcher.peer != key.peer) {
+            self.publish_to(index, watcher, now);
+        }
+    }
+
+    /// Publishes a track to who wants every track under a prefix of its namespace.
+    pub(super) fn publish_to(&mut self, index: TrackIndex, watcher: RequestKey, now: Instant) {
+        let track = &self.tracks[index.0];
+        let already = track.subscribers.iter().any(|(_, other)| other.key.peer == watcher.peer)
+            || track.has_upstream_in(watcher.peer);
+        if already {
+            return;
+        }
+        let Some(watch) = self.track_watches.get(&watcher).cloned() else { return };
+        let mut parameters = Parameters::default();
+        if let Some(largest) = track.largest {
+            parameters.push(Parameter::LargestObject(largest));
+        }
+        let forward = watch.forward().unwrap_or(true);
+        if !forward {
+            parameters.push(Parameter::Forward(false));
+        }
+        let (name, alias) = (track.name.clone(), track.alias);
+        let properties = track.properties_for(&watch);
+        let Some(session) = self.session(watcher.peer) else { return };
+        if let Ok(request) = session.publish(name, alias, parameters, properties) {
+            let key = RequestKey { peer: watcher.peer, request };
+            self.add_subscriber(index, key, &watch, now);
+        }
+    }
+
+    pub(super) fn update_received(
+        &mut self,
+        key: RequestKey,
+        update: RequestId,
+        parameters: &Parameters,
+        now: Instant,
+    ) {
+        match self.peers[key.peer.0].requests.get(&key.request).cloned() {
+            Some(Owner::Subscriber { track, subscriber }) => {
+                self.update_subscriber(track, subscriber, key, update, parameters, now);
+                return;
+            }
+            Some(Owner::TracksWatch(prefix)) => self.update_tracks_watch(key, &prefix, parameters, now),
+            Some(Owner::NamespaceWatch(prefix)) => {
+                self.update_namespace_watch(key, &prefix, parameters);
+            }
+            _ => {}
+        }
+        if let Some(session) = self.session(key.peer) {
+            session.accept_update(key.request, Parameters::default());
+        }
+    }
+
+    fn update_subscriber(
+        &mut self,
+        index: TrackIndex,
+        subscriber: usize,
+        key: RequestKey,
+        update: RequestId,
+        parameters: &Parameters,
+        now: Instant,
+    ) {
+        let track = &mut self.tracks[index.0];
+        let largest = track.largest;
+        let entry = &mut track.subscribers[subscriber];
+        if let Some(priority) = parameters.subscriber_priority() {
+            entry.priority = priority;
+        }
+        if let Some(filter) = parameters.location_filter() {
+            (entry.start, entry.end) = subscription_range(filter, largest);
+        }
+        if let Some(forward) = parameters.forward() {
+            if forward && !entry.forward {
+                entry.joined_at = largest;
+            }
+            entry.forward = forward;
+        }
+        let forward = entry.forward;
+        let mut answer = Parameters::default();
+        if let Some(largest) = largest {
+            answer.push(Parameter::LargestObject(largest));
+        }
+        if let Some(session) = self.session(key.peer) {
+            session.accept_update(key.request, answer);
+        }
+        self.want_forward(index, now);
+        if let (true, Some(fill)) = (forward, parameters.fill_parameters()) {
+            let filled_by = FillKey { owner: key, asked_by: update };
+            self.begin_fill(index, filled_by, fill, parameters, now);
+        }
+    }
+
+    pub(super) fn update_answered(
+        &mut self,
+        key: RequestKey,
+        result: Result<RequestOk, RequestError>,
+        _now: Instant,
+    ) {
+        let Some(Owner::Upstream(index)) = self.peers[key.peer.0].requests.get(&key.request) else {
+            return;
+        };
+        match result {
+            Ok(ok) => {
+                if let Some(largest) = ok.parameters.largest_object() {
+                    self.tracks[index.0].note_largest(largest);
+                }
+            }
+            Err(error) => tracing::debug!(code = %error.code, "publisher refused an update"),
+        }
+    }
+
+    pub(super) fn state_notified(&mut self, key: RequestKey, body: &PublishStateNotify) {
+        let Some(Owner::Upstream(index)) = self.peers[key.peer.0].requests.get(&key.request) else {
+            return;
+        };
+        if let Some(largest) = body.parameters.largest_object() {
+            self.tracks[index.0].note_largest(largest);
+        }
+    }
+}
+
+impl Track {
+    /// The properties to tell, unless the request does not want them.
+    pub(super) fn properties_for(&self, parameters: &Parameters) -> Properties {
+        if parameters.include_properties() == Some(false) {
+            Properties::default()
+        } else {
+            self.properties.clone()
+        }
+    }
+
+    /// What a subscription's filter, or the lack of one, begins at.
+    pub(super) fn filter_or(&self, filter: Option<LocationFilter>) -> LocationFilter {
+        filter.unwrap_or_default()
+    }
+}
+
+/// Whether a name stands under a namespace that only its session may use, or nobody.
+fn is_reserved(name: &FullTrackName) -> bool {
+    name.namespace().fields().next().is_some_and(|field| field == b"." || field == b".session")
+}
+
+/// How a subscription's end is told downstream, given how its publisher ended it.
+pub(super) const fn done_code(code: Option<PublishDoneCode>) -> PublishDoneCode {
+    match code {
+        Some(
+            code @ (PublishDoneCode::TRACK_ENDED
+            | PublishDoneCode::SUBSCRIPTION_ENDED
+            | PublishDoneCode::GOING_AWAY
+            | PublishDoneCode::EXPIRED
+            | PublishDoneCode::MALFORMED_TRACK),
+        ) => code,
+        _ => PublishDoneCode::INTERNAL_ERROR,
+    }
+}

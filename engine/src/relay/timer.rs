@@ -1,0 +1,93 @@
+//! What a relay does when nothing comes.
+
+use std::time::Instant;
+
+use aip_codec::moqt::error_code::{RequestCode, ResetCode};
+
+use super::{Relay, peer::PeerIndex, track::TrackIndex};
+
+impl Relay {
+    /// Brings the relay's timer of a session in step with the session.
+    pub(super) fn arm_session_timer(&mut self, index: PeerIndex) {
+        let Some(peer) = self.peers.get_mut(index.0) else { return };
+        let wanted = peer.session.poll_timeout();
+        if peer.timer == wanted {
+            return;
+        }
+        if let Some(timer) = peer.timer.take() {
+            self.session_timers.remove(&(timer, index));
+        }
+        if let Some(wanted) = wanted {
+            self.session_timers.insert((wanted, index));
+            peer.timer = Some(wanted);
+        }
+    }
+
+    /// Looks at a track again at `when`.
+    pub(super) fn arm_track_timer(&mut self, track: TrackIndex, when: Instant) {
+        self.track_timers.insert((when, track));
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        let session = self.session_timers.first().map(|(when, _)| *when);
+        let track = self.track_timers.first().map(|(when, _)| *when);
+        let cache =
+            self.cached_groups.front().map(|(since, ..)| *since + self.config.cache_age_max);
+        [session, track, cache].into_iter().flatten().min()
+    }
+
+    pub(super) fn sessions_timed_out(&mut self, now: Instant) {
+        while let Some(&(when, index)) = self.session_timers.first() {
+            if now < when {
+                break;
+            }
+            self.session_timers.pop_first();
+            let Some(peer) = self.peers.get_mut(index.0) else { continue };
+            peer.timer = None;
+            peer.session.handle_timeout(now);
+            super::touch(&mut self.touched, peer, index);
+            self.drain_events(index, now);
+        }
+    }
+
+    pub(super) fn tracks_timed_out(&mut self, now: Instant) {
+        while let Some(&(when, index)) = self.track_timers.first() {
+            if now < when {
+                break;
+            }
+            self.track_timers.pop_first();
+            self.track_timed_out(index, now);
+        }
+    }
+
+    fn track_timed_out(&mut self, index: TrackIndex, now: Instant) {
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        let late: Vec<_> = track
+            .waiting
+            .iter()
+            .filter(|waiting| waiting.deadline.is_some_and(|deadline| deadline <= now))
+            .map(|waiting| waiting.key)
+            .collect();
+        let silent: Vec<_> = track
+            .upstreams
+            .iter()
+            .filter(|upstream| !upstream.established && upstream.deadline <= now)
+            .map(|upstream| upstream.key)
+            .collect();
+        let lingered = track.linger_until.is_some_and(|until| until <= now);
+        for key in late {
+            self.refuse_waiting(index, key, RequestCode::TIMEOUT, "no publisher came in time");
+        }
+        for key in silent {
+            if let Some(session) = self.session(key.peer) {
+                session.cancel(key.request, ResetCode::CANCELLED);
+            }
+            self.disown(key);
+            self.upstream_gone(index, key, RequestCode::TIMEOUT, now);
+        }
+        if lingered {
+            self.end_linger(index);
+        }
+        self.forget_track_if_unused(index);
+    }
+}

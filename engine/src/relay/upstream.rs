@@ -1,0 +1,417 @@
+//! The publishers' side of tracks: who is asked, and what happens when one refuses, ends or is
+//! lost; and this relay as a client of other relays.
+
+use std::time::Instant;
+
+use aip_codec::moqt::{
+    error_code::{PublishDoneCode, RequestCode, ResetCode},
+    message::RequestError,
+    name::{FullTrackName, TrackNamespace},
+    parameter::Parameters,
+};
+
+use super::{
+    Relay,
+    namespace_tree::RequestKey,
+    peer::{Owner, PeerIndex},
+    subscribe::done_code,
+    track::TrackIndex,
+};
+use crate::session::StreamEnd;
+
+impl Relay {
+    /// Sessions to ask for a track: those of our own that publish a prefix of its namespace, or,
+    /// if there are none, other relays; never back to a relay that asks us.
+    pub(super) fn publishers_for(
+        &self,
+        name: &FullTrackName,
+        on_behalf_of: Option<RequestKey>,
+    ) -> Vec<PeerIndex> {
+        let found = self.namespaces.publishers_of(name.namespace());
+        let is_relay = |peer: &PeerIndex| {
+            self.peers.get(peer.0).is_some_and(super::peer::Peer::is_upstream_relay)
+        };
+        let mut peers: Vec<PeerIndex> =
+            found.iter().map(|key| key.peer).filter(|peer| !is_relay(peer)).collect();
+        peers.sort_unstable();
+        peers.dedup();
+        if !peers.is_empty() {
+            return peers;
+        }
+        if on_behalf_of.is_some_and(|key| is_relay(&key.peer)) {
+            return Vec::new();
+        }
+        self.upstream_relays()
+    }
+
+    /// Sessions with other relays that this one has dialled and that take requests.
+    pub(super) fn upstream_relays(&self) -> Vec<PeerIndex> {
+        self.peers
+            .iter()
+            .filter(|(_, peer)| {
+                peer.is_upstream_relay()
+                    && peer.session.is_established()
+                    && !peer.session.is_peer_going_away()
+            })
+            .map(|(index, _)| PeerIndex(index))
+            .collect()
+    }
+
+    pub(super) fn session_established(&mut self, peer: PeerIndex, now: Instant) {
+        if !self.peers[peer.0].is_upstream_relay() {
+            return;
+        }
+        tracing::info!(session = %self.peers[peer.0].id, "upstream relay reached");
+        let root = TrackNamespace::default();
+        if let Some(session) = self.session(peer)
+            && let Ok(request) = session.subscribe_namespace(root.clone(), Parameters::default())
+        {
+            self.own(RequestKey { peer, request }, Owner::UpstreamWatch);
+        }
+        let limit = self.config.namespaces_max;
+        for namespace in self.namespaces.published_under(&root, limit) {
+            if self.is_published_locally(&namespace) {
+                self.publish_namespace_to(peer, namespace);
+            }
+        }
+        self.retry_waiting(&TrackNamespace::default(), now);
+    }
+
+    /// Whether a session that is no upstream relay publishes exactly this namespace.
+    pub(super) fn is_published_locally(&self, namespace: &TrackNamespace) -> bool {
+        self.namespaces.publishers_of(namespace).iter().any(|key| {
+            self.peers.get(key.peer.0).is_some_and(|peer| {
+                !peer.is_upstream_relay()
+                    && matches!(peer.requests.get(&key.request),
+                        Some(Owner::Namespace(published)) if published == namespace)
+            })
+        })
+    }
+
+    /// Tells another relay that tracks of this namespace are to be had here.
+    pub(super) fn publish_namespace_to(&mut self, peer: PeerIndex, namespace: TrackNamespace) {
+        if self.peers[peer.0].published_upstream.contains_key(&namespace) {
+            return;
+        }
+        let Some(session) = self.session(peer) else { return };
+        if let Ok(request) = session.publish_namespace(namespace.clone(), Parameters::default()) {
+            self.own(RequestKey { peer, request }, Owner::NamespaceUpstream);
+            self.peers[peer.0].published_upstream.insert(namespace, request);
+        }
+    }
+
+    pub(super) fn withdraw_namespace_from(&mut self, peer: PeerIndex, namespace: &TrackNamespace) {
+        let Some(request) = self.peers[peer.0].published_upstream.remove(namespace) else { return };
+        if let Some(session) = self.session(peer) {
+            session.cancel(request, ResetCode::CANCELLED);
+        }
+        self.disown(RequestKey { peer, request });
+    }
+
+    /// A namespace that another relay tells of: published there, as far as we are concerned.
+    pub(super) fn upstream_namespace(
+        &mut self,
+        key: RequestKey,
+        namespace: &TrackNamespace,
+        now: Instant,
+    ) {
+        let Some(peer) = self.peers.get_mut(key.peer.0) else { return };
+        if self.config.session_namespaces_max <= peer.namespace_count {
+            tracing::warn!(session = %peer.id, "upstream relay tells of too many namespaces");
+            return;
+        }
+        peer.namespace_count += 1;
+        self.publish_in_tree(key, namespace, now);
+    }
+
+    pub(super) fn upstream_namespace_done(
+        &mut self,
+        key: RequestKey,
+        namespace: &TrackNamespace,
+        now: Instant,
+    ) {
+        self.unpublish_namespace(key, namespace, now);
+    }
+
+    /// A relay's watch has ended: so has every namespace that it told of.
+    pub(super) fn forget_namespaces_of(&mut self, key: RequestKey, now: Instant) {
+        let root = TrackNamespace::default();
+        for namespace in self.namespaces.published_under(&root, usize::MAX) {
+            if self.namespaces.publishers_of(&namespace).contains(&key) {
+                self.unpublish_namespace(key, &namespace, now);
+            }
+        }
+    }
+
+    pub(super) fn upstream_refused(
+        &mut self,
+        key: RequestKey,
+        error: &RequestError,
+        now: Instant,
+    ) {
+        if let Some(Owner::Upstream(index)) = self.disown(key) {
+            self.upstream_gone(index, key, error.code, now);
+        }
+    }
+
+    /// A publisher has ended its track, or is lost.
+    pub(super) fn upstream_ended(
+        &mut self,
+        key: RequestKey,
+        code: Option<PublishDoneCode>,
+        now: Instant,
+    ) {
+        let Some(Owner::Upstream(index)) = self.disown(key) else { return };
+        self.reset_streams_of(index, key.peer, now);
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        if let Some(position) = track.upstreams.iter().position(|upstream| upstream.key == key) {
+            let upstream = track.upstreams.remove(position);
+            if let Some(alias) = upstream.alias {
+                self.peers[key.peer.0].aliases.remove(&alias);
+            }
+        }
+        if !self.tracks[index.0].upstreams.is_empty() {
+            return;
+        }
+        let asked = code.is_none() && self.tracks[index.0].has_demand() && {
+            self.ask_publishers(index, None, now)
+        };
+        if !asked {
+            self.end_subscribers(index, done_code(code));
+            self.refuse_all_waiting(index, RequestCode::DOES_NOT_EXIST);
+        }
+        self.forget_track_if_unused(index);
+    }
+
+    /// A publisher that was asked will not send the track.
+    pub(super) fn upstream_gone(
+        &mut self,
+        index: TrackIndex,
+        key: RequestKey,
+        code: RequestCode,
+        _now: Instant,
+    ) {
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        track.upstreams.retain(|upstream| upstream.key != key);
+        if track.upstreams.is_empty() {
+            self.refuse_all_waiting(index, code);
+            self.end_subscribers(index, PublishDoneCode::INTERNAL_ERROR);
+        }
+        self.forget_track_if_unused(index);
+    }
+
+    /// Resets what one session was sending of a track.
+    fn reset_streams_of(&mut self, index: TrackIndex, peer: PeerIndex, now: Instant) {
+        let streams = self.incoming_streams(peer);
+        for stream in streams {
+            let belongs = self.peers[peer.0]
+                .incoming
+                .get(&stream)
+                .is_some_and(|incoming| incoming.track == index);
+            if belongs {
+                self.subgroup_ended(peer, stream, StreamEnd::Reset(ResetCode::CANCELLED), now);
+                if let Some(session) = self.session(peer) {
+                    session.stop_incoming(stream, ResetCode::CANCELLED);
+                }
+            }
+        }
+    }
+
+    pub(super) fn refuse_waiting(
+        &mut self,
+        index: TrackIndex,
+        key: RequestKey,
+        code: RequestCode,
+        reason: &str,
+    ) {
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        let Some(position) = track.waiting.iter().position(|waiting| waiting.key == key) else {
+            return;
+        };
+        track.waiting.remove(position);
+        self.peers[key.peer.0].waiting_count -= 1;
+        self.disown(key);
+        self.reject(key, code, reason);
+    }
+
+    fn refuse_all_waiting(&mut self, index: TrackIndex, code: RequestCode) {
+        let keys: Vec<RequestKey> =
+            self.tracks[index.0].waiting.iter().map(|waiting| waiting.key).collect();
+        for key in keys {
+            self.refuse_waiting(index, key, code, "the publisher does not send this track");
+        }
+    }
+
+    /// Asks publishers on behalf of requests that have been waiting for one.
+    pub(super) fn retry_waiting(&mut self, namespace: &TrackNamespace, now: Instant) {
+        let waiting: Vec<TrackIndex> = self
+            .tracks
+            .iter()
+            .filter(|(_, track)| {
+                track.upstreams.is_empty()
+                    && !track.waiting.is_empty()
+                    && namespace.is_prefix_of(track.name.namespace())
+            })
+            .map(|(index, _)| TrackIndex(index))
+            .collect();
+        for index in waiting {
+            let on_behalf_of = self.tracks[index.0].waiting.front().map(|waiting| waiting.key);
+            if self.ask_publishers(index, on_behalf_of, now) {
+                for waiting in &mut self.tracks[index.0].waiting {
+                    waiting.deadline = None;
+                }
+            }
+        }
+    }
+
+    pub(super) fn forget_waiting(&mut self, index: TrackIndex, key: RequestKey, now: Instant) {
+        self.peers[key.peer.0].waiting_count -= 1;
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        track.waiting.retain(|waiting| waiting.key != key);
+        self.update_linger(index, now);
+        self.forget_track_if_unused(index);
+    }
+
+    pub(super) fn forget_subscriber(&mut self, index: TrackIndex, subscriber: usize, now: Instant) {
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        if track.subscribers.try_remove(subscriber).is_none() {
+            return;
+        }
+        for active in track.active.values_mut() {
+            active.forget(subscriber);
+        }
+        self.forget_fills_of(index);
+        self.update_linger(index, now);
+        self.forget_track_if_unused(index);
+    }
+
+    /// Ends one subscriber: resets what it is being sent and says why.
+    pub(super) fn end_subscriber(
+        &mut self,
+        index: TrackIndex,
+        subscriber: usize,
+        code: PublishDoneCode,
+    ) {
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        let Some(entry) = track.subscribers.try_remove(subscriber) else { return };
+        for active in track.active.values_mut() {
+            active.forget(subscriber);
+        }
+        self.disown(entry.key);
+        self.forget_fills_of(index);
+        if let Some(session) = self.session(entry.key.peer) {
+            session.reset_streams_of(entry.key.request, reset_code(code));
+            session.publish_done(entry.key.request, code, code.name());
+        }
+    }
+
+    fn end_subscribers(&mut self, index: TrackIndex, code: PublishDoneCode) {
+        let Some(track) = self.tracks.get(index.0) else { return };
+        let all: Vec<usize> = track.subscribers.iter().map(|(subscriber, _)| subscriber).collect();
+        for subscriber in all {
+            // What was sent whole still arrives: only a lost or malformed track is cut off.
+            if code == PublishDoneCode::MALFORMED_TRACK {
+                self.end_subscriber(index, subscriber, code);
+            } else {
+                self.finish_subscriber(index, subscriber, code);
+            }
+        }
+    }
+
+    /// Ends one subscriber after what is being sent to it.
+    fn finish_subscriber(&mut self, index: TrackIndex, subscriber: usize, code: PublishDoneCode) {
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        let Some(entry) = track.subscribers.try_remove(subscriber) else { return };
+        for active in track.active.values_mut() {
+            active.forget(subscriber);
+        }
+        self.disown(entry.key);
+        if let Some(session) = self.session(entry.key.peer) {
+            session.reset_unfinished_streams_of(entry.key.request, ResetCode::INTERNAL_ERROR);
+            session.publish_done(entry.key.request, code, code.name());
+        }
+    }
+
+    /// Begins or stops the time after which an upstream subscription without demand ends.
+    pub(super) fn update_linger(&mut self, index: TrackIndex, now: Instant) {
+        let until = now + self.config.linger;
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        if track.has_demand() {
+            track.linger_until = None;
+        } else if track.linger_until.is_none() && !track.upstreams.is_empty() {
+            track.linger_until = Some(until);
+            self.arm_track_timer(index, until);
+        }
+    }
+
+    /// Nobody has come back for a track: ends our own subscriptions to it.
+    pub(super) fn end_linger(&mut self, index: TrackIndex) {
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        track.linger_until = None;
+        let (keep, end): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut track.upstreams).into_iter().partition(|up| up.by_publish);
+        track.upstreams = keep;
+        for upstream in end {
+            if let Some(alias) = upstream.alias {
+                self.peers[upstream.key.peer.0].aliases.remove(&alias);
+            }
+            self.disown(upstream.key);
+            if let Some(session) = self.session(upstream.key.peer) {
+                session.cancel(upstream.key.request, ResetCode::CANCELLED);
+            }
+            let peer = upstream.key.peer;
+            for stream in self.incoming_streams(peer) {
+                let entry = &mut self.peers[peer.0];
+                if entry.incoming.get(&stream).is_some_and(|incoming| incoming.track == index) {
+                    entry.incoming.remove(&stream);
+                    entry.session.stop_incoming(stream, ResetCode::CANCELLED);
+                }
+            }
+        }
+    }
+
+    pub(super) fn forget_track_if_unused(&mut self, index: TrackIndex) {
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        if !track.is_unused() {
+            return;
+        }
+        self.cached_bytes -= track.accounted;
+        let fetches: Vec<RequestKey> =
+            track.upstream_fetches.values().map(|fetch| fetch.key).collect();
+        let track = self.tracks.remove(index.0);
+        self.by_name.remove(&track.name);
+        for key in fetches {
+            self.disown(key);
+            if let Some(session) = self.session(key.peer) {
+                session.cancel(key.request, ResetCode::CANCELLED);
+            }
+        }
+    }
+
+    /// A publisher has broken the rules of its track: everybody is told, and it is left.
+    pub(super) fn malformed_track(&mut self, index: TrackIndex, now: Instant) {
+        let Some(track) = self.tracks.get(index.0) else { return };
+        tracing::warn!(track = %track.name, "malformed track");
+        let upstreams: Vec<RequestKey> = track.upstreams.iter().map(|up| up.key).collect();
+        self.end_subscribers(index, PublishDoneCode::MALFORMED_TRACK);
+        self.fail_fetches(index, ResetCode::MALFORMED_TRACK);
+        for key in upstreams {
+            if let Some(session) = self.session(key.peer) {
+                session.cancel(key.request, ResetCode::MALFORMED_TRACK);
+            }
+            self.upstream_ended(key, Some(PublishDoneCode::MALFORMED_TRACK), now);
+        }
+        self.forget_track_if_unused(index);
+    }
+}
+
+/// How a stream is reset when its subscription ends with this code.
+const fn reset_code(code: PublishDoneCode) -> ResetCode {
+    match code {
+        PublishDoneCode::TOO_FAR_BEHIND => ResetCode::TOO_FAR_BEHIND,
+        PublishDoneCode::MALFORMED_TRACK => ResetCode::MALFORMED_TRACK,
+        PublishDoneCode::EXCESSIVE_LOAD => ResetCode::EXCESSIVE_LOAD,
+        PublishDoneCode::GOING_AWAY => ResetCode::GOING_AWAY,
+        _ => ResetCode::CANCELLED,
+    }
+}

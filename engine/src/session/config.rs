@@ -1,0 +1,69 @@
+//! Limits and offers of one session.
+
+use std::time::Duration;
+
+use aip_codec::aip::setup_option::AipOption;
+
+/// Limits of one session, and what its SETUP offers. Every queue has a limit here.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// MOQT_IMPLEMENTATION: what we say we are. `aip/<version>`.
+    pub implementation: String,
+    /// AUTHORITY, sent by clients only. None.
+    pub authority: Option<String>,
+    /// PATH, sent by clients only. None.
+    pub path: Option<String>,
+    /// AIP offer; `None` does not speak CALL. Profile 1, content type `json`.
+    pub aip: Option<AipOption>,
+    /// MAX_AUTH_TOKEN_CACHE_SIZE: bytes of aliased tokens that we keep for the peer. 4,096.
+    pub auth_token_cache_size_max: u64,
+    /// MAX_FILTER_RANGES: ranges that a request of the peer may carry; 0 forbids range filters. 0.
+    pub filter_ranges_max: u64,
+    /// MAX_REQUEST_UPDATES: updates of one request that may wait for our answer. 16.
+    pub request_updates_max: u64,
+    /// Requests of the peer that may be open at one time; one more gets EXCESSIVE_LOAD. 10,000.
+    pub requests_max: usize,
+    /// Request numbers that may be skipped by the peer and still be used later. 16,384.
+    pub request_gaps_max: usize,
+    /// Time for the peer's SETUP to arrive. 5 s.
+    pub setup_timeout: Duration,
+    /// Time for a begun control or request message to arrive whole. 10 s.
+    pub control_message_timeout: Duration,
+    /// Time for a begun object's header and payload to arrive whole. 30 s.
+    pub data_stream_timeout: Duration,
+    /// Bytes that may come before the peer's SETUP; streams beyond are refused. 65,536.
+    pub early_bytes_max: usize,
+    /// Data streams of unknown track aliases that are held until the alias is told. 256.
+    pub unknown_alias_streams_max: usize,
+    /// Datagrams of unknown track aliases that are held until the alias is told. 64.
+    pub unknown_alias_datagrams_max: usize,
+    /// How long a stream or datagram of an unknown alias is held. 5 s.
+    pub unknown_alias_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            implementation: concat!("aip/", env!("CARGO_PKG_VERSION")).to_owned(),
+            authority: None,
+            path: None,
+            aip: Some(AipOption {
+                profile_version: 1,
+                content_types: vec![bytes::Bytes::from_static(b"json")],
+            }),
+            auth_token_cache_size_max: 4096,
+            filter_ranges_max: 0,
+            request_updates_max: 16,
+            requests_max: 10_000,
+            request_gaps_max: 16_384,
+            setup_timeout: Duration::from_secs(5),
+            control_message_timeout: Duration::from_secs(10),
+            data_stream_timeout: Duration::from_secs(30),
+            early_bytes_max: 65_536,
+            unknown_alias_streams_max: 256,
+            unknown_alias_datagrams_max: 64,
+            unknown_alias_timeout: Duration::from_secs(5),
+        }
+    }
+}

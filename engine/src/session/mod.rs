@@ -1,0 +1,312 @@
+//! One MOQT session: both sides, both roles, no I/O.
+//!
+//! [`Session`] is told what the transport and the layer above do, and asked what the transport
+//! must do ([`Action`]) and what the layer above learns ([`Event`]). Whatever the peer does wrong
+//! ends in one [`Action::Close`] with the draft's code; after it the session is inert.
+
+mod answer;
+mod ask;
+mod call;
+mod config;
+mod control;
+mod error;
+mod event;
+mod range;
+mod receive;
+mod request;
+mod request_stream;
+mod send;
+mod timer;
+mod token_cache;
+mod track_alias;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    time::Instant,
+};
+
+use aip_codec::{
+    Version,
+    moqt::{
+        error_code::{ResetCode, SessionCode},
+        id::RequestId,
+        message::{FrameDecoder, Message},
+        parameter::GroupOrder,
+    },
+};
+use bytes::{Bytes, BytesMut};
+
+pub use self::{
+    ask::AskError,
+    config::Config,
+    error::{Misbehavior, SessionError},
+    event::{Event, ReceivedObject, Request, Response, StreamEnd},
+    range::{fetch_range, subscription_range},
+    token_cache::AuthToken,
+};
+use self::{
+    control::Control, receive::Incoming, request::Requests, send::Outgoing, timer::Partial,
+    token_cache::TokenCache, track_alias::TrackAliases,
+};
+use crate::transport::{Action, Side, StreamId};
+
+/// Urgencies of streams: control before requests before calls before objects (draft-22 section 5.1).
+pub mod urgency {
+    /// The control stream.
+    pub const CONTROL: u8 = 0;
+    /// Request streams.
+    pub const REQUEST: u8 = 1;
+
+    /// A data stream's urgency: the subscriber's priority first, then the publisher's.
+    pub const fn object(subscriber: u8, publisher: u8) -> u8 {
+        4 + (subscriber >> 4) * 15 + publisher / 18
+    }
+
+    /// A call's urgency.
+    pub const fn call(subscriber: u8) -> u8 {
+        2 + (subscriber >> 7)
+    }
+}
+
+/// One session. `handle_*` tells it something, `poll_*` asks it something.
+///
+/// After every `handle_*` or other call, call `poll_action` and `poll_event` until both say
+/// `None`, then wait no longer than `poll_timeout`.
+#[derive(Debug)]
+pub struct Session {
+    config: Config,
+    side: Side,
+    version: Version,
+    state: State,
+    control: Control,
+    requests: Requests,
+    /// Bidirectional streams of the peer whose first message is not yet whole.
+    opening: HashMap<StreamId, FrameDecoder>,
+    /// Streams of the peer whose request is over: the rest of what it says there is ignored.
+    draining: BTreeSet<StreamId>,
+    /// Fills that our updates asked for: the subscription that each belongs to, and its order.
+    fills: BTreeMap<RequestId, (RequestId, GroupOrder)>,
+    incoming: HashMap<StreamId, Incoming>,
+    outgoing: HashMap<StreamId, Outgoing>,
+    aliases: TrackAliases,
+    tokens: TokenCache,
+    /// What came before the peer's SETUP.
+    early: VecDeque<(StreamId, Bytes, bool)>,
+    early_bytes: usize,
+    /// Streams that wait for their track alias to be told.
+    unknown_alias: receive::UnknownAlias,
+    /// Streams with a begun message or object, and when it began.
+    partial: Partial,
+    /// When each held-back PUBLISH_DONE is told at the latest.
+    done_deadlines: BTreeSet<(Instant, RequestId)>,
+    unidirectional_next: u64,
+    bidirectional_next: u64,
+    /// Bytes in `Action::Send` that the transport has not sent.
+    queued_bytes: usize,
+    scratch: BytesMut,
+    actions: VecDeque<Action>,
+    events: VecDeque<Event>,
+}
+
+/// How far a session is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    /// The peer's SETUP has not come; it must by then.
+    Starting { deadline: Instant },
+    /// Both SETUPs are through.
+    Established,
+    /// Closed by either side: inert.
+    Closed,
+}
+
+impl Session {
+    /// A session on a connection that has just come up; sends its SETUP at once.
+    pub fn new(config: Config, side: Side, version: Version, now: Instant) -> Self {
+        let mut session = Self {
+            side,
+            version,
+            state: State::Starting { deadline: now + config.setup_timeout },
+            control: Control::default(),
+            requests: Requests::new(side, config.request_gaps_max),
+            opening: HashMap::new(),
+            draining: BTreeSet::new(),
+            fills: BTreeMap::new(),
+            incoming: HashMap::new(),
+            outgoing: HashMap::new(),
+            aliases: TrackAliases::default(),
+            tokens: TokenCache::new(config.auth_token_cache_size_max),
+            early: VecDeque::new(),
+            early_bytes: 0,
+            unknown_alias: receive::UnknownAlias::default(),
+            partial: Partial::default(),
+            done_deadlines: BTreeSet::new(),
+            unidirectional_next: 0,
+            bidirectional_next: 0,
+            queued_bytes: 0,
+            scratch: BytesMut::new(),
+            actions: VecDeque::new(),
+            events: VecDeque::new(),
+            config,
+        };
+        session.send_setup();
+        session
+    }
+
+    /// The draft spoken.
+    pub const fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Which end we are.
+    pub const fn side(&self) -> Side {
+        self.side
+    }
+
+    /// Whether both SETUPs are through and neither side has closed.
+    pub const fn is_established(&self) -> bool {
+        matches!(self.state, State::Established)
+    }
+
+    /// Whether either side has closed.
+    pub const fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    /// Whether a request of either side is open.
+    pub fn has_request(&self, request: RequestId) -> bool {
+        self.requests.get(request).is_some()
+    }
+
+    /// Whether no request of either side is open.
+    pub fn is_idle(&self) -> bool {
+        self.requests.is_empty() && self.opening.is_empty()
+    }
+
+    /// Bytes handed to the transport that it has not sent.
+    pub const fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    /// Bytes of a stream, in order.
+    pub fn handle_stream(&mut self, stream: StreamId, bytes: Bytes, fin: bool, now: Instant) {
+        if self.is_closed() {
+            return;
+        }
+        let result = if stream.is_bidirectional() {
+            self.receive_bidirectional(stream, bytes, fin, now)
+        } else {
+            self.receive_unidirectional(stream, bytes, fin, now)
+        };
+        self.close_on_error(result);
+    }
+
+    /// The peer reset its sending side of a stream.
+    pub fn handle_reset(&mut self, stream: StreamId, code: u64, now: Instant) {
+        if self.is_closed() {
+            return;
+        }
+        let code = ResetCode(code);
+        let result = if stream.is_bidirectional() {
+            self.bidirectional_reset(stream, code);
+            Ok(())
+        } else {
+            self.unidirectional_ended(stream, StreamEnd::Reset(code), now)
+        };
+        self.close_on_error(result);
+    }
+
+    /// The peer asks us to send no more on a stream.
+    pub fn handle_stop(&mut self, stream: StreamId, code: u64, _now: Instant) {
+        if self.is_closed() {
+            return;
+        }
+        if self.control.outgoing == Some(stream) {
+            self.close_on_error(Err(Misbehavior::ControlStreamClosed.into()));
+        } else if stream.is_bidirectional() {
+            self.bidirectional_stopped(stream, ResetCode(code));
+        } else {
+            self.outgoing_ended(stream);
+        }
+    }
+
+    /// `length` bytes of a stream have left the transport's queue. The request that it belongs to,
+    /// if the stream is one that the layer above writes.
+    pub fn handle_sent(
+        &mut self,
+        stream: StreamId,
+        length: usize,
+        now: Instant,
+    ) -> Option<RequestId> {
+        self.queued_bytes = self.queued_bytes.saturating_sub(length);
+        let outgoing = self.outgoing.get_mut(&stream)?;
+        let length = length.min(outgoing.queued);
+        outgoing.queued -= length;
+        let owner = outgoing.owner;
+        let all_sent = outgoing.fin && outgoing.queued == 0;
+        self.publication_sent(owner, length, Some(now));
+        if all_sent {
+            self.outgoing_ended(stream);
+        }
+        Some(owner)
+    }
+
+    /// Closes the session.
+    pub fn close(&mut self, code: SessionCode, reason: &str) {
+        if self.is_closed() {
+            return;
+        }
+        self.state = State::Closed;
+        self.actions.push_back(Action::Close { code, reason: reason.to_owned() });
+    }
+
+    /// The connection is gone: nothing can be said or heard any more.
+    pub fn handle_closed(&mut self) {
+        self.state = State::Closed;
+        self.actions.clear();
+    }
+
+    /// What the transport must do next.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// What the layer above learns next.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn close_on_error(&mut self, result: Result<(), SessionError>) {
+        if let Err(error) = result {
+            tracing::debug!(%error, code = %error.session_code(), "session closed for the peer's fault");
+            self.close(error.session_code(), &error.to_string());
+        }
+    }
+
+    fn open_stream(&mut self, bidirectional: bool) -> StreamId {
+        let next = if bidirectional {
+            &mut self.bidirectional_next
+        } else {
+            &mut self.unidirectional_next
+        };
+        let stream = StreamId::new(self.side, bidirectional, *next);
+        *next += 1;
+        stream
+    }
+
+    /// Queues bytes for the transport; the only place where `Action::Send` is made.
+    fn queue(&mut self, stream: StreamId, bytes: Bytes, fin: bool) {
+        self.queued_bytes += bytes.len();
+        self.actions.push_back(Action::Send { stream, bytes, fin });
+    }
+
+    /// Queues a message on a request's or the control stream.
+    fn queue_message(&mut self, stream: StreamId, message: &Message, fin: bool) {
+        if let Err(error) = message.encode(self.version, &mut self.scratch) {
+            debug_assert!(false, "a message that has no form: {error}");
+            tracing::error!(%error, "message dropped");
+            return;
+        }
+        let bytes = self.scratch.split().freeze();
+        self.queue(stream, bytes, fin);
+    }
+}

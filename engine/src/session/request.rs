@@ -1,0 +1,436 @@
+//! Requests of one session: their numbers, streams, kinds and states.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use aip_codec::{
+    Version,
+    moqt::{
+        id::{RequestId, TrackAlias},
+        location::Location,
+        message::{FrameDecoder, MessageType},
+        name::{FullTrackName, TrackNamespace},
+        parameter::GroupOrder,
+    },
+};
+
+use super::error::Misbehavior;
+use crate::transport::{Side, StreamId};
+
+/// One request, of either side, from its first message to its end.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) stream: StreamId,
+    pub(crate) state: State,
+    pub(crate) kind: Kind,
+    pub(crate) decoder: FrameDecoder,
+    /// Whether the peer may still send on the stream.
+    pub(crate) receive_open: bool,
+    /// Whether we may still send on the stream.
+    pub(crate) send_open: bool,
+    pub(crate) goaway_received: bool,
+    /// Whether we hold back what the peer sends.
+    pub(crate) paused: bool,
+    /// Updates of ours that the peer has not answered, oldest first.
+    pub(crate) updates_sent: VecDeque<RequestId>,
+    /// Updates of the peer that we have not answered, oldest first.
+    pub(crate) updates_received: VecDeque<RequestId>,
+}
+
+/// Whether a request has its first answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum State {
+    /// Made, not answered.
+    Pending,
+    /// Accepted.
+    Established,
+}
+
+/// What kind of request, which role we have in it, and what that role must remember.
+#[derive(Debug)]
+pub(crate) enum Kind {
+    Subscription(Subscription),
+    Publication(Publication),
+    FetchSent(FetchSent),
+    FetchReceived(FetchReceived),
+    TrackStatusSent,
+    TrackStatusReceived,
+    NamespaceSent,
+    NamespaceReceived,
+    NamespaceWatchSent { known: BTreeSet<TrackNamespace> },
+    NamespaceWatchReceived { prefix: TrackNamespace },
+    TracksSent,
+    TracksReceived { prefix: TrackNamespace },
+    CallSent,
+    CallReceived,
+}
+
+/// We receive a track: by our SUBSCRIBE or the peer's PUBLISH.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    /// Whether the peer offered it (PUBLISH) and we answer.
+    pub(crate) by_publish: bool,
+    pub(crate) track: FullTrackName,
+    pub(crate) alias: Option<TrackAlias>,
+    /// The order in which a fill asked for by the request itself comes.
+    pub(crate) fill_order: GroupOrder,
+    /// Data streams that have begun, fills included.
+    pub(crate) streams_seen: u64,
+    /// Data streams that have not ended.
+    pub(crate) streams_open: u64,
+    /// PUBLISH_DONE, held back until its streams have come and ended, or until this time.
+    pub(crate) done: Option<(aip_codec::moqt::message::PublishDone, std::time::Instant)>,
+}
+
+impl Subscription {
+    pub(crate) const fn new(track: FullTrackName, by_publish: bool, fill_order: GroupOrder) -> Self {
+        Self {
+            by_publish,
+            track,
+            alias: None,
+            fill_order,
+            streams_seen: 0,
+            streams_open: 0,
+            done: None,
+        }
+    }
+
+    /// Whether every stream that PUBLISH_DONE counts has come and ended.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.streams_open == 0
+            && self.done.as_ref().is_some_and(|(done, _)| {
+                done.stream_count.is_some_and(|count| count <= self.streams_seen)
+            })
+    }
+}
+
+/// We send a track: by the peer's SUBSCRIBE or our PUBLISH.
+#[derive(Debug)]
+pub(crate) struct Publication {
+    /// Whether we offered it (PUBLISH) and the peer answers.
+    pub(crate) by_publish: bool,
+    pub(crate) track: FullTrackName,
+    /// Data streams that are not yet all sent, fills included.
+    pub(crate) streams: BTreeSet<StreamId>,
+    /// Data streams ever opened, fills included.
+    pub(crate) stream_count: u64,
+    /// Bytes in those streams that the transport has not sent.
+    pub(crate) queued: usize,
+    /// When bytes last left for the network, or the queue was last empty.
+    pub(crate) progress_at: Option<std::time::Instant>,
+    /// PUBLISH_DONE that waits for the streams to be sent.
+    pub(crate) done: Option<aip_codec::moqt::message::PublishDone>,
+}
+
+/// We fetch.
+#[derive(Debug)]
+pub(crate) struct FetchSent {
+    pub(crate) order: GroupOrder,
+    /// First location asked for, where the request itself says it.
+    pub(crate) start: Option<Location>,
+    pub(crate) data: Option<StreamId>,
+    pub(crate) data_ended: bool,
+}
+
+/// The peer fetches.
+#[derive(Debug, Default)]
+pub(crate) struct FetchReceived {
+    pub(crate) data: Option<StreamId>,
+    pub(crate) data_sent: bool,
+}
+
+impl Publication {
+    pub(crate) const fn new(track: FullTrackName, by_publish: bool) -> Self {
+        Self {
+            by_publish,
+            track,
+            streams: BTreeSet::new(),
+            stream_count: 0,
+            queued: 0,
+            progress_at: None,
+            done: None,
+        }
+    }
+}
+
+/// What a message from the peer means on a request's stream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Meaning {
+    /// The first answer to our request.
+    Response,
+    /// The answer to our oldest update.
+    UpdateResponse,
+    /// A change that the peer asks for.
+    Update,
+    StateNotify,
+    PublishDone,
+    Namespace,
+    NamespaceDone,
+    PublishSkipped,
+    Goaway,
+}
+
+impl Kind {
+    /// Whether we made the request.
+    pub(crate) const fn is_ours(&self) -> bool {
+        match self {
+            Self::Subscription(subscription) => !subscription.by_publish,
+            Self::Publication(publication) => publication.by_publish,
+            Self::FetchSent(_)
+            | Self::TrackStatusSent
+            | Self::NamespaceSent
+            | Self::NamespaceWatchSent { .. }
+            | Self::TracksSent
+            | Self::CallSent => true,
+            Self::FetchReceived(_)
+            | Self::TrackStatusReceived
+            | Self::NamespaceReceived
+            | Self::NamespaceWatchReceived { .. }
+            | Self::TracksReceived { .. }
+            | Self::CallReceived => false,
+        }
+    }
+
+    /// Whether a request's OK may carry track properties.
+    pub(crate) const fn ok_has_properties(&self) -> bool {
+        matches!(self, Self::TrackStatusSent)
+    }
+
+    /// Whether the request is about a namespace, so that a redirect of it names no track.
+    pub(crate) const fn is_namespace_scoped(&self, version: Version) -> bool {
+        match self {
+            Self::NamespaceSent | Self::NamespaceWatchSent { .. } => true,
+            Self::TracksSent => version.number() >= 20,
+            _ => false,
+        }
+    }
+
+    /// Whether the peer may send REQUEST_UPDATE.
+    const fn takes_update(&self) -> bool {
+        matches!(
+            self,
+            Self::Publication(_)
+                | Self::FetchReceived(_)
+                | Self::NamespaceReceived
+                | Self::NamespaceWatchReceived { .. }
+                | Self::TracksReceived { .. }
+        )
+    }
+}
+
+impl Request {
+    pub(crate) fn new(stream: StreamId, kind: Kind, decoder: FrameDecoder) -> Self {
+        Self {
+            stream,
+            state: State::Pending,
+            kind,
+            decoder,
+            receive_open: true,
+            send_open: true,
+            goaway_received: false,
+            paused: false,
+            updates_sent: VecDeque::new(),
+            updates_received: VecDeque::new(),
+        }
+    }
+
+    /// What `message` means here, now; an error if it has no place.
+    pub(crate) fn meaning(
+        &self,
+        message: MessageType,
+        version: Version,
+    ) -> Result<Meaning, Misbehavior> {
+        let waits = self.state == State::Pending && self.kind.is_ours();
+        let meaning = match message {
+            MessageType::Goaway => Some(Meaning::Goaway),
+            MessageType::RequestError if waits => Some(Meaning::Response),
+            MessageType::SubscribeOk if waits && self.is_subscribe() => Some(Meaning::Response),
+            MessageType::FetchOk if waits && matches!(self.kind, Kind::FetchSent(_)) => {
+                Some(Meaning::Response)
+            }
+            MessageType::RequestOk if waits && self.is_answered_by_ok() => Some(Meaning::Response),
+            MessageType::RequestOk | MessageType::RequestError
+                if !waits && !self.updates_sent.is_empty() =>
+            {
+                Some(Meaning::UpdateResponse)
+            }
+            MessageType::RequestUpdate if !waits && self.kind.takes_update() => {
+                Some(Meaning::Update)
+            }
+            other if !waits => self.meaning_once_established(other, version),
+            _ => None,
+        };
+        meaning.ok_or(Misbehavior::UnexpectedMessage)
+    }
+
+    fn meaning_once_established(&self, message: MessageType, version: Version) -> Option<Meaning> {
+        match (&self.kind, message) {
+            (Kind::Subscription(_), MessageType::PublishStateNotify) if 20 <= version.number() => {
+                Some(Meaning::StateNotify)
+            }
+            (Kind::Subscription(_), MessageType::PublishDone) => Some(Meaning::PublishDone),
+            (Kind::NamespaceWatchSent { .. }, MessageType::Namespace) => Some(Meaning::Namespace),
+            (Kind::NamespaceWatchSent { .. }, MessageType::NamespaceDone) => {
+                Some(Meaning::NamespaceDone)
+            }
+            (Kind::TracksSent, MessageType::PublishSkipped) => Some(Meaning::PublishSkipped),
+            _ => None,
+        }
+    }
+
+    const fn is_subscribe(&self) -> bool {
+        matches!(&self.kind, Kind::Subscription(subscription) if !subscription.by_publish)
+    }
+
+    const fn is_answered_by_ok(&self) -> bool {
+        match &self.kind {
+            Kind::Publication(publication) => publication.by_publish,
+            Kind::TrackStatusSent
+            | Kind::NamespaceSent
+            | Kind::NamespaceWatchSent { .. }
+            | Kind::TracksSent => true,
+            _ => false,
+        }
+    }
+}
+
+/// Every request that is open, and the numbers that were used.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    table: HashMap<RequestId, Request>,
+    by_stream: HashMap<StreamId, RequestId>,
+    received: usize,
+    next: u64,
+    seen: SeenIds,
+}
+
+impl Requests {
+    pub(crate) fn new(side: Side, gaps_max: usize) -> Self {
+        let parity = |side| match side {
+            Side::Client => 0,
+            Side::Server => 1,
+        };
+        Self {
+            table: HashMap::new(),
+            by_stream: HashMap::new(),
+            received: 0,
+            next: parity(side),
+            seen: SeenIds::new(parity(side.peer()), gaps_max),
+        }
+    }
+
+    /// The next number of ours.
+    pub(crate) const fn next_id(&mut self) -> RequestId {
+        let id = RequestId(self.next);
+        self.next += 2;
+        id
+    }
+
+    /// The smallest number of the peer's that was not seen.
+    pub(crate) const fn next_unseen(&self) -> RequestId {
+        RequestId(self.seen.floor)
+    }
+
+    /// Whether a number has the parity of ours.
+    pub(crate) const fn could_be_ours(&self, id: RequestId) -> bool {
+        id.0 % 2 == self.next % 2
+    }
+
+    /// Notes a number of the peer's.
+    pub(crate) fn note_received(&mut self, id: RequestId) -> Result<(), Misbehavior> {
+        self.seen.insert(id.0)
+    }
+
+    pub(crate) fn insert(&mut self, id: RequestId, request: Request) {
+        self.received += usize::from(!request.kind.is_ours());
+        self.by_stream.insert(request.stream, id);
+        self.table.insert(id, request);
+    }
+
+    pub(crate) fn remove(&mut self, id: RequestId) -> Option<Request> {
+        let request = self.table.remove(&id)?;
+        self.received -= usize::from(!request.kind.is_ours());
+        self.by_stream.remove(&request.stream);
+        Some(request)
+    }
+
+    pub(crate) fn get(&self, id: RequestId) -> Option<&Request> {
+        self.table.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: RequestId) -> Option<&mut Request> {
+        self.table.get_mut(&id)
+    }
+
+    pub(crate) fn on_stream(&self, stream: StreamId) -> Option<RequestId> {
+        self.by_stream.get(&stream).copied()
+    }
+
+    /// Open requests of the peer.
+    pub(crate) const fn received_count(&self) -> usize {
+        self.received
+    }
+
+    /// Whether no request is open.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Whether any open request satisfies `test`. The order does not matter.
+    pub(crate) fn any(&self, mut test: impl FnMut(RequestId, &Request) -> bool) -> bool {
+        #[expect(clippy::disallowed_methods, reason = "the answer does not depend on the order")]
+        self.table.iter().any(|(id, request)| test(*id, request))
+    }
+}
+
+/// The peer's request numbers: each is used once, in any order.
+#[derive(Debug)]
+struct SeenIds {
+    /// Every number of the peer's parity below this was seen.
+    floor: u64,
+    above: BTreeSet<u64>,
+    gaps_max: usize,
+}
+
+impl SeenIds {
+    const fn new(first: u64, gaps_max: usize) -> Self {
+        Self { floor: first, above: BTreeSet::new(), gaps_max }
+    }
+
+    fn insert(&mut self, id: u64) -> Result<(), Misbehavior> {
+        if id % 2 != self.floor % 2 || id < self.floor || !self.above.insert(id) {
+            return Err(Misbehavior::InvalidRequestId);
+        }
+        while self.above.remove(&self.floor) {
+            self.floor += 2;
+        }
+        if self.gaps_max < self.above.len() {
+            return Err(Misbehavior::InvalidRequestId);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_come_in_any_order_but_once() {
+        let mut seen = SeenIds::new(1, 8);
+        for id in [5, 1, 3, 7] {
+            assert_eq!(seen.insert(id), Ok(()));
+        }
+        assert!(seen.above.is_empty(), "consecutive numbers take no memory");
+        for id in [1, 7, 2] {
+            assert_eq!(seen.insert(id), Err(Misbehavior::InvalidRequestId));
+        }
+    }
+
+    #[test]
+    fn skipped_ids_are_bounded() {
+        let mut seen = SeenIds::new(0, 2);
+        assert_eq!(seen.insert(10), Ok(()));
+        assert_eq!(seen.insert(20), Ok(()));
+        assert_eq!(seen.insert(30), Err(Misbehavior::InvalidRequestId));
+    }
+}

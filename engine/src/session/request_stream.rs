@@ -1,0 +1,658 @@
+//! What the peer says on bidirectional streams: requests, answers, updates.
+
+use std::time::Instant;
+
+use aip_codec::moqt::{
+    error_code::{RequestCode, ResetCode},
+    id::RequestId,
+    message::{Frame, FrameDecoder, Message, MessageType, Reason, RequestError, RequestUpdate},
+    name::TrackNamespace,
+    parameter::{GroupOrder, Parameter, Parameters},
+    token::Token,
+};
+use bytes::Bytes;
+
+use super::{
+    AuthToken, Event, Misbehavior, Response, Session, SessionError, State as SessionState, event,
+    request::{FetchReceived, Kind, Meaning, Publication, Request, State, Subscription},
+    token_cache::Resolved,
+};
+use crate::transport::{Action, StreamId};
+
+impl Session {
+    pub(super) fn receive_bidirectional(
+        &mut self,
+        stream: StreamId,
+        bytes: Bytes,
+        fin: bool,
+        now: Instant,
+    ) -> Result<(), SessionError> {
+        if let Some(request) = self.requests.on_stream(stream) {
+            return self.receive_on_request(request, bytes, fin, now);
+        }
+        if stream.opener() == self.side || self.is_draining(stream, fin) {
+            return Ok(());
+        }
+        if !matches!(self.state, SessionState::Established) {
+            self.keep_for_later(stream, bytes, fin);
+            return Ok(());
+        }
+        let version = self.version;
+        let decoder = self.opening.entry(stream).or_insert_with(|| FrameDecoder::new(version));
+        decoder.push(bytes);
+        if let Some(frame) = decoder.poll()? {
+            if let Some(decoder) = self.opening.remove(&stream) {
+                self.partial.forget(stream);
+                return self.begin_request(stream, frame, decoder, fin, now);
+            }
+        } else if fin {
+            // It ended before its request was whole: only that request fails.
+            self.opening.remove(&stream);
+            self.partial.forget(stream);
+            self.actions.push_back(Action::Reset { stream, code: ResetCode::CANCELLED.0 });
+        } else {
+            self.partial.note(stream, true, now + self.config.control_message_timeout, true);
+        }
+        Ok(())
+    }
+
+    /// Whether a stream's request is over and the rest of what the peer says there is ignored.
+    fn is_draining(&mut self, stream: StreamId, fin: bool) -> bool {
+        if fin { self.draining.remove(&stream) } else { self.draining.contains(&stream) }
+    }
+
+    /// Holds what comes before the peer's SETUP, within a bound.
+    pub(super) fn keep_for_later(&mut self, stream: StreamId, bytes: Bytes, fin: bool) {
+        self.early_bytes += bytes.len();
+        let has_place = self.early.iter().any(|(other, ..)| *other == stream) || {
+            self.early.len() < self.config.requests_max
+        };
+        if self.early_bytes <= self.config.early_bytes_max && has_place {
+            self.early.push_back((stream, bytes, fin));
+            return;
+        }
+        self.early.retain(|(other, ..)| *other != stream);
+        self.actions.push_back(Action::Stop { stream, code: ResetCode::EXCESSIVE_LOAD.0 });
+        if stream.is_bidirectional() {
+            self.actions.push_back(Action::Reset { stream, code: ResetCode::EXCESSIVE_LOAD.0 });
+        }
+    }
+
+    fn begin_request(
+        &mut self,
+        stream: StreamId,
+        frame: Frame,
+        decoder: FrameDecoder,
+        fin: bool,
+        now: Instant,
+    ) -> Result<(), SessionError> {
+        if !is_request(frame.kind) {
+            return Err(Misbehavior::NotARequest.into());
+        }
+        if frame.kind == MessageType::Call && !self.has_calls() {
+            return Err(Misbehavior::CallNotNegotiated.into());
+        }
+        let message = Message::decode(self.version, frame.kind, frame.body)?;
+        let (id, kind, body) = received_request(message).ok_or(Misbehavior::NotARequest)?;
+        self.requests.note_received(id)?;
+        let (tokens, unknown_token) = self.resolve_tokens(parameters_of(&body))?;
+        let refusal = self.refusal(&kind, unknown_token, &body);
+        let is_call = matches!(kind, Kind::CallReceived);
+        self.note_alias_of_publish(id, &kind, &body)?;
+        self.requests.insert(id, Request::new(stream, kind, decoder));
+        if let Some(code) = refusal {
+            self.refuse_at_once(id, code, is_call);
+            return Ok(());
+        }
+        if is_call {
+            self.begin_outgoing(stream, id);
+        }
+        self.events.push_back(Event::Request { request: id, body, tokens });
+        self.receive_on_request(id, Bytes::new(), fin, now)
+    }
+
+    /// A PUBLISH tells its alias at once, since its objects may be here before our answer.
+    fn note_alias_of_publish(
+        &mut self,
+        id: RequestId,
+        kind: &Kind,
+        body: &event::Request,
+    ) -> Result<(), SessionError> {
+        if let (Kind::Subscription(subscription), event::Request::Publish(publish)) = (kind, body) {
+            self.aliases.insert(publish.track_alias, &subscription.track, id)?;
+        }
+        Ok(())
+    }
+
+    /// Why a request is refused before the layer above sees it.
+    fn refusal(
+        &self,
+        kind: &Kind,
+        unknown_token: bool,
+        body: &event::Request,
+    ) -> Option<RequestCode> {
+        if unknown_token {
+            return Some(RequestCode::UNAUTHORIZED);
+        }
+        if self.config.requests_max <= self.requests.received_count() {
+            return Some(RequestCode::EXCESSIVE_LOAD);
+        }
+        if self.control.goaway_sent {
+            return Some(RequestCode::GOING_AWAY);
+        }
+        if self.has_too_many_ranges(parameters_of(body)) {
+            return Some(RequestCode::INVALID_FILTER);
+        }
+        match kind {
+            Kind::NamespaceWatchReceived { prefix } if self.overlaps(prefix, false) => {
+                Some(RequestCode::PREFIX_OVERLAP)
+            }
+            Kind::TracksReceived { prefix } if self.overlaps(prefix, true) => {
+                Some(RequestCode::PREFIX_OVERLAP)
+            }
+            Kind::Publication(publication) if self.is_duplicate(publication) => {
+                Some(RequestCode::DUPLICATE_SUBSCRIPTION)
+            }
+            _ => None,
+        }
+    }
+
+    fn refuse_at_once(&mut self, id: RequestId, code: RequestCode, is_call: bool) {
+        if is_call {
+            self.refuse_call(id, code, code.name());
+        } else {
+            self.reject(id, RequestError {
+                code,
+                retry_interval: u64::from(code == RequestCode::EXCESSIVE_LOAD) * 1_000,
+                reason: Reason::new(code.name()),
+                redirect: None,
+            });
+        }
+    }
+
+    /// Whether a prefix overlaps one of an open request of the same type (draft-22 section 4.2).
+    fn overlaps(&self, prefix: &TrackNamespace, tracks: bool) -> bool {
+        self.requests.any(|_, request| {
+            let other = match &request.kind {
+                Kind::NamespaceWatchReceived { prefix } if !tracks => prefix,
+                Kind::TracksReceived { prefix } if tracks => prefix,
+                _ => return false,
+            };
+            prefix.is_prefix_of(other) || other.is_prefix_of(prefix)
+        })
+    }
+
+    /// Draft 18 has one subscription for each track, role and session.
+    fn is_duplicate(&self, publication: &Publication) -> bool {
+        self.version.number() == 18
+            && self.requests.any(|_, request| {
+                matches!(&request.kind, Kind::Publication(other) if other.track == publication.track)
+            })
+    }
+
+    fn has_too_many_ranges(&self, parameters: &Parameters) -> bool {
+        let mut ranges = 0;
+        let plain = parameters
+            .subgroup_filters()
+            .chain(parameters.object_id_filters())
+            .chain(parameters.priority_filters())
+            .map(|filter| (filter, false));
+        let by_property = parameters
+            .object_property_filters()
+            .chain(parameters.track_property_filters())
+            .map(|filter| (filter, true));
+        for (filter, with_property) in plain.chain(by_property) {
+            match filter.ranges(with_property) {
+                Ok(parsed) => ranges += parsed.map_or(0, |parsed| parsed.ranges.len() as u64),
+                Err(_) => return true,
+            }
+        }
+        self.config.filter_ranges_max < ranges
+    }
+
+    fn resolve_tokens(
+        &mut self,
+        parameters: &Parameters,
+    ) -> Result<(Vec<AuthToken>, bool), SessionError> {
+        let mut resolved = Vec::new();
+        let mut unknown = false;
+        let tokens: Vec<Token> = parameters.authorization_tokens().cloned().collect();
+        for token in tokens {
+            match self.tokens.resolve(token)? {
+                Resolved::Token(token) => resolved.push(token),
+                Resolved::Nothing => {}
+                Resolved::UnknownAlias => unknown = true,
+            }
+        }
+        Ok((resolved, unknown))
+    }
+
+    fn receive_on_request(
+        &mut self,
+        id: RequestId,
+        bytes: Bytes,
+        fin: bool,
+        now: Instant,
+    ) -> Result<(), SessionError> {
+        let timeout = now + self.config.control_message_timeout;
+        let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
+        if matches!(request.kind, Kind::CallSent | Kind::CallReceived) {
+            request.decoder.push(bytes);
+            let bytes = request.decoder.take_remainder();
+            self.receive_on_call(id, bytes, fin);
+            return Ok(());
+        }
+        let stream = request.stream;
+        request.decoder.push(bytes);
+        while let Some(request) = self.requests.get_mut(id) {
+            let Some(frame) = request.decoder.poll()? else { break };
+            self.partial.forget(stream);
+            self.request_frame(id, frame, now)?;
+        }
+        let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
+        let partial = !request.decoder.is_empty();
+        self.partial.note(stream, partial && !fin, timeout, true);
+        if fin {
+            self.request_stream_finished(id);
+        }
+        Ok(())
+    }
+
+    fn request_frame(
+        &mut self,
+        id: RequestId,
+        frame: Frame,
+        now: Instant,
+    ) -> Result<(), SessionError> {
+        let version = self.version;
+        let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
+        let meaning = request.meaning(frame.kind, version)?;
+        let message = Message::decode(version, frame.kind, frame.body)?;
+        match (meaning, message) {
+            (Meaning::Response, message) => self.response(id, message),
+            (Meaning::UpdateResponse, message) => self.update_response(id, message),
+            (Meaning::Update, Message::RequestUpdate(update)) => self.update_received(id, update),
+            (Meaning::StateNotify, Message::PublishStateNotify(body)) => {
+                self.events.push_back(Event::StateNotify { request: id, body });
+                Ok(())
+            }
+            (Meaning::PublishDone, Message::PublishDone(done)) => {
+                self.publish_done_received(id, done, now);
+                Ok(())
+            }
+            (Meaning::Namespace, Message::Namespace(namespace)) => {
+                if let Kind::NamespaceWatchSent { known } = &mut request.kind {
+                    known.insert(namespace.suffix.clone());
+                }
+                self.events.push_back(Event::Namespace { request: id, suffix: namespace.suffix });
+                Ok(())
+            }
+            (Meaning::NamespaceDone, Message::NamespaceDone(done)) => {
+                let was_known = match &mut request.kind {
+                    Kind::NamespaceWatchSent { known } => known.remove(&done.suffix),
+                    _ => false,
+                };
+                if !was_known {
+                    return Err(Misbehavior::NamespaceDoneFirst.into());
+                }
+                self.events.push_back(Event::NamespaceDone { request: id, suffix: done.suffix });
+                Ok(())
+            }
+            (Meaning::PublishSkipped, Message::PublishSkipped(skipped)) => {
+                self.events.push_back(Event::PublishSkipped {
+                    request: id,
+                    suffix: skipped.suffix,
+                    name: skipped.name,
+                });
+                Ok(())
+            }
+            (Meaning::Goaway, Message::Goaway(goaway)) => {
+                if std::mem::replace(&mut request.goaway_received, true) {
+                    return Err(Misbehavior::SecondGoaway.into());
+                }
+                if self.side == crate::transport::Side::Server && !goaway.uri.is_empty() {
+                    return Err(Misbehavior::UriFromClient.into());
+                }
+                if goaway.request_id.is_some() {
+                    return Err(aip_codec::Violation::TrailingBytes.into());
+                }
+                self.events.push_back(Event::Goaway {
+                    request: Some(id),
+                    uri: goaway.uri,
+                    timeout: goaway.timeout,
+                });
+                Ok(())
+            }
+            _ => Err(Misbehavior::UnexpectedMessage.into()),
+        }
+    }
+
+    /// The first answer to a request of ours.
+    fn response(&mut self, id: RequestId, message: Message) -> Result<(), SessionError> {
+        let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
+        let body = match message {
+            Message::RequestError(error) => {
+                self.check_redirect(id, &error)?;
+                self.end_request(id);
+                self.events
+                    .push_back(Event::Response { request: id, body: Response::Error(error) });
+                return Ok(());
+            }
+            Message::SubscribeOk(ok) => {
+                if let Kind::Subscription(subscription) = &mut request.kind {
+                    subscription.alias = Some(ok.track_alias);
+                    self.aliases.insert(ok.track_alias, &subscription.track, id)?;
+                }
+                Response::SubscribeOk(ok)
+            }
+            Message::FetchOk(ok) => {
+                if let Kind::FetchSent(fetch) = &request.kind
+                    && fetch.start.is_some_and(|start| ok.end.group < start.group)
+                {
+                    return Err(Misbehavior::FetchEndsBeforeStart.into());
+                }
+                Response::FetchOk(ok)
+            }
+            Message::RequestOk(ok) => {
+                if !ok.properties.is_empty() && !request.kind.ok_has_properties() {
+                    return Err(Misbehavior::UnexpectedProperties.into());
+                }
+                check_ok_parameters(&request.kind, &ok.parameters)?;
+                Response::Ok(ok)
+            }
+            _ => return Err(Misbehavior::UnexpectedMessage.into()),
+        };
+        request.state = State::Established;
+        let is_status = matches!(request.kind, Kind::TrackStatusSent);
+        let alias = match &body {
+            Response::SubscribeOk(ok) => Some(ok.track_alias),
+            _ => None,
+        };
+        self.events.push_back(Event::Response { request: id, body });
+        if is_status {
+            self.end_request(id);
+        }
+        if let Some(alias) = alias {
+            self.release_unknown_alias(alias)?;
+        }
+        self.end_fetch_if_complete(id);
+        Ok(())
+    }
+
+    fn check_redirect(&self, id: RequestId, error: &RequestError) -> Result<(), SessionError> {
+        let Some(redirect) = &error.redirect else { return Ok(()) };
+        if self.side == crate::transport::Side::Server && !redirect.uri.is_empty() {
+            return Err(Misbehavior::UriFromClient.into());
+        }
+        let namespace_scoped = self
+            .requests
+            .get(id)
+            .is_some_and(|request| request.kind.is_namespace_scoped(self.version));
+        if namespace_scoped && !redirect.name.is_empty() {
+            return Err(Misbehavior::RedirectNamesTrack.into());
+        }
+        Ok(())
+    }
+
+    fn update_response(&mut self, id: RequestId, message: Message) -> Result<(), SessionError> {
+        let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
+        let Some(update) = request.updates_sent.pop_front() else {
+            return Err(Misbehavior::UnexpectedMessage.into());
+        };
+        let result = match message {
+            Message::RequestOk(ok) if !ok.properties.is_empty() => {
+                return Err(Misbehavior::UnexpectedProperties.into());
+            }
+            Message::RequestOk(ok) => Ok(ok),
+            Message::RequestError(error) => Err(error),
+            _ => return Err(Misbehavior::UnexpectedMessage.into()),
+        };
+        if result.is_err() {
+            self.fills.remove(&update);
+        }
+        self.events.push_back(Event::UpdateResponse { request: id, update, result });
+        Ok(())
+    }
+
+    fn update_received(&mut self, id: RequestId, update: RequestUpdate) -> Result<(), SessionError> {
+        self.requests.note_received(update.request_id)?;
+        let limit = self.config.request_updates_max;
+        let (_, unknown_token) = self.resolve_tokens(&update.parameters)?;
+        let too_many_ranges = self.has_too_many_ranges(&update.parameters);
+        let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
+        if !update.parameters.iter().all(|parameter| has_place_in_update(&request.kind, parameter))
+        {
+            return Err(Misbehavior::UnexpectedParameter.into());
+        }
+        request.updates_received.push_back(update.request_id);
+        if limit != 0
+            && 19 <= self.version.number()
+            && limit < request.updates_received.len() as u64
+        {
+            return Err(Misbehavior::TooManyRequestUpdates.into());
+        }
+        if let Some(prefix) = update.parameters.track_namespace_prefix() {
+            let prefix = prefix.clone();
+            if self.moves_onto_another(id, &prefix) {
+                self.reject_update(id, RequestCode::PREFIX_OVERLAP, "prefix overlaps another");
+                return Ok(());
+            }
+        }
+        if unknown_token || too_many_ranges {
+            let code = if unknown_token {
+                RequestCode::UNAUTHORIZED
+            } else {
+                RequestCode::INVALID_FILTER
+            };
+            self.reject_update(id, code, code.name());
+            return Ok(());
+        }
+        self.events.push_back(Event::Update {
+            request: id,
+            update: update.request_id,
+            parameters: update.parameters,
+        });
+        Ok(())
+    }
+
+    /// Whether a prefix update overlaps another request; if not, it is noted.
+    fn moves_onto_another(&mut self, id: RequestId, prefix: &TrackNamespace) -> bool {
+        let tracks = match self.requests.get(id).map(|request| &request.kind) {
+            Some(Kind::TracksReceived { .. }) => true,
+            Some(Kind::NamespaceWatchReceived { .. }) => false,
+            _ => return false,
+        };
+        let overlaps = self.requests.any(|other_id, request| {
+            let other = match &request.kind {
+                Kind::NamespaceWatchReceived { prefix } if !tracks => prefix,
+                Kind::TracksReceived { prefix } if tracks => prefix,
+                _ => return false,
+            };
+            other_id != id && (prefix.is_prefix_of(other) || other.is_prefix_of(prefix))
+        });
+        if !overlaps
+            && let Some(Request {
+                kind:
+                    Kind::NamespaceWatchReceived { prefix: old } | Kind::TracksReceived { prefix: old },
+                ..
+            }) = self.requests.get_mut(id)
+        {
+            *old = prefix.clone();
+        }
+        overlaps
+    }
+
+    /// The peer ended its side of a request's stream: it has no more to say, which is no cancel.
+    fn request_stream_finished(&mut self, id: RequestId) {
+        let Some(request) = self.requests.get_mut(id) else { return };
+        request.receive_open = false;
+        self.partial.forget(request.stream);
+        let failed = match &request.kind {
+            // The answer, or PUBLISH_DONE, was still owed.
+            _ if request.state == State::Pending && request.kind.is_ours() => true,
+            Kind::Subscription(subscription) => subscription.done.is_none(),
+            // The end of its answer is the end of every namespace in it.
+            Kind::NamespaceWatchSent { .. } => true,
+            _ => false,
+        };
+        if failed {
+            self.events.push_back(Event::Ended { request: id });
+            self.end_request(id);
+        }
+    }
+
+    /// The peer reset its side of a bidirectional stream.
+    pub(super) fn bidirectional_reset(&mut self, stream: StreamId, code: ResetCode) {
+        self.partial.forget(stream);
+        if self.opening.remove(&stream).is_some() {
+            self.actions.push_back(Action::Reset { stream, code: ResetCode::CANCELLED.0 });
+        }
+        self.early.retain(|(other, ..)| *other != stream);
+        self.draining.remove(&stream);
+        let Some(id) = self.requests.on_stream(stream) else { return };
+        if let Some(request) = self.requests.get_mut(id) {
+            request.receive_open = false;
+            if matches!(request.kind, Kind::CallSent | Kind::CallReceived) {
+                self.events.push_back(Event::CallReset { request: id, code });
+                self.forget_call_if_over(id);
+                return;
+            }
+        }
+        self.cancelled_by_peer(id);
+    }
+
+    /// The peer asks us to send no more on a bidirectional stream.
+    pub(super) fn bidirectional_stopped(&mut self, stream: StreamId, code: ResetCode) {
+        let Some(id) = self.requests.on_stream(stream) else { return };
+        self.drop_outgoing(stream);
+        if let Some(request) = self.requests.get_mut(id) {
+            let was_open = std::mem::replace(&mut request.send_open, false);
+            if matches!(request.kind, Kind::CallSent | Kind::CallReceived) {
+                if was_open {
+                    self.events.push_back(Event::CallStopped { request: id, code });
+                }
+                self.forget_call_if_over(id);
+                return;
+            }
+        }
+        self.cancelled_by_peer(id);
+    }
+
+    fn cancelled_by_peer(&mut self, id: RequestId) {
+        let has_done = self.requests.get(id).is_some_and(|request| {
+            matches!(&request.kind, Kind::Subscription(subscription) if subscription.done.is_some())
+        });
+        if has_done {
+            // The request is over already; its streams are still awaited.
+            return;
+        }
+        self.events.push_back(Event::Ended { request: id });
+        self.cancel_streams(id, ResetCode::CANCELLED);
+    }
+}
+
+const fn is_request(kind: MessageType) -> bool {
+    matches!(
+        kind,
+        MessageType::Subscribe
+            | MessageType::Publish
+            | MessageType::Fetch
+            | MessageType::TrackStatus
+            | MessageType::PublishNamespace
+            | MessageType::SubscribeNamespace
+            | MessageType::SubscribeTracks
+            | MessageType::Call
+    )
+}
+
+/// A request's number, what must be remembered of it, and what the layer above learns.
+fn received_request(message: Message) -> Option<(RequestId, Kind, event::Request)> {
+    Some(match message {
+        Message::Subscribe(body) => {
+            let kind = Kind::Publication(Publication::new(body.track.clone(), false));
+            (body.request_id, kind, event::Request::Subscribe(body))
+        }
+        Message::Publish(body) => {
+            let mut subscription =
+                Subscription::new(body.track.clone(), true, GroupOrder::Ascending);
+            subscription.alias = Some(body.track_alias);
+            (body.request_id, Kind::Subscription(subscription), event::Request::Publish(body))
+        }
+        Message::Fetch(body) => (
+            body.request_id,
+            Kind::FetchReceived(FetchReceived::default()),
+            event::Request::Fetch(body),
+        ),
+        Message::TrackStatus(body) => {
+            (body.request_id, Kind::TrackStatusReceived, event::Request::TrackStatus(body))
+        }
+        Message::PublishNamespace(body) => {
+            (body.request_id, Kind::NamespaceReceived, event::Request::PublishNamespace(body))
+        }
+        Message::SubscribeNamespace(body) => {
+            let kind = Kind::NamespaceWatchReceived { prefix: body.prefix.clone() };
+            (body.request_id, kind, event::Request::SubscribeNamespace(body))
+        }
+        Message::SubscribeTracks(body) => {
+            let kind = Kind::TracksReceived { prefix: body.prefix.clone() };
+            (body.request_id, kind, event::Request::SubscribeTracks(body))
+        }
+        Message::Call(body) => (body.request_id, Kind::CallReceived, event::Request::Call(body)),
+        _ => return None,
+    })
+}
+
+const fn parameters_of(body: &event::Request) -> &Parameters {
+    match body {
+        event::Request::Subscribe(body) => &body.parameters,
+        event::Request::Publish(body) => &body.parameters,
+        event::Request::Fetch(body) => &body.parameters,
+        event::Request::TrackStatus(body) => &body.parameters,
+        event::Request::PublishNamespace(body) => &body.parameters,
+        event::Request::SubscribeNamespace(body) => &body.parameters,
+        event::Request::SubscribeTracks(body) => &body.parameters,
+        event::Request::Call(body) => &body.parameters,
+    }
+}
+
+/// Whether a parameter has a place in a REQUEST_UPDATE of this kind of request.
+const fn has_place_in_update(kind: &Kind, parameter: &Parameter) -> bool {
+    match parameter {
+        Parameter::AuthorizationToken(_) => true,
+        Parameter::SubscriberPriority(_) => {
+            matches!(kind, Kind::Publication(_) | Kind::FetchReceived(_))
+        }
+        Parameter::Forward(_) => matches!(kind, Kind::Publication(_) | Kind::TracksReceived { .. }),
+        Parameter::SubgroupFilter(_)
+        | Parameter::ObjectIdFilter(_)
+        | Parameter::PriorityFilter(_)
+        | Parameter::ObjectPropertyFilter(_) => {
+            matches!(kind, Kind::Publication(_) | Kind::TracksReceived { .. })
+        }
+        Parameter::TrackPropertyFilter(_) => matches!(kind, Kind::TracksReceived { .. }),
+        Parameter::TrackNamespacePrefix(_) => {
+            matches!(kind, Kind::NamespaceWatchReceived { .. } | Kind::TracksReceived { .. })
+        }
+        Parameter::ObjectDeliveryTimeout(_)
+        | Parameter::SubgroupDeliveryTimeout(_)
+        | Parameter::LocationFilter(_)
+        | Parameter::FillParameters(_)
+        | Parameter::NewGroupRequest(_) => matches!(kind, Kind::Publication(_)),
+        _ => false,
+    }
+}
+
+/// Checks that a REQUEST_OK has only what its request's kind allows.
+fn check_ok_parameters(kind: &Kind, parameters: &Parameters) -> Result<(), SessionError> {
+    let allowed = |parameter: &Parameter| match (kind, parameter) {
+        (Kind::TrackStatusSent, Parameter::LargestObject(_)) => true,
+        (Kind::TrackStatusSent, Parameter::Expires(_)) => false,
+        (_, Parameter::LargestObject(_)) => false,
+        _ => true,
+    };
+    if parameters.iter().all(allowed) {
+        Ok(())
+    } else {
+        Err(Misbehavior::UnexpectedParameter.into())
+    }
+}

@@ -1,0 +1,102 @@
+//! What a session does when nothing comes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
+
+use super::{Misbehavior, Session, State};
+use crate::transport::StreamId;
+
+/// Streams with a begun message or object, and when it must be whole.
+#[derive(Debug, Default)]
+pub(super) struct Partial {
+    by_stream: BTreeMap<StreamId, (Instant, bool)>,
+    by_deadline: BTreeSet<(Instant, StreamId)>,
+}
+
+impl Partial {
+    /// Notes whether a stream is in the midst of something. A deadline once set stands until the
+    /// thing is whole, however it drips.
+    pub(super) fn note(
+        &mut self,
+        stream: StreamId,
+        partial: bool,
+        deadline: Instant,
+        is_message: bool,
+    ) {
+        if !partial {
+            self.forget(stream);
+        } else if !self.by_stream.contains_key(&stream) {
+            self.by_stream.insert(stream, (deadline, is_message));
+            self.by_deadline.insert((deadline, stream));
+        }
+    }
+
+    /// Something new has begun on a stream: its time starts again.
+    pub(super) fn restart(&mut self, stream: StreamId) {
+        self.forget(stream);
+    }
+
+    pub(super) fn forget(&mut self, stream: StreamId) {
+        if let Some((deadline, _)) = self.by_stream.remove(&stream) {
+            self.by_deadline.remove(&(deadline, stream));
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.by_deadline.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Whether one is over its time: a message (true) or an object (false).
+    fn overdue(&self, now: Instant) -> Option<bool> {
+        let (deadline, stream) = self.by_deadline.first()?;
+        (*deadline <= now).then(|| self.by_stream.get(stream).is_some_and(|(_, message)| *message))
+    }
+}
+
+impl Session {
+    /// Time has passed. Early and repeated calls are harmless.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        match self.state {
+            State::Closed => return,
+            State::Starting { deadline } if deadline <= now => {
+                self.close_on_error(Err(Misbehavior::SetupTimeout.into()));
+                return;
+            }
+            State::Starting { .. } | State::Established => {}
+        }
+        match self.partial.overdue(now) {
+            Some(true) => {
+                self.close_on_error(Err(Misbehavior::ControlMessageTimeout.into()));
+                return;
+            }
+            Some(false) => {
+                self.close_on_error(Err(Misbehavior::DataStreamTimeout.into()));
+                return;
+            }
+            None => {}
+        }
+        self.drop_unknown_aliases(now);
+        while let Some(&(deadline, request)) = self.done_deadlines.first() {
+            if now < deadline {
+                break;
+            }
+            self.finish_subscription(request);
+        }
+    }
+
+    /// When `handle_timeout` is wanted at the latest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let setup = match self.state {
+            State::Closed => return None,
+            State::Starting { deadline } => Some(deadline),
+            State::Established => None,
+        };
+        let done = self.done_deadlines.first().map(|(deadline, _)| *deadline);
+        [setup, self.partial.next(), self.unknown_alias.deadline(), done]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}

@@ -1,0 +1,3 @@
+//! Relay and clients on virtual links.
+
+mod tracks;

@@ -1,0 +1,4 @@
+//! Shared pieces of the test tiers.
+
+pub mod fuzz;
+pub mod sim;
