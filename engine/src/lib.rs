@@ -6,6 +6,8 @@
 #![warn(missing_docs)]
 
 pub mod client;
+pub mod relay;
+pub mod session;
 pub mod transport;
 
 #[cfg(feature = "io")]
