@@ -55,7 +55,7 @@ async fn run_once(
     let namespace = connector.options.server.namespace().clone();
     let name = Bytes::from(request.method().to_owned());
     let mut call = connector.link.call(namespace, name, Parameters::new()).await;
-    call.send(RecordType::Request, request.text().clone(), client.revision.is_modern()).await;
+    call.send(RecordType::Request, request.text().clone(), !client.can_be_asked()).await;
     let (answers, mut answered) = mpsc::channel(ANSWERS_MAX);
     let questions = Asked { talk, answers, client };
     loop {
@@ -73,14 +73,14 @@ async fn run_once(
                     tracing::debug!("a record that is no message was dropped");
                     continue;
                 };
-                questions.pass(message, &call).await;
+                questions.pass(message, &mut call).await;
             }
             CallEvent::Record { kind: RecordType::Result, payload } => {
                 let answer = Message::parse(payload, &connector.options.limits).ok();
                 let answer = answer.filter(|answer| {
                     answer.is_response() && (answer.id().is_none() || answer.id() == request.id())
                 });
-                call.finish().await;
+                call.finish();
                 return Ok(answer.unwrap_or_else(|| {
                     let reason = "the edge beside the MCP server gave an answer that is none";
                     Message::error(request.id(), code::INTERNAL_ERROR, reason, "")
@@ -99,7 +99,7 @@ async fn run_once(
                         reason: "an error that cannot be read".to_owned(),
                     },
                 };
-                call.finish().await;
+                call.finish();
                 return Err(CallOutcome::Refused(refusal));
             }
             CallEvent::Record { kind: RecordType::Request, .. } => {}
@@ -116,7 +116,7 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    async fn pass(&self, message: Message, call: &Call) {
+    async fn pass(&self, message: Message, call: &mut Call) {
         match message.kind() {
             Kind::Notification => {
                 if let Some(message) = self.notification(message) {

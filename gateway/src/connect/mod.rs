@@ -23,7 +23,7 @@ use crate::{
     bridge::{self, CLIENT_CAPABILITIES, ClientIdentity, PROTOCOL_VERSION},
     description::Description,
     link::{Link, ReadError, Subscription, SubscriptionEvent},
-    message::{Limits, Message, code, meta},
+    message::{Limits, Message, code, meta, object_members},
     name::{SERVER_TRACK, ServerName},
     read::Read,
     revision::Revision,
@@ -100,6 +100,16 @@ impl Client {
     pub fn modern() -> Self {
         let capabilities = "{}".to_owned();
         Self { revision: Revision::LATEST, capabilities, info: None, log_level: None }
+    }
+}
+
+impl Client {
+    /// Whether the server may ask it something in the course of a request.
+    fn can_be_asked(&self) -> bool {
+        let able = ["sampling", "elicitation", "roots", "tasks", "experimental"];
+        let members = object_members(&self.capabilities).unwrap_or_default();
+        !self.revision.is_modern()
+            && members.iter().any(|member| able.contains(&member.name.as_str()))
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Call {
     key: Key,
     events: mpsc::Receiver<CallEvent>,
     ended: bool,
+    /// Whether we have said all.
+    sent_all: bool,
 }
 
 /// A call that somebody makes to us.
@@ -69,7 +71,7 @@ pub struct IncomingCall {
 impl Call {
     /// The call of this number, whose events come from `events`.
     pub const fn new(link: Link, key: Key, events: mpsc::Receiver<CallEvent>) -> Self {
-        Self { link, key, events, ended: false }
+        Self { link, key, events, ended: false, sent_all: false }
     }
 
     pub(super) const fn key(&self) -> Key {
@@ -77,7 +79,8 @@ impl Call {
     }
 
     /// Sends a record. `last`: none follows from us.
-    pub async fn send(&self, kind: RecordType, payload: Bytes, last: bool) {
+    pub async fn send(&mut self, kind: RecordType, payload: Bytes, last: bool) {
+        self.sent_all |= last;
         self.link.send(Command::Record { key: self.key, kind, payload, last }).await;
     }
 
@@ -91,9 +94,9 @@ impl Call {
         event
     }
 
-    /// Lets the call end by itself after its last record.
-    pub async fn finish(mut self) {
-        self.ended = true;
+    /// The peer has said all that we wanted: the call ends by itself, unless it waits for us.
+    pub fn finish(mut self) {
+        self.ended |= self.sent_all;
     }
 
     /// Refuses a call that was received.

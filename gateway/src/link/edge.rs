@@ -227,7 +227,7 @@ impl Edge {
             }
         };
         match served {
-            Served::TrackWanted(track) => self.client.refuse(&track, busy(), now),
+            Served::TrackWanted(track) => self.client.refuse(&track, &busy(), now),
             // Dropping the handle cancels the call; a refusal said first is what its caller sees.
             Served::Called(incoming) => {
                 if let Some(call) = self.call_of.get(&incoming.call.key()).copied() {
@@ -256,7 +256,7 @@ impl Edge {
                 let expires = expires.and_then(|expires| now.checked_add(expires));
                 self.client.publish(&track, version, expires, now);
             }
-            Command::Refuse { track, refusal } => self.client.refuse(&track, refusal, now),
+            Command::Refuse { track, refusal } => self.client.refuse(&track, &refusal, now),
             Command::Read { key, track, answer } => {
                 let subscription = self.client.read(track, now);
                 self.follow(key, subscription, Follower::Read(answer));
