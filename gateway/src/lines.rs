@@ -113,6 +113,21 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     }
 }
 
+/// The message on one line. Between JSON's tokens a line break is white space; in its strings it
+/// cannot stand.
+pub fn on_one_line(text: Bytes) -> Bytes {
+    if !text.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+        return text;
+    }
+    let mut changed = BytesMut::from(&text[..]);
+    for byte in changed.iter_mut() {
+        if matches!(byte, b'\n' | b'\r') {
+            *byte = b' ';
+        }
+    }
+    changed.freeze()
+}
+
 fn keep_tail(tail: &mut Vec<u8>, bytes: &[u8]) {
     let kept = &bytes[bytes.len().saturating_sub(END_KEPT)..];
     tail.extend_from_slice(kept);

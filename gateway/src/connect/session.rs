@@ -21,8 +21,8 @@ use super::{
     standing::{self, Said},
 };
 use crate::{
-    bridge,
-    message::{Id, Message, code, object_members, string_member},
+    bridge::{self, PROTOCOL_VERSION},
+    message::{Id, Message, code, meta, object_members, string_member},
     read::Read,
     revision::Revision,
 };
@@ -92,6 +92,11 @@ impl Questions {
         // The call may have ended.
         _ = answers.try_send(answer.with_id(id));
     }
+}
+
+/// Whether a request stands by itself, without a session.
+pub fn is_modern(request: &Message) -> bool {
+    request.method() == "server/discover" || meta(request.body(), PROTOCOL_VERSION).is_some()
 }
 
 /// Whether a client wants a log message of this level.
@@ -178,28 +183,24 @@ impl Session {
         self.questions.answer(message);
     }
 
-    /// The agent asks. The answer; `None` if it was cancelled. What belongs to the request before
-    /// its answer goes to `to_agent`.
-    pub async fn handle_request(
-        self: &Arc<Self>,
-        request: &Message,
-        to_agent: mpsc::Sender<Message>,
-    ) -> Option<Message> {
-        let id = request.id()?.clone();
+    /// The agent asks. From now on it can cancel what it asked.
+    ///
+    /// # Errors
+    /// The answer, if the request cannot be begun.
+    pub fn admit(self: &Arc<Self>, request: &Message) -> Result<Admitted, Message> {
+        let Some(id) = request.id().cloned() else {
+            let reason = "a request is wanted";
+            return Err(Message::error(None, code::INVALID_REQUEST, reason, ""));
+        };
         let (keep, given_up) = oneshot::channel::<()>();
-        {
-            let mut state = self.state();
-            if state.running.contains_key(&id) {
-                let reason = "a request with this id is under way";
-                return Some(Message::error(Some(&id), code::INVALID_REQUEST, reason, ""));
-            }
-            state.running.insert(id.clone(), keep);
+        let mut state = self.state();
+        if state.running.contains_key(&id) {
+            let reason = "a request with this id is under way";
+            return Err(Message::error(Some(&id), code::INVALID_REQUEST, reason, ""));
         }
-        let _running = Running { session: self, id: &id };
-        tokio::select! {
-            answer = self.answer(request, to_agent) => Some(answer),
-            _ = given_up => None,
-        }
+        state.running.insert(id.clone(), keep);
+        drop(state);
+        Ok(Admitted { session: Arc::clone(self), id, given_up })
     }
 
     async fn answer(
@@ -210,6 +211,10 @@ impl Session {
         let id = request.id();
         if request.method() == "initialize" {
             return self.initialize(request);
+        }
+        if is_modern(request) {
+            let mut talk = Talk { to_agent, questions: None };
+            return self.connector.answer_modern(request, &mut talk).await;
         }
         let client = self.state().client.clone();
         let Some(client) = client else {
@@ -280,7 +285,7 @@ impl Session {
         state.tasks.spawn(async move {
             while let Some(message) = messages.recv().await {
                 let Some(session) = session.upgrade() else { return };
-                session.hear(message).await;
+                session.hear(message);
             }
         });
         for (_, read) in lists.into_iter().filter(|(notified, _)| *notified) {
@@ -291,14 +296,14 @@ impl Session {
                 let mut follower = follow(connector.link.clone(), track);
                 while let Some(followed) = follower.changes.recv().await {
                     let Some(session) = session.upgrade() else { return };
-                    session.handle_followed(&read, &followed).await;
+                    session.handle_followed(&read, &followed);
                 }
             });
         }
     }
 
     /// A list that is followed has changed, or cannot be followed.
-    async fn handle_followed(&self, read: &Read, followed: &Followed) {
+    fn handle_followed(&self, read: &Read, followed: &Followed) {
         let tell = {
             let mut state = self.state();
             state.told_by_tracks.retain(|told| told != read);
@@ -314,13 +319,20 @@ impl Session {
             }
         };
         if tell {
-            // An agent that has gone needs no telling.
-            _ = self.unsolicited.send(notification(read, None)).await;
+            self.tell(notification(read, None));
+        }
+    }
+
+    /// Tells the agent something that belongs to no request. One that does not listen misses it:
+    /// nobody waits for it.
+    fn tell(&self, message: Message) {
+        if self.unsolicited.try_send(message).is_err() {
+            tracing::debug!("an agent does not listen: a notification was dropped");
         }
     }
 
     /// The server says something that belongs to no request.
-    async fn hear(&self, message: Message) {
+    fn hear(&self, message: Message) {
         let wanted = {
             let state = self.state();
             let by_track = |read: &Read| state.told_by_tracks.contains(read);
@@ -335,8 +347,7 @@ impl Session {
             }
         };
         if wanted {
-            // An agent that has gone needs no telling.
-            _ = self.unsolicited.send(message).await;
+            self.tell(message);
         }
     }
 
@@ -377,13 +388,13 @@ impl Session {
             Ok(_) | Err(_) => None,
         };
         let Some(mut follower) = followed else { return self.say(request).await };
-        let unsolicited = self.unsolicited.clone();
+        let session = Arc::downgrade(self);
         let mut state = self.state();
         let following = state.tasks.spawn(async move {
             while let Some(followed) = follower.changes.recv().await {
-                let changed = matches!(followed, Followed::Changed(_));
-                if changed && unsolicited.send(notification(&read, None)).await.is_err() {
-                    return;
+                let Some(session) = session.upgrade() else { return };
+                if let Followed::Changed(_) = followed {
+                    session.tell(notification(&read, None));
                 }
             }
         });
@@ -433,13 +444,31 @@ impl Session {
 }
 
 /// A request under way; it is not when this is dropped.
-struct Running<'a> {
-    session: &'a Session,
-    id: &'a Id,
+#[derive(Debug)]
+pub struct Admitted {
+    session: Arc<Session>,
+    id: Id,
+    given_up: oneshot::Receiver<()>,
 }
 
-impl Drop for Running<'_> {
+impl Admitted {
+    /// The answer; `None` if the agent cancelled it. What belongs to the request before its answer
+    /// goes to `to_agent`.
+    pub async fn answer(
+        mut self,
+        request: &Message,
+        to_agent: mpsc::Sender<Message>,
+    ) -> Option<Message> {
+        let session = Arc::clone(&self.session);
+        tokio::select! {
+            answer = session.answer(request, to_agent) => Some(answer),
+            _ = &mut self.given_up => None,
+        }
+    }
+}
+
+impl Drop for Admitted {
     fn drop(&mut self) {
-        self.session.state().running.remove(self.id);
+        self.session.state().running.remove(&self.id);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{process::Stdio, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncWriteExt as _, BufWriter},
@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::Options;
-use crate::lines::{Line, Lines};
+use crate::lines::{Line, Lines, on_one_line};
 
 /// Lines that may wait to be written; one more means that the process does not read.
 const WRITES_MAX: usize = 1_024;
@@ -108,7 +108,7 @@ impl Process {
 async fn write(stdin: ChildStdin, mut lines: mpsc::Receiver<Bytes>) {
     let mut stdin = BufWriter::new(stdin);
     while let Some(line) = lines.recv().await {
-        let line = without_breaks(line);
+        let line = on_one_line(line);
         let mut written = stdin.write_all(&line).await.is_ok() && stdin.write_all(b"\n").await.is_ok();
         if lines.is_empty() {
             written = written && stdin.flush().await.is_ok();
@@ -119,21 +119,6 @@ async fn write(stdin: ChildStdin, mut lines: mpsc::Receiver<Bytes>) {
     }
     // A process that is gone needs no last words.
     _ = stdin.flush().await;
-}
-
-/// The message on one line. Between JSON's tokens a line break is white space; in its strings it
-/// cannot stand.
-pub(crate) fn without_breaks(text: Bytes) -> Bytes {
-    if !text.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
-        return text;
-    }
-    let mut changed = BytesMut::from(&text[..]);
-    for byte in changed.iter_mut() {
-        if matches!(byte, b'\n' | b'\r') {
-            *byte = b' ';
-        }
-    }
-    changed.freeze()
 }
 
 async fn read(stdout: ChildStdout, lines: mpsc::Sender<Line>, length_max: usize) {
