@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
-use super::target::Target;
+use super::{error::Error, target::Target};
 
 /// What [`super::spawn`] and [`super::run`] need to know.
 #[derive(Clone, Debug)]
@@ -245,5 +245,60 @@ impl Default for Dial {
             backoff_max: Duration::from_secs(10),
             timeout: Duration::from_secs(5),
         }
+    }
+}
+
+/// An error unless `holds`.
+fn demand(holds: bool, reason: &str) -> Result<(), Error> {
+    if holds { Ok(()) } else { Err(Error::Config(reason.to_owned())) }
+}
+
+impl Quic {
+    /// What is wrong with it, if anything.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        demand(
+            self.stream_window <= self.stream_window_max
+                && self.connection_window <= self.connection_window_max,
+            "a window cannot be larger than what it may grow to",
+        )?;
+        demand(
+            0 < self.stream_window && 0 < self.connection_window,
+            "a window of 0 bytes lets nothing through",
+        )?;
+        demand(
+            0 < self.streams_bidirectional_max && 0 < self.streams_unidirectional_max,
+            "a session needs streams of both kinds",
+        )?;
+        demand(
+            (1_200..=1_500).contains(&self.udp_payload_max),
+            "udp_payload_max must be between 1,200 and 1,500",
+        )?;
+        demand(0 < self.read_budget, "a read_budget of 0 reads nothing")?;
+        demand(
+            2 <= self.initial_congestion_window_packets,
+            "initial_congestion_window_packets must be at least 2",
+        )
+    }
+}
+
+impl Handshake {
+    /// What is wrong with it, if anything.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        demand(
+            (1..=1 << 24).contains(&self.connections_max),
+            "connections_max must be between 1 and 16,777,216",
+        )?;
+        demand(!self.timeout.is_zero(), "a handshake needs time")
+    }
+}
+
+impl Dial {
+    /// What is wrong with it, if anything.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        demand(
+            self.backoff_min <= self.backoff_max && !self.backoff_min.is_zero(),
+            "backoff_min must be above zero and at most backoff_max",
+        )?;
+        demand(!self.timeout.is_zero(), "a handshake needs time")
     }
 }

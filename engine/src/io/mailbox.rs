@@ -1,7 +1,7 @@
 //! The way into a worker from other threads: a bounded queue and a wake-up.
 
 use std::{
-    fmt, io,
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,10 +9,11 @@ use std::{
 };
 
 use crossbeam::queue::ArrayQueue;
-use mio::{Registry, Token, Waker};
+
+use super::wake::Wake;
 
 /// A command that did not get in, and why.
-#[derive(Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Rejected<C> {
     /// The mailbox is full: try later, or let it be.
     Full(C),
@@ -38,11 +39,9 @@ pub struct Mailbox<C> {
 
 struct Shared<C> {
     queue: ArrayQueue<C>,
-    /// Whether the worker may be asleep. Whoever turns this off must wake it.
-    parked: AtomicBool,
     closed: AtomicBool,
     drain: AtomicBool,
-    waker: Waker,
+    wake: Arc<Wake>,
 }
 
 impl<C> Clone for Mailbox<C> {
@@ -69,11 +68,11 @@ impl<C> Mailbox<C> {
     /// # Errors
     /// The command itself, if the mailbox is full or the worker has ended.
     pub fn send(&self, command: C) -> Result<(), Rejected<C>> {
-        if self.shared.closed.load(Ordering::Acquire) {
+        if self.is_closed() {
             return Err(Rejected::Closed(command));
         }
         self.shared.queue.push(command).map_err(Rejected::Full)?;
-        self.wake();
+        self.shared.wake.wake();
         Ok(())
     }
 
@@ -84,38 +83,27 @@ impl<C> Mailbox<C> {
 
     /// Tells the worker to drain and then to end.
     pub(super) fn drain(&self) {
-        self.shared.drain.store(true, Ordering::Release);
-        self.wake();
-    }
-
-    /// Wakes the worker if it may be asleep.
-    fn wake(&self) {
-        // SeqCst pairs with `Receiver::park`: either the worker sees what was pushed, or this
-        // thread sees that it is parked.
-        if self.shared.parked.swap(false, Ordering::SeqCst)
-            && let Err(error) = self.shared.waker.wake()
-        {
-            tracing::error!(%error, "a worker cannot be woken");
-        }
+        self.shared.drain.store(true, Ordering::SeqCst);
+        self.shared.wake.wake();
     }
 }
 
 /// The worker's end of a [`Mailbox`].
+#[derive(Debug)]
 pub(super) struct Receiver<C> {
     mailbox: Mailbox<C>,
 }
 
 impl<C> Receiver<C> {
-    /// A mailbox that wakes the poll of `registry` by `token`.
-    pub(super) fn new(registry: &Registry, token: Token, capacity: usize) -> io::Result<Self> {
+    /// An empty mailbox.
+    pub(super) fn new(wake: Arc<Wake>, capacity: usize) -> Self {
         let shared = Shared {
             queue: ArrayQueue::new(capacity.max(1)),
-            parked: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             drain: AtomicBool::new(false),
-            waker: Waker::new(registry, token)?,
+            wake,
         };
-        Ok(Self { mailbox: Mailbox { shared: Arc::new(shared) } })
+        Self { mailbox: Mailbox { shared: Arc::new(shared) } }
     }
 
     /// The other end.
@@ -128,25 +116,14 @@ impl<C> Receiver<C> {
         self.mailbox.shared.queue.pop()
     }
 
+    /// Whether no command waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.mailbox.shared.queue.is_empty()
+    }
+
     /// Whether someone wants the worker to drain.
     pub(super) fn wants_drain(&self) -> bool {
-        self.mailbox.shared.drain.load(Ordering::Acquire)
-    }
-
-    /// Announces sleep. Says whether to sleep: false if something already waits.
-    pub(super) fn park(&self, draining: bool) -> bool {
-        self.mailbox.shared.parked.store(true, Ordering::SeqCst);
-        let idle = self.mailbox.shared.queue.is_empty()
-            && (draining || !self.mailbox.shared.drain.load(Ordering::SeqCst));
-        if !idle {
-            self.unpark();
-        }
-        idle
-    }
-
-    /// Announces that the worker is awake.
-    pub(super) fn unpark(&self) {
-        self.mailbox.shared.parked.store(false, Ordering::SeqCst);
+        self.mailbox.shared.drain.load(Ordering::SeqCst)
     }
 }
 
@@ -161,14 +138,19 @@ impl<C> Drop for Receiver<C> {
 mod tests {
     use std::time::Duration;
 
-    use mio::{Events, Poll};
+    use mio::{Events, Poll, Token};
 
     use super::*;
+
+    fn receiver(poll: &Poll, capacity: usize) -> (Arc<Wake>, Receiver<u8>) {
+        let wake = Arc::new(Wake::new(poll.registry(), Token(7)).unwrap());
+        (Arc::clone(&wake), Receiver::new(wake, capacity))
+    }
 
     #[test]
     fn a_full_mailbox_gives_the_command_back() {
         let poll = Poll::new().unwrap();
-        let receiver = Receiver::new(poll.registry(), Token(0), 2).unwrap();
+        let (_, receiver) = receiver(&poll, 2);
         let mailbox = receiver.mailbox();
         assert_eq!(mailbox.send(1), Ok(()));
         assert_eq!(mailbox.send(2), Ok(()));
@@ -183,18 +165,61 @@ mod tests {
     fn only_a_parked_worker_is_woken() {
         let mut poll = Poll::new().unwrap();
         let mut events = Events::with_capacity(4);
-        let receiver = Receiver::new(poll.registry(), Token(7), 8).unwrap();
+        let (wake, receiver) = receiver(&poll, 8);
         let mailbox = receiver.mailbox();
         mailbox.send(1).unwrap();
         poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
         assert!(events.is_empty(), "an awake worker was woken");
-        assert!(!receiver.park(false), "a command waits");
+        wake.park();
+        assert!(!receiver.is_empty(), "a command waits");
+        wake.unpark();
         assert_eq!(receiver.next(), Some(1));
-        assert!(receiver.park(false));
+        wake.park();
         mailbox.send(2).unwrap();
         mailbox.send(3).unwrap();
         poll.poll(&mut events, Some(Duration::from_secs(5))).unwrap();
         assert_eq!(events.iter().map(mio::event::Event::token).collect::<Vec<_>>(), [Token(7)]);
-        receiver.unpark();
+    }
+
+    #[test]
+    fn commands_from_many_threads_arrive_once_each() {
+        let mut poll = Poll::new().unwrap();
+        let mut events = Events::with_capacity(4);
+        let wake = Arc::new(Wake::new(poll.registry(), Token(7)).unwrap());
+        let receiver: Receiver<u32> = Receiver::new(Arc::clone(&wake), 16);
+        let senders: Vec<_> = (0..4)
+            .map(|thread| {
+                let mailbox = receiver.mailbox();
+                std::thread::spawn(move || {
+                    for number in 0..5_000 {
+                        let mut command = thread * 5_000 + number;
+                        while let Err(rejected) = mailbox.send(command) {
+                            match rejected {
+                                Rejected::Full(back) => command = back,
+                                Rejected::Closed(_) => panic!("the worker has ended"),
+                            }
+                            std::thread::yield_now();
+                        }
+                    }
+                })
+            })
+            .collect();
+        let mut seen = vec![false; 20_000];
+        let mut count = 0;
+        while count < seen.len() {
+            while let Some(command) = receiver.next() {
+                assert!(!std::mem::replace(&mut seen[command as usize], true));
+                count += 1;
+            }
+            if count < seen.len() {
+                wake.park();
+                if receiver.is_empty() {
+                    poll.poll(&mut events, Some(Duration::from_secs(5))).unwrap();
+                    assert!(!receiver.is_empty() || !events.is_empty(), "a wake-up was lost");
+                }
+                wake.unpark();
+            }
+        }
+        senders.into_iter().for_each(|sender| sender.join().unwrap());
     }
 }

@@ -5,17 +5,41 @@
 //! bind every address and read every file first, so that what is wrong with a [`Config`] is said
 //! before anything begins.
 
+mod accept;
+mod admin;
+mod chunk_pool;
+mod cid;
+mod clock;
 mod config;
 mod config_file;
+mod connection;
+mod connection_table;
+mod dial;
+mod endpoint;
 mod error;
+mod incoming;
 mod mailbox;
+mod outgoing;
+mod packet;
+mod quic;
+mod resolver;
 mod runtime;
+mod signals;
+mod stateless_reset;
+mod status;
+mod stream_map;
 mod target;
+mod timer_wheel;
+mod tls;
+mod token;
+mod udp;
+mod wake;
+mod worker;
 
 pub use self::{
     config::{Config, Dial, Handshake, Identity, Quic, RetryPolicy},
     error::Error,
     mailbox::{Mailbox, Rejected},
-    runtime::{Handle, run, spawn},
+    runtime::{Handle, Ready, run, spawn},
     target::{Target, Trust, Url},
 };
