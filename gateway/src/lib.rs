@@ -9,6 +9,7 @@ pub mod backend;
 pub mod bridge;
 pub mod clock;
 pub mod connect;
+pub mod demonstration;
 pub mod description;
 pub mod frontend;
 pub mod lines;

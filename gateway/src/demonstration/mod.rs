@@ -1,0 +1,3 @@
+//! A demonstration: agents of an MCP server, through a relay.
+
+pub mod library;

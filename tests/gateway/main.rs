@@ -1,0 +1,4 @@
+//! MCP through relays: real servers as processes, real agents, real QUIC on loopback.
+
+mod stdio;
+mod tier;
