@@ -145,7 +145,7 @@ async fn a_cancelled_call_is_cancelled_at_the_server() {
     // An agent that vanishes in the middle of a call has it cancelled too.
     agent.send(&call.replace("\"id\":1", "\"id\":2")).await;
     until(|| read(&seen).matches("tools/call").count() == 2).await;
-    drop(agent);
+    agent.vanish().await;
     until(|| read(&seen).matches("notifications/cancelled").count() == 2).await;
     serving.end().await;
 }

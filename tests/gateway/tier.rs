@@ -32,6 +32,7 @@ pub struct Relay {
 
 impl Relay {
     pub fn start() -> Self {
+        aip_gateway::log::start();
         let address = "127.0.0.1:0".parse().unwrap();
         let config = io::Config::server(vec![address], Identity::Development)
             .with_drain_timeout(Duration::from_millis(100));
@@ -232,6 +233,12 @@ impl Agent {
             let line = self.line().await;
             self.heard.push(serde_json::from_str(&line).unwrap());
         }
+    }
+
+    /// The agent and its edge are killed.
+    pub async fn vanish(self) {
+        self.edge.abort();
+        assert!(self.edge.await.unwrap_err().is_cancelled());
     }
 
     /// Closes the agent's end; what the edge says until it ends.

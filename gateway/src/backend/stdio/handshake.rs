@@ -54,11 +54,16 @@ fn of_discover(answer: &Message) -> Option<Result<Description, Failed>> {
         return Description::from_result(answer.body_bytes()).map(Ok);
     }
     let error: serde_json::Value = serde_json::from_str(answer.body()).ok()?;
-    let modern = error.get("code")?.as_i64()? == i64::from(code::UNSUPPORTED_PROTOCOL_VERSION);
-    modern.then(|| {
-        let spoken = error.pointer("/data/supported").map(ToString::to_string).unwrap_or_default();
-        Err(Failed::Because(format!("it speaks only MCP {spoken}, which this edge does not")))
-    })
+    if error.get("code")?.as_i64()? != i64::from(code::UNSUPPORTED_PROTOCOL_VERSION) {
+        return None;
+    }
+    let supported = error.pointer("/data/supported")?;
+    let sessions = supported.as_array()?.iter().filter_map(|version| version.as_str());
+    if sessions.filter_map(Revision::parse).any(|revision| !revision.is_modern()) {
+        return None;
+    }
+    let reason = format!("it speaks only MCP {supported}, which this edge does not");
+    Some(Err(Failed::Because(reason)))
 }
 
 async fn initialize(process: &mut Process, options: &Options) -> Result<Description, Failed> {
