@@ -147,6 +147,25 @@ pub fn params_for_modern(params: &str, who: &ClientIdentity<'_>) -> String {
     }
 }
 
+/// The params of a request of a client without sessions as a server with sessions needs them:
+/// without what a session says once.
+pub fn params_for_legacy(params: &str) -> String {
+    let outer = object_members(params).unwrap_or_default();
+    let Some(meta) = outer.iter().find(|member| member.name == "_meta") else {
+        return params.to_owned();
+    };
+    let said_once = [PROTOCOL_VERSION, CLIENT_CAPABILITIES, CLIENT_INFO, LOG_LEVEL];
+    let inner = object_members(meta.value).unwrap_or_default();
+    let kept: Vec<String> = inner
+        .iter()
+        .filter(|member| !said_once.contains(&member.name.as_str()))
+        .map(|member| format!("{}:{}", serde_json::Value::from(&*member.name), member.value))
+        .collect();
+    let mut text = params.to_owned();
+    text.replace_range(meta.span.clone(), &format!("{{{}}}", kept.join(",")));
+    text
+}
+
 /// Who a client with sessions said it is; all JSON text.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientIdentity<'a> {
@@ -231,5 +250,7 @@ mod tests {
         let params = params_for_modern(r#"{"a":1,"_meta":{"progressToken":2},"b":3}"#, &who);
         assert!(params.starts_with(r#"{"a":1,"_meta":{"progressToken":2,"io."#), "{params}");
         assert!(params.ends_with(r#"},"b":3}"#), "{params}");
+        assert_eq!(params_for_legacy(&params), r#"{"a":1,"_meta":{"progressToken":2},"b":3}"#);
+        assert_eq!(params_for_legacy(r#"{"a":1}"#), r#"{"a":1}"#);
     }
 }

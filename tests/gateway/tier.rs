@@ -7,7 +7,7 @@ use aip_engine::{
     relay,
 };
 use aip_gateway::{
-    backend::{Backend, News, stdio},
+    backend::{Backend, News, http, stdio},
     connect::{self, Connector},
     frontend,
     link::{self, Envelope, Link, Served},
@@ -146,6 +146,36 @@ pub async fn connector(link: Link) -> Arc<Connector> {
     let mut options = connect::Options::new(server);
     options.wait = PATIENCE;
     Connector::start(link, options).await.unwrap()
+}
+
+/// An edge that agents reach by HTTP; ends when dropped.
+pub struct Listening {
+    pub url: String,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+impl Listening {
+    pub async fn start(connector: Arc<Connector>) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async move { _ = stopped.await };
+        let options = frontend::http::Options::default();
+        tokio::spawn(frontend::http::run(connector, listener, options, stopped));
+        Self { url, stop: Some(stop) }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        _ = self.stop.take().unwrap().send(());
+    }
+}
+
+/// A server behind a URL.
+pub fn behind(url: &str) -> (Backend, mpsc::Receiver<News>) {
+    let (backend, news) = http::Http::start(http::Options::new(url.to_owned())).unwrap();
+    (Backend::Http(backend), news)
 }
 
 /// An agent on the standard streams of an edge of its own.

@@ -266,8 +266,10 @@ fn check_modern(request: &Message) -> Option<Message> {
 
 /// The request in terms of the server's revision.
 fn as_server_needs(client: &Client, description: &Description, request: &Message) -> Message {
-    if client.revision.is_modern() || !description.revision.is_modern() {
-        return request.clone();
+    match (client.revision.is_modern(), description.revision.is_modern()) {
+        (true, true) | (false, false) => return request.clone(),
+        (true, false) => return request.with_body(&bridge::params_for_legacy(request.body())),
+        (false, true) => {}
     }
     let who = ClientIdentity {
         // What such a client can do, it does when asked; and it cannot be asked.

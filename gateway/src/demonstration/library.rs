@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
@@ -73,18 +73,22 @@ pub struct Library {
 /// # Errors
 /// If the client does not begin as MCP has it.
 pub async fn run(folder: PathBuf, modern: Option<bool>) -> Result<(), String> {
-    let library = Library::new(folder, modern);
-    let watching = tokio::spawn(library.clone().watch());
-    let running = library
+    let running = Library::start(folder, modern)
         .serve((tokio::io::stdin(), tokio::io::stdout()))
         .await
         .map_err(|error| error.to_string())?;
     let ended = running.waiting().await;
-    watching.abort();
     ended.map(|_| ()).map_err(|error| error.to_string())
 }
 
 impl Library {
+    /// A server over a folder; see [`run`]. Must be called within a runtime.
+    pub fn start(folder: PathBuf, modern: Option<bool>) -> Self {
+        let library = Self::new(folder, modern);
+        tokio::spawn(watch(Arc::downgrade(&library.folder), library.changes.clone()));
+        library
+    }
+
     fn new(folder: PathBuf, modern: Option<bool>) -> Self {
         const LEGACY: &[ProtocolVersion] =
             &[ProtocolVersion::V_2025_03_26, ProtocolVersion::V_2025_06_18, ProtocolVersion::V_2025_11_25];
@@ -99,26 +103,6 @@ impl Library {
             counts: Arc::default(),
             subscribed: Arc::default(),
             versions,
-        }
-    }
-
-    /// Looks at the folder again and again, and tells what has changed.
-    async fn watch(self) {
-        let mut known = files(&self.folder);
-        loop {
-            tokio::time::sleep(LOOK).await;
-            let now = files(&self.folder);
-            if !now.keys().eq(known.keys()) {
-                // Nobody may listen.
-                _ = self.changes.send(Change::Listed);
-            }
-            for (path, state) in &now {
-                if known.get(path).is_some_and(|before| before != state) {
-                    // Nobody may listen.
-                    _ = self.changes.send(Change::Updated(format!("{SCHEME}{path}")));
-                }
-            }
-            known = now;
         }
     }
 
@@ -156,6 +140,29 @@ impl Library {
             "calls": count(&self.counts.calls),
         })
         .to_string()
+    }
+}
+
+/// Looks at the folder again and again, and tells what has changed, as long as a server is there.
+async fn watch(folder: Weak<PathBuf>, changes: broadcast::Sender<Change>) {
+    let mut known: Option<BTreeMap<_, _>> = None;
+    while let Some(folder) = folder.upgrade() {
+        let now = files(&folder);
+        drop(folder);
+        if let Some(known) = known {
+            if !now.keys().eq(known.keys()) {
+                // Nobody may listen.
+                _ = changes.send(Change::Listed);
+            }
+            for (path, state) in &now {
+                if known.get(path).is_some_and(|before| before != state) {
+                    // Nobody may listen.
+                    _ = changes.send(Change::Updated(format!("{SCHEME}{path}")));
+                }
+            }
+        }
+        known = Some(now);
+        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -83,6 +83,11 @@ impl Session {
         self.pending.remove(&number).is_some()
     }
 
+    /// The numbers of all requests under way.
+    pub(super) fn numbers(&self) -> Vec<u64> {
+        self.pending.keys().copied().collect()
+    }
+
     /// What was asked is answered by the edge's error instead.
     pub(super) fn fail(&mut self, number: u64, reason: &str) {
         if let Some(pending) = self.pending.remove(&number) {

@@ -108,16 +108,21 @@ impl Supervisor {
         let mut session = Session::new(description.revision.is_modern(), self.last);
         let end = self.attend(&mut process, &mut session, &description).await;
         self.last = session.last();
-        if let End::Died = end {
-            session.fail_all("the MCP server ended before it answered; it is being started again");
+        match end {
+            End::Died => session
+                .fail_all("the MCP server ended before it answered; it is being started again"),
+            // A server that still works on something may not end when its input does.
+            End::Shutdown(_) => {
+                for number in session.numbers() {
+                    process.write(cancelled(number).text());
+                }
+                session.fail_all("the edge beside the MCP server is ending");
+            }
         }
         let status = process.stop(self.options.stop_timeout).await;
-        match end {
-            End::Died => {
-                tracing::warn!(status, "the MCP server ended");
-                self.tell(News::Down(format!("the MCP server ended ({status})"))).await;
-            }
-            End::Shutdown(_) => session.fail_all("the edge beside the MCP server is ending"),
+        if let End::Died = end {
+            tracing::warn!(status, "the MCP server ended");
+            self.tell(News::Down(format!("the MCP server ended ({status})"))).await;
         }
         Ok(end)
     }

@@ -5,6 +5,8 @@
 //! JSON; if something comes before it, or it takes long, it is a stream of events.
 
 mod headers;
+
+pub(crate) use headers::encoded;
 mod respond;
 mod sessions;
 
