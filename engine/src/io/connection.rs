@@ -29,11 +29,12 @@ const LINGER: Duration = Duration::from_millis(500);
 /// are larger than the bytes in them.
 const ROOM_SHARE: usize = 8;
 /// Streams that were stopped or reset while nothing was queued for them, or read, are looked for
-/// no more often than this, and less often if that takes long.
-const SCAN_MIN: Duration = Duration::from_millis(2);
-const SCAN_MAX: Duration = Duration::from_millis(50);
-/// Time between two looks, per stream looked at.
+/// whenever packets came. If there are more streams than this, less often:
+const SCAN_ALWAYS: usize = 64;
+/// so often per stream,
 const SCAN_PER_STREAM: Duration = Duration::from_micros(20);
+/// but at least so often.
+const SCAN_MAX: Duration = Duration::from_millis(50);
 /// Timeouts without an acknowledgement between, after which the path is taken to have become
 /// narrower.
 const SILENT_TIMEOUTS: u32 = 2;
@@ -41,6 +42,8 @@ const SILENT_TIMEOUTS: u32 = 2;
 const REASON_MAX: usize = 1_024;
 /// Bytes of a packet that are not a datagram's: header with our peer's id, number, tag, frame.
 const DATAGRAM_OVERHEAD: usize = 1 + 20 + 4 + 16 + 9;
+/// How long packets are looked after that were under way to an address that the peer has left.
+const LEFT_BEHIND: Duration = Duration::from_secs(10);
 /// The least that every path carries (RFC 9000 section 14).
 const PATH_MIN: usize = 1_200;
 
@@ -121,6 +124,16 @@ pub(super) struct Connection {
     keep_alive_at: Option<Instant>,
     scan_at: Instant,
     scan_wanted: bool,
+    /// When streams are looked for that were stopped after their end.
+    collect_at: Instant,
+    /// Our address on the path in use.
+    local: SocketAddr,
+    /// Paths that the peer was seen on since it last moved.
+    seen: Vec<(SocketAddr, SocketAddr)>,
+    /// Paths that the peer has left lately: our address, the peer's, and until when they matter.
+    left_behind: VecDeque<(SocketAddr, SocketAddr, Instant)>,
+    /// How many of those are to be asked for an acknowledgement.
+    nudges: usize,
     /// Bytes of the largest packet that the path is known to carry.
     path_mtu: usize,
     acknowledged: u64,
@@ -129,6 +142,18 @@ pub(super) struct Connection {
     handed: usize,
     /// Whether the farewell could not be written.
     speechless: bool,
+}
+
+/// How a connection begins.
+pub(super) struct Begin<'a> {
+    pub(super) session: SessionId,
+    pub(super) role: Role,
+    pub(super) socket: usize,
+    pub(super) local: SocketAddr,
+    pub(super) peer: SocketAddr,
+    pub(super) limits: &'a config::Quic,
+    /// When its handshake must be over.
+    pub(super) deadline: Instant,
 }
 
 /// What a connection needs of its worker.
@@ -140,15 +165,8 @@ pub(super) struct Context<'a> {
 
 impl Connection {
     /// A connection whose handshake begins.
-    pub(super) fn new(
-        session: SessionId,
-        role: Role,
-        socket: usize,
-        peer: SocketAddr,
-        quic: Quic,
-        limits: &config::Quic,
-        deadline: Instant,
-    ) -> Self {
+    pub(super) fn new(begin: Begin<'_>, quic: Quic) -> Self {
+        let Begin { session, role, socket, local, peer, limits, deadline } = begin;
         let side = role.side();
         Self {
             session,
@@ -171,6 +189,11 @@ impl Connection {
             keep_alive_at: None,
             scan_at: deadline,
             scan_wanted: false,
+            collect_at: deadline,
+            local,
+            seen: Vec::new(),
+            left_behind: VecDeque::new(),
+            nudges: 0,
             path_mtu: PATH_MIN,
             acknowledged: 0,
             silent_timeouts: 0,
@@ -256,6 +279,7 @@ impl Connection {
         };
         self.phase = Phase::Up;
         self.scan_at = now;
+        self.collect_at = now;
         if let Some(idle) = self.peer_idle_timeout() {
             self.keep_alive = self.keep_alive.map(|interval| interval.min(idle / 3));
         }
@@ -337,7 +361,7 @@ impl Connection {
         }
         let mut output = Output { events: &mut self.events, counters: context.counters };
         self.handed += self.outgoing.pump(&mut self.quic, &mut output);
-        self.follow_path(context.counters);
+        self.follow_path(context.counters, context.now);
     }
 
     /// Takes note that packets were written until there were none; says whether to write again.
@@ -364,6 +388,11 @@ impl Connection {
 
     /// Writes one packet; `None` if there is none to be sent now.
     pub(super) fn write(&mut self, room: &mut [u8]) -> Option<(usize, quiche::SendInfo)> {
+        if 0 < self.nudges
+            && let Some(written) = self.write_nudge(room)
+        {
+            return Some(written);
+        }
         match self.quic.send(room) {
             Ok(written) => Some(written),
             Err(quiche::Error::Done) => None,
@@ -373,6 +402,27 @@ impl Connection {
                 None
             }
         }
+    }
+
+    /// Writes a packet that asks for an acknowledgement of those under way to an address that the
+    /// peer has left.
+    ///
+    /// quiche takes packets for lost when a later one of the same path is acknowledged. After the
+    /// peer moved, nothing is sent on the old path any more, so what was lost there stays lost and
+    /// its streams stand still. Therefore a last packet is written on the old path, but sent to
+    /// where the peer is now.
+    fn write_nudge(&mut self, room: &mut [u8]) -> Option<(usize, quiche::SendInfo)> {
+        while let Some(index) = self.nudges.checked_sub(1) {
+            self.nudges = index;
+            let Some(&(local, peer, _)) = self.left_behind.get(index) else { continue };
+            if self.quic.send_ack_eliciting_on_path(local, peer).is_ok()
+                && let Ok((length, info)) = self.quic.send_on_path(room, Some(local), Some(peer))
+            {
+                let info = quiche::SendInfo { from: self.local, to: self.peer, ..info };
+                return Some((length, info));
+            }
+        }
+        None
     }
 
     /// When it wants attention without any packet.
@@ -392,6 +442,8 @@ impl Connection {
         if self.quic.timeout_instant().is_some_and(|deadline| deadline <= now) {
             self.quic.on_timeout();
             self.suspect_path(context.counters);
+            self.left_behind.retain(|(.., until)| now < *until);
+            self.nudges = self.left_behind.len();
         }
         if self.keep_alive_at.is_some_and(|deadline| deadline <= now) {
             let _ = self.quic.send_ack_eliciting();
@@ -467,24 +519,37 @@ impl Connection {
             return Some(event);
         }
         let mut output = Output { events: &mut self.events, counters: context.counters };
-        let asked = self.outgoing.scan(&mut self.quic, &mut output) + self.incoming.len();
-        let asked = u32::try_from(asked).unwrap_or(u32::MAX);
-        let pause = SCAN_PER_STREAM.saturating_mul(asked).clamp(SCAN_MIN, SCAN_MAX);
-        self.scan_at = context.now + pause;
+        let thorough = self.collect_at <= context.now;
+        if thorough {
+            self.collect_at = context.now + SCAN_MAX;
+        }
+        let asked = self.outgoing.scan(&mut self.quic, thorough, &mut output) + self.incoming.len();
+        self.scan_at = context.now;
+        if SCAN_ALWAYS < asked {
+            let asked = u32::try_from(asked).unwrap_or(u32::MAX);
+            self.scan_at += SCAN_PER_STREAM.saturating_mul(asked).min(SCAN_MAX);
+        }
         self.scan_wanted = false;
         self.events.pop_front()
     }
 
     /// Takes note of what quiche says of the path.
-    fn follow_path(&mut self, counters: &mut Counters) {
+    fn follow_path(&mut self, counters: &mut Counters, now: Instant) {
         while let Some(event) = self.quic.path_event_next() {
             match event {
-                quiche::PathEvent::PeerMigrated(_, peer) => {
+                quiche::PathEvent::PeerMigrated(local, peer) => {
                     tracing::debug!(session = %self.session, from = %self.peer, to = %peer, "moved");
-                    self.peer = peer;
+                    let until = now + LEFT_BEHIND;
+                    self.left_behind.push_back((self.local, self.peer, until));
+                    let seen = self.seen.drain(..);
+                    self.left_behind.extend(seen.map(|(local, peer)| (local, peer, until)));
+                    self.left_behind.retain(|left| (left.0, left.1) != (local, peer));
+                    self.nudges = self.left_behind.len();
+                    (self.local, self.peer) = (local, peer);
                     self.path_mtu = PATH_MIN;
                     counters.migrations_total += 1;
                 }
+                quiche::PathEvent::New(local, peer) => self.seen.push((local, peer)),
                 quiche::PathEvent::PmtuUpdated { peer, pmtu, .. } if peer == self.peer => {
                     let narrower = pmtu < self.path_mtu;
                     self.path_mtu = pmtu;

@@ -14,7 +14,7 @@ use super::{
     chunk_pool::ChunkPool,
     cid::Issuer,
     config::Config,
-    connection::{Connection, Context, Role},
+    connection::{Begin, Connection, Context, Role},
     connection_table::{ConnectionTable, generation_of, slot_of},
     error::Error,
     packet::Packet,
@@ -277,8 +277,9 @@ impl Endpoint {
             super::accept::Verdict::Accept { quic, initial, session } => {
                 let deadline = now + self.config.handshake.timeout;
                 let limits = &self.config.quic;
-                let mut connection =
-                    Connection::new(session, Role::Server, port, from, *quic, limits, deadline);
+                let (role, socket, local, peer) = (Role::Server, port, to, from);
+                let begin = Begin { session, role, socket, local, peer, limits, deadline };
+                let mut connection = Connection::new(begin, *quic);
                 connection.initial = Some(initial);
                 let slot = self.table.insert(connection);
                 self.counters.connections += 1;
@@ -312,7 +313,9 @@ impl Endpoint {
         let deadline = now + self.config.dial.timeout;
         let role = Role::Client { target };
         let limits = &self.config.quic;
-        let connection = Connection::new(session, role, port, address, quic, limits, deadline);
+        let (socket, peer) = (port, address);
+        let begin = Begin { session, role, socket, local, peer, limits, deadline };
+        let connection = Connection::new(begin, quic);
         let slot = self.table.insert(connection);
         self.counters.connections += 1;
         self.counters.dials_total += 1;

@@ -29,6 +29,8 @@ const SHARE: usize = 32 << 10;
 const MISSES_MAX: u32 = 8;
 /// Turns that may be stale before they are looked for.
 const TURNS_SPARE: usize = 64;
+/// What a stop is told with if quiche has already forgotten the stream, and with it the code.
+const CANCELLED: u64 = 1;
 /// What a stream is reset with if quiche refuses its bytes, which never happens.
 const INTERNAL_ERROR: u64 = 0;
 
@@ -52,6 +54,10 @@ pub(super) struct Outgoing {
     seen: u64,
     skipped: BTreeSet<u64>,
     queued: usize,
+    /// Streams that quiche has named; empty but while it is asked.
+    named: Vec<u64>,
+    /// Streams found stopped, and their codes; empty but while they are looked for.
+    stops: Vec<(u64, u64)>,
 }
 
 /// A place in the heap: the most urgent first, then the one that waited longest.
@@ -249,6 +255,8 @@ impl Outgoing {
             seen: 0,
             skipped: BTreeSet::new(),
             queued: 0,
+            named: Vec::new(),
+            stops: Vec::new(),
         }
     }
 
@@ -407,40 +415,56 @@ impl Outgoing {
 
     /// Finds streams that the peer stopped while nothing was queued for them: quiche tells of
     /// those only if asked. Says how many were asked.
-    pub(super) fn scan(&mut self, quic: &mut Quic, output: &mut Output<'_>) -> usize {
-        self.collect_writable(quic, output);
-        let mut ended = Vec::new();
+    pub(super) fn scan(
+        &mut self,
+        quic: &mut Quic,
+        thorough: bool,
+        output: &mut Output<'_>,
+    ) -> usize {
+        let mut stopped = std::mem::take(&mut self.stops);
         #[expect(clippy::iter_over_hash_type, reason = "each is asked alone")]
         for (&id, stream) in &self.streams {
-            if stream.opened && stream.state != State::Ready {
-                match quic.stream_capacity(id) {
-                    Ok(_) => {}
-                    Err(quiche::Error::StreamStopped(code)) => ended.push((id, Some(code))),
-                    Err(_) => ended.push((id, None)),
-                }
+            if stream.opened
+                && stream.state != State::Ready
+                && let Err(error) = quic.stream_capacity(id)
+            {
+                stopped.push((id, stop_code(error)));
             }
         }
-        for (id, stopped) in ended {
-            match stopped {
-                Some(code) => self.stopped(id, code, output),
-                None => self.gone(id, output),
+        if thorough || !stopped.is_empty() {
+            self.collect_writable(quic, output);
+        }
+        for (id, code) in stopped.drain(..) {
+            if self.streams.contains_key(&id) {
+                self.stopped(id, code, output);
             }
         }
+        self.stops = stopped;
         self.streams.len()
     }
 
     /// Takes note of streams that quiche says have room, or were stopped.
+    ///
+    /// quiche names a stream once, and then not again before it is written to. It also forgets a
+    /// stream that is stopped while it is not to be named, even before anyone could ask for the
+    /// code. So every stream that is not stopped is marked again, by writing nothing to it.
     fn collect_writable(&mut self, quic: &mut Quic, output: &mut Output<'_>) {
         while let Some(id) = quic.stream_writable_next() {
             // Asking also lets quiche forget a stream that was stopped after its end.
             let capacity = quic.stream_capacity(id);
             let Some(stream) = self.streams.get(&id) else { continue };
             match capacity {
-                Ok(_) if stream.state == State::Blocked => self.make_ready(id),
-                Ok(_) => {}
-                Err(quiche::Error::StreamStopped(code)) => self.stopped(id, code, output),
-                Err(_) => self.gone(id, output),
+                Ok(_) => {
+                    if stream.state == State::Blocked {
+                        self.make_ready(id);
+                    }
+                    self.named.push(id);
+                }
+                Err(error) => self.stopped(id, stop_code(error), output),
             }
+        }
+        for id in self.named.drain(..) {
+            let _ = quic.stream_send(id, &[], false);
         }
     }
 
@@ -502,8 +526,7 @@ impl Outgoing {
         match quic.stream_writable(id, 1) {
             Ok(false) => {}
             Ok(true) => self.make_ready(id),
-            Err(quiche::Error::StreamStopped(code)) => self.stopped(id, code, output),
-            Err(_) => self.gone(id, output),
+            Err(error) => self.stopped(id, stop_code(error), output),
         }
     }
 
@@ -550,4 +573,13 @@ impl Outgoing {
 /// 0 for bidirectional, 1 for unidirectional.
 const fn kind(id: u64) -> usize {
     (id >> 1 & 1) as usize
+}
+
+/// Why an open stream that was not ended takes no more bytes: it was stopped, even if quiche has
+/// forgotten it since.
+const fn stop_code(error: quiche::Error) -> u64 {
+    match error {
+        quiche::Error::StreamStopped(code) => code,
+        _ => CANCELLED,
+    }
 }

@@ -30,7 +30,7 @@ impl quiche::BufFactory for Shared {
 ///
 /// quiche never forgets a path whose peer moved away from it, and ignores the peer on one path
 /// more than this; so this is how often a peer's address may change.
-pub(super) const ACTIVE_IDS_MAX: u64 = 4;
+pub(super) const ACTIVE_IDS_MAX: u64 = 32;
 /// Connection ids that we give a peer, so that it may move.
 pub(super) const SOURCE_IDS: usize = 4;
 /// Round trip that is assumed before the first is measured: a lost first packet is sent again
