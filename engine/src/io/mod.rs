@@ -38,6 +38,7 @@ mod worker;
 
 pub use self::{
     config::{Config, Dial, Handshake, Identity, Quic, RetryPolicy},
+    config_file::{ConfigFile, EXAMPLE, RelayLimits},
     error::Error,
     mailbox::{Mailbox, Rejected},
     runtime::{Handle, Ready, run, spawn},

@@ -279,19 +279,9 @@ impl Outgoing {
         }
     }
 
-    /// Bytes queued.
-    pub(super) const fn queued(&self) -> usize {
-        self.queued
-    }
-
     /// Whether no stream has anything to hand over, not even an end.
     pub(super) fn is_idle(&self) -> bool {
         self.ready.is_empty() && self.blocked == 0 && self.waiting.iter().all(BTreeSet::is_empty)
-    }
-
-    /// Streams known.
-    pub(super) fn len(&self) -> usize {
-        self.streams.len()
     }
 
     /// Queues bytes.

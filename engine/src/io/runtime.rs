@@ -12,7 +12,7 @@ use mio::Poll;
 use super::{
     admin::Admin,
     clock::Clock,
-    config::Config,
+    config::{Config, Identity},
     endpoint::Endpoint,
     error::Error,
     mailbox::{Mailbox, Receiver},
@@ -32,6 +32,8 @@ pub struct Ready {
     pub addresses: Vec<SocketAddr>,
     /// SHA-256 of the certificate shown, if anything is listened on: what clients may pin.
     pub certificate_sha256: Option<[u8; 32]>,
+    /// The same if the certificate is a development certificate, which is printed nowhere else.
+    pub development_certificate_sha256: Option<[u8; 32]>,
     /// Where `/health` and `/metrics` are served, with the real port.
     pub admin: Option<SocketAddr>,
 }
@@ -169,10 +171,13 @@ impl<C> Prepared<C> {
             Some(address) => Some(Admin::new(address, Arc::clone(&status))?),
             None => None,
         };
+        let development = matches!(config.identity, Some(Identity::Development));
         let endpoint = Endpoint::new(config, certificate.as_ref(), registry, now)?;
+        let certificate_sha256 = certificate.map(|certificate| certificate.sha256);
         let ready = Ready {
             addresses: endpoint.addresses(),
-            certificate_sha256: certificate.map(|certificate| certificate.sha256),
+            certificate_sha256,
+            development_certificate_sha256: certificate_sha256.filter(|_| development),
             admin: admin.as_ref().map(Admin::address),
         };
         let parts = Parts { poll, wake, receiver, endpoint, signals, status };

@@ -22,8 +22,8 @@ impl Target {
     ///
     /// # Errors
     /// [`Error::Target`] for any other URL.
-    pub fn new(url: &str, trust: Trust) -> Result<Self, Error> {
-        Ok(Self { url: url.parse()?, trust: Some(trust) })
+    pub fn new(url: &str, trust: impl Into<Option<Trust>>) -> Result<Self, Error> {
+        Ok(Self { url: url.parse()?, trust: trust.into() })
     }
 }
 

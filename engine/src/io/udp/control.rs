@@ -1,7 +1,6 @@
 //! Control messages: what goes with a datagram besides its bytes.
 
 use std::{
-    mem,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ptr,
 };
@@ -126,7 +125,7 @@ fn split(bytes: &[u8]) -> Option<((libc::c_int, libc::c_int), &[u8], &[u8])> {
     // SAFETY: arithmetic on its argument alone.
     let data = unsafe { libc::CMSG_LEN(0) } as usize;
     let payload = bytes.get(data..header.cmsg_len)?;
-    let align = mem::align_of::<libc::cmsghdr>();
+    let align = align_of::<libc::cmsghdr>();
     let next = header.cmsg_len.next_multiple_of(align).min(bytes.len());
     Some(((header.cmsg_level, header.cmsg_type), payload, &bytes[next..]))
 }
@@ -150,7 +149,7 @@ mod tests {
 
     fn header() -> libc::msghdr {
         // SAFETY: integers and pointers, for which zero is a value.
-        unsafe { mem::zeroed() }
+        unsafe { std::mem::zeroed() }
     }
 
     #[test]
