@@ -29,8 +29,10 @@ pub enum Read {
     },
 }
 
-/// Members of `_meta` that tell who asks, not what is asked.
-const INNOCENT_META: [&str; 6] = [
+/// Members of `_meta` that tell who asks, not what is asked. A progress token asks for nothing: a
+/// server may leave progress unsaid, and some clients put one into every request.
+const INNOCENT_META: [&str; 7] = [
+    "progressToken",
     "io.modelcontextprotocol/protocolVersion",
     "io.modelcontextprotocol/clientInfo",
     "io.modelcontextprotocol/clientCapabilities",
@@ -41,7 +43,7 @@ const INNOCENT_META: [&str; 6] = [
 
 impl Read {
     /// The read that a request is; `None` if it says more than a track's name can, such as a
-    /// cursor, a progress token or a member that is not known here: then it is a call.
+    /// cursor or a member that is not known here: then it is a call.
     pub fn of_request(request: &Message) -> Option<Self> {
         if request.kind() != Kind::Request {
             return None;
@@ -219,6 +221,7 @@ mod tests {
         check("prompts/list", "{}", "prompts", "{}");
         check("resources/list", r#"{"_meta":{}}"#, "resources", "{}");
         check("resources/templates/list", r#"{"_meta":{"traceparent":"x"}}"#, "templates", "{}");
+        check("tools/list", r#"{"_meta":{"progressToken":1}}"#, "tools", "{}");
         check(
             "resources/read",
             r#"{"uri":"file:///a \u00e9?b"}"#,
@@ -237,7 +240,7 @@ mod tests {
     #[test]
     fn what_says_more_is_a_call() {
         assert_eq!(of("tools/list", r#"{"cursor":"c"}"#), None);
-        assert_eq!(of("tools/list", r#"{"_meta":{"progressToken":1}}"#), None);
+        assert_eq!(of("tools/list", r#"{"_meta":{"x":1}}"#), None);
         assert_eq!(of("tools/list", r#"{"_meta":{"io.modelcontextprotocol/logLevel":"info"}}"#), None);
         assert_eq!(of("resources/read", r#"{"uri":"a","uri":"b"}"#), None);
         assert_eq!(of("resources/read", r#"{"uri":1}"#), None);

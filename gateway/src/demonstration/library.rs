@@ -48,6 +48,19 @@ enum Change {
     Updated(String),
 }
 
+/// What tells one content of a file from another.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Stamp {
+    length: u64,
+    modified: Option<SystemTime>,
+}
+
+/// Files and their texts.
+#[derive(Debug, Default)]
+struct Texts {
+    texts: BTreeMap<String, (Stamp, Arc<str>)>,
+}
+
 /// What the server was asked, over all its clients.
 #[derive(Debug, Default)]
 struct Counts {
@@ -60,6 +73,8 @@ struct Counts {
 #[derive(Clone, Debug)]
 pub struct Library {
     folder: Arc<PathBuf>,
+    /// What was read last of each file, and what tells whether it is that still.
+    texts: Arc<Mutex<Texts>>,
     changes: broadcast::Sender<Change>,
     counts: Arc<Counts>,
     /// Resources that clients with sessions want to be told of.
@@ -99,6 +114,7 @@ impl Library {
         };
         Self {
             folder: Arc::new(folder),
+            texts: Arc::default(),
             changes: broadcast::Sender::new(1_024),
             counts: Arc::default(),
             subscribed: Arc::default(),
@@ -106,20 +122,32 @@ impl Library {
         }
     }
 
-    fn text(&self, path: &str) -> Result<String, ErrorData> {
-        let unknown = || ErrorData::resource_not_found(format!("no file `{path}` here"), None);
-        // Only what is listed is read: nothing outside of the folder.
-        if !files(&self.folder).contains_key(path) {
-            return Err(unknown());
+    /// All texts as they are now. Only what has changed is read again.
+    fn texts(&self) -> BTreeMap<String, Arc<str>> {
+        let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = files(&self.folder);
+        texts.texts.retain(|path, (stamp, _)| now.get(path) == Some(stamp));
+        for (path, stamp) in now {
+            if let std::collections::btree_map::Entry::Vacant(entry) = texts.texts.entry(path)
+                && let Ok(text) = std::fs::read_to_string(self.folder.join(entry.key()))
+            {
+                entry.insert((stamp, text.into()));
+            }
         }
-        std::fs::read_to_string(self.folder.join(path)).map_err(|_| unknown())
+        texts.texts.iter().map(|(path, (_, text))| (path.clone(), Arc::clone(text))).collect()
+    }
+
+    /// Only what is listed is read: nothing outside of the folder.
+    fn text(&self, path: &str) -> Result<Arc<str>, ErrorData> {
+        self.texts().remove(path).ok_or_else(|| {
+            ErrorData::resource_not_found(format!("no file `{path}` here"), None)
+        })
     }
 
     fn search(&self, words: &str) -> String {
         let words = words.to_lowercase();
         let mut found = Vec::new();
-        for path in files(&self.folder).into_keys() {
-            let Ok(text) = self.text(&path) else { continue };
+        for (path, text) in self.texts() {
             for (number, line) in text.lines().enumerate() {
                 if line.to_lowercase().contains(&words) {
                     found.push(format!("{path}:{}: {}", number + 1, line.trim()));
@@ -145,7 +173,7 @@ impl Library {
 
 /// Looks at the folder again and again, and tells what has changed, as long as a server is there.
 async fn watch(folder: Weak<PathBuf>, changes: broadcast::Sender<Change>) {
-    let mut known: Option<BTreeMap<_, _>> = None;
+    let mut known: Option<BTreeMap<String, Stamp>> = None;
     while let Some(folder) = folder.upgrade() {
         let now = files(&folder);
         drop(folder);
@@ -166,8 +194,8 @@ async fn watch(folder: Weak<PathBuf>, changes: broadcast::Sender<Change>) {
     }
 }
 
-/// Text files of a folder and of those in it: path, and what tells one content from another.
-fn files(folder: &Path) -> BTreeMap<String, (u64, Option<SystemTime>)> {
+/// Text files of a folder and of those in it.
+fn files(folder: &Path) -> BTreeMap<String, Stamp> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(at) = folders.pop() {
@@ -186,7 +214,8 @@ fn files(folder: &Path) -> BTreeMap<String, (u64, Option<SystemTime>)> {
                 };
                 if metadata.len() <= FILE_LENGTH_MAX && found.len() < FILES_MAX {
                     let path = path.to_string_lossy().into_owned();
-                    found.insert(path, (metadata.len(), metadata.modified().ok()));
+                    let stamp = Stamp { length: metadata.len(), modified: metadata.modified().ok() };
+                    found.insert(path, stamp);
                 }
             }
         }
@@ -255,7 +284,7 @@ impl ServerHandler for Library {
         let arguments = request.arguments.as_ref();
         let text = match &*request.name {
             "search" => self.search(&argument(arguments, "words")?),
-            "read" => self.text(&argument(arguments, "path")?)?,
+            "read" => self.text(&argument(arguments, "path")?)?.to_string(),
             "statistics" => self.statistics(),
             other => {
                 return Err(ErrorData::invalid_params(format!("no tool `{other}` here"), None));
@@ -270,8 +299,10 @@ impl ServerHandler for Library {
         _: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
         self.counts.lists.fetch_add(1, Ordering::Relaxed);
-        let resources = files(&self.folder).into_iter().map(|(path, (size, _))| {
-            Resource::new(format!("{SCHEME}{path}"), path).with_size(size).with_mime_type("text/plain")
+        let resources = files(&self.folder).into_iter().map(|(path, stamp)| {
+            Resource::new(format!("{SCHEME}{path}"), path)
+                .with_size(stamp.length)
+                .with_mime_type("text/plain")
         });
         let mut result = ListResourcesResult::with_all_items(resources.collect());
         (result.ttl_ms, result.cache_scope) = (Some(TTL_MS), Some(CacheScope::Public));
@@ -285,7 +316,7 @@ impl ServerHandler for Library {
     ) -> Result<ReadResourceResponse, ErrorData> {
         self.counts.reads.fetch_add(1, Ordering::Relaxed);
         let path = request.uri.strip_prefix(SCHEME).unwrap_or_default();
-        let contents = ResourceContents::text(self.text(path)?, request.uri.clone());
+        let contents = ResourceContents::text(&*self.text(path)?, request.uri.clone());
         let result = ReadResourceResult::new(vec![contents.with_mime_type("text/plain")]);
         Ok(result.with_ttl_ms(TTL_MS).with_cache_scope(CacheScope::Public).into())
     }
