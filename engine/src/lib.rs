@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 pub mod client;
+pub mod metrics;
 pub mod relay;
 pub mod session;
 pub mod transport;

@@ -82,10 +82,15 @@ fn subscribe_ok(properties: &str) -> String {
 }
 
 /// A rule, and bytes that break it.
-type Case = (Violation, Place, String);
+#[derive(Clone, Debug)]
+struct Case {
+    violation: Violation,
+    place: Place,
+    bytes: String,
+}
 
 fn case(violation: Violation, place: Place, bytes: &str) -> Case {
-    (violation, place, bytes.to_owned())
+    Case { violation, place, bytes: bytes.to_owned() }
 }
 
 /// 2^64 - 1.
@@ -195,12 +200,11 @@ fn call_violations() -> Vec<Case> {
 
 #[test]
 fn every_violation_has_its_bytes() {
-    for (violation, place, bytes) in violations() {
+    for Case { violation, place, bytes } in violations() {
         let result = outcome(place, unhex(&bytes));
         assert_eq!(result, Err(violation.into()), "{place:?}: {bytes}");
     }
-    let committed: BTreeSet<_> =
-        violations().into_iter().map(|(violation, ..)| violation).collect();
+    let committed: BTreeSet<_> = violations().into_iter().map(|case| case.violation).collect();
     let all: BTreeSet<_> = Violation::ALL.iter().copied().collect();
     assert_eq!(committed, all, "each violation needs bytes that commit it");
 }

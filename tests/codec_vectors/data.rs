@@ -28,7 +28,7 @@ use proptest::{
 
 use super::{strategy, unhex};
 
-fn subgroup_header() -> impl Strategy<Value = SubgroupHeader> {
+pub(crate) fn subgroup_header() -> impl Strategy<Value = SubgroupHeader> {
     let mode = prop_oneof![
         Just(SubgroupMode::Zero),
         Just(SubgroupMode::FirstObject),
@@ -58,7 +58,9 @@ fn status() -> impl Strategy<Value = ObjectStatus> {
     ]
 }
 
-fn subgroup_objects(has_properties: bool) -> impl Strategy<Value = Vec<(ObjectHeader, Vec<u8>)>> {
+pub(crate) fn subgroup_objects(
+    has_properties: bool,
+) -> impl Strategy<Value = Vec<(ObjectHeader, Vec<u8>)>> {
     let contents = vec((strategy::properties(), strategy::bytes(60), status()), 8);
     (strategy::object_ids(8), contents).prop_map(move |(ids, contents)| {
         let objects =
@@ -74,7 +76,7 @@ fn subgroup_objects(has_properties: bool) -> impl Strategy<Value = Vec<(ObjectHe
     })
 }
 
-fn write_subgroup(header: SubgroupHeader, objects: &[(ObjectHeader, Vec<u8>)]) -> Bytes {
+pub(crate) fn write_subgroup(header: SubgroupHeader, objects: &[(ObjectHeader, Vec<u8>)]) -> Bytes {
     let mut out = BytesMut::new();
     header.encode(&mut out);
     let mut encoder = subgroup::Encoder::new(header.properties);
@@ -85,7 +87,10 @@ fn write_subgroup(header: SubgroupHeader, objects: &[(ObjectHeader, Vec<u8>)]) -
     out.freeze()
 }
 
-fn fetch_records(order: GroupOrder, version: Version) -> impl Strategy<Value = Vec<FetchRecord>> {
+pub(crate) fn fetch_records(
+    order: GroupOrder,
+    version: Version,
+) -> impl Strategy<Value = Vec<FetchRecord>> {
     let place = (0..3_u64, prop_oneof![3 => 0..4_u64, 1 => strategy::number()]);
     let subgroup = option::weighted(0.8, strategy::subgroup_id());
     let object = (subgroup, 0..3_u8, strategy::properties(), strategy::bytes(40));
@@ -138,6 +143,32 @@ fn after(
         GroupOrder::Descending => prior.group.0.checked_sub(groups)?,
     };
     Some(Location::new(group, object))
+}
+
+pub(crate) fn object_datagram() -> impl Strategy<Value = ObjectDatagram> {
+    let numbers = (strategy::number(), strategy::number(), strategy::number());
+    let content = prop_oneof![
+        strategy::bytes(60).prop_map(Content::Payload),
+        status().prop_map(Content::Status),
+    ];
+    (numbers, option::of(any::<u8>()), any::<bool>(), strategy::properties(), content).prop_map(
+        |((alias, group, object), priority, end_of_group, properties, content)| {
+            let status = match &content {
+                Content::Status(status) => Some(*status),
+                Content::Payload(_) => None,
+            };
+            let has_properties = status.is_none_or(|status| status == ObjectStatus::Normal);
+            ObjectDatagram {
+                track_alias: TrackAlias(alias),
+                group: GroupId(group),
+                object: ObjectId(object),
+                priority,
+                end_of_group: end_of_group && status.is_none(),
+                properties: if has_properties { properties } else { Properties::empty() },
+                content,
+            }
+        },
+    )
 }
 
 /// `stream` in chunks of these lengths, again and again.
@@ -233,30 +264,7 @@ proptest! {
     }
 
     #[test]
-    fn datagrams(
-        (alias, group, object) in (strategy::number(), strategy::number(), strategy::number()),
-        priority in option::of(any::<u8>()),
-        end_of_group in any::<bool>(),
-        properties in strategy::properties(),
-        content in prop_oneof![
-            strategy::bytes(60).prop_map(Content::Payload),
-            status().prop_map(Content::Status),
-        ],
-    ) {
-        let status = match &content {
-            Content::Status(status) => Some(*status),
-            Content::Payload(_) => None,
-        };
-        let has_properties = status.is_none_or(|status| status == ObjectStatus::Normal);
-        let datagram = ObjectDatagram {
-            track_alias: TrackAlias(alias),
-            group: GroupId(group),
-            object: ObjectId(object),
-            priority,
-            end_of_group: end_of_group && status.is_none(),
-            properties: if has_properties { properties } else { Properties::empty() },
-            content,
-        };
+    fn datagrams(datagram in object_datagram()) {
         let mut out = BytesMut::new();
         datagram.encode(&mut out).unwrap();
         let encoded = out.freeze();
@@ -404,4 +412,28 @@ fn stream_types() {
         StreamType::decode(&bytes) == Ok(StreamType::Subgroup)
     });
     assert_eq!(subgroups.count(), 48);
+}
+
+#[test]
+fn an_encoder_goes_on_after_objects_already_written() {
+    let header = ObjectHeader {
+        object: ObjectId(7),
+        properties: Properties::empty(),
+        payload_length: 0,
+        status: ObjectStatus::EndOfGroup,
+    };
+    let mut out = BytesMut::new();
+    subgroup::Encoder::after(false, Some(ObjectId(4))).object(&header, &mut out).unwrap();
+    assert_eq!(out, unhex("02 00 03"));
+}
+
+#[test]
+fn the_order_of_a_fetch_may_become_known_with_its_header() {
+    let mut decoder = fetch::Decoder::new(Version::Draft22, GroupOrder::Ascending);
+    decoder.push(unhex("0508 1f0a020080 0161 0c0103 0162"));
+    assert!(matches!(decoder.poll(), Ok(Some(fetch::Item::Header(_)))));
+    decoder.set_order(GroupOrder::Descending);
+    assert!(matches!(decoder.poll(), Ok(Some(fetch::Item::Object { .. }))));
+    let Ok(Some(fetch::Item::Object { header, .. })) = decoder.poll() else { panic!("no object") };
+    assert_eq!(header.location, Location::new(8, 3));
 }

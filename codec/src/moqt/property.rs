@@ -54,18 +54,14 @@ impl Properties {
     ///
     /// # Errors
     /// If the block ends inside a pair, or a property has a value it cannot have. That goes for
-    /// IMMUTABLE_PROPERTIES too, as far as they parse: see [`Self::check_immutable`].
+    /// IMMUTABLE_PROPERTIES too, if they parse: see [`Self::check_immutable`].
     pub fn decode(block: Bytes) -> Result<Self, DecodeError> {
         for pair in PairsRef::new(&block) {
             let (key_type, value) = pair?;
             match value {
                 ValueRef::Integer(value) => check_value(key_type, value)?,
                 ValueRef::Bytes(inner) if key_type == IMMUTABLE_PROPERTIES => {
-                    for (key_type, value) in PairsRef::new(inner).filter_map(Result::ok) {
-                        if let ValueRef::Integer(value) = value {
-                            check_value(key_type, value)?;
-                        }
-                    }
+                    check_inner_values(inner)?;
                 }
                 ValueRef::Bytes(_) => {}
             }
@@ -210,6 +206,19 @@ impl Properties {
     pub fn prior_object_id_gap(&self) -> Option<u64> {
         self.integer(PRIOR_OBJECT_ID_GAP)
     }
+}
+
+/// Whether the properties in IMMUTABLE_PROPERTIES, if they parse, may have their values.
+fn check_inner_values(block: &[u8]) -> Result<(), Violation> {
+    if PairsRef::new(block).any(|pair| pair.is_err()) {
+        return Ok(());
+    }
+    for (key_type, value) in PairsRef::new(block).filter_map(Result::ok) {
+        if let ValueRef::Integer(value) = value {
+            check_value(key_type, value)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a track property may have this value.

@@ -318,13 +318,11 @@ impl Relay {
     }
 
     fn remove_peer(&mut self, peer: PeerIndex, now: Instant) {
-        let requests: BTreeSet<RequestId> = {
-            let Some(entry) = self.peers.get_mut(peer.0) else { return };
-            entry.session.handle_closed();
-            entry.session.poll_event();
-            #[expect(clippy::disallowed_methods, reason = "collected into an ordered set")]
-            entry.requests.keys().copied().collect()
-        };
+        let Some(entry) = self.peers.get_mut(peer.0) else { return };
+        entry.session.handle_closed();
+        self.drain_events(peer, now);
+        #[expect(clippy::disallowed_methods, reason = "collected into an ordered set")]
+        let requests: BTreeSet<RequestId> = self.peers[peer.0].requests.keys().copied().collect();
         for stream in self.incoming_streams(peer) {
             let end = crate::session::StreamEnd::Reset(ResetCode::SESSION_CLOSED);
             self.subgroup_ended(peer, stream, end, now);

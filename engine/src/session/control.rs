@@ -1,6 +1,6 @@
 //! The control streams: SETUP, then GOAWAY.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aip_codec::moqt::message::{Frame, FrameDecoder, Goaway, Message, MessageType, Setup};
 use bytes::Bytes;
@@ -16,6 +16,8 @@ pub(super) struct Control {
     pub(super) decoder: Option<FrameDecoder>,
     pub(super) goaway_received: bool,
     pub(super) goaway_sent: bool,
+    /// When the peer ended either control stream, and so must have closed the connection by.
+    pub(super) closed_by: Option<Instant>,
     pub(super) peer: PeerSetup,
 }
 
@@ -26,7 +28,16 @@ pub(super) struct PeerSetup {
     pub(super) request_updates_max: u64,
 }
 
+/// How long a connection may outlive its control streams. A peer that leaves ends its streams and
+/// then the connection, and what it said last is worth hearing.
+const CLOSING_GRACE: Duration = Duration::from_millis(100);
+
 impl Session {
+    /// The peer has ended a control stream: its fault, unless it is closing the connection.
+    pub(super) fn control_stream_closed(&mut self, now: Instant) {
+        self.control.closed_by.get_or_insert(now + CLOSING_GRACE);
+    }
+
     pub(super) fn send_setup(&mut self) {
         let stream = self.open_stream(false);
         self.control.outgoing = Some(stream);

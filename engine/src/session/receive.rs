@@ -354,7 +354,7 @@ impl Session {
         &mut self,
         stream: StreamId,
         end: StreamEnd,
-        _now: Instant,
+        now: Instant,
     ) -> Result<(), SessionError> {
         if let Some(Incoming::Subgroup(subgroup)) = self.incoming.get_mut(&stream)
             && let Some((_, fin)) = &mut subgroup.held
@@ -369,7 +369,10 @@ impl Session {
             self.forget_early(stream);
         }
         match self.incoming.remove(&stream) {
-            Some(Incoming::Control) => Err(Misbehavior::ControlStreamClosed.into()),
+            Some(Incoming::Control) => {
+                self.control_stream_closed(now);
+                Ok(())
+            }
             Some(Incoming::Subgroup(subgroup)) => {
                 if end == StreamEnd::Fin {
                     subgroup.decoder.finish()?;

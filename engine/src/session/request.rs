@@ -223,6 +223,11 @@ impl Kind {
         }
     }
 
+    /// Whether what the peer says last ends the request: an answer, or PUBLISH_DONE.
+    pub(crate) const fn peer_has_last_word(&self) -> bool {
+        self.is_ours() || matches!(self, Self::Subscription(_))
+    }
+
     /// Whether the peer may send REQUEST_UPDATE.
     const fn takes_update(&self) -> bool {
         matches!(

@@ -1,6 +1,6 @@
 //! What the peer says on bidirectional streams: requests, answers, updates.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aip_codec::{
     Version,
@@ -22,6 +22,10 @@ use super::{
     token_cache::Resolved,
 };
 use crate::transport::{Action, StreamId};
+
+/// How long a request whose peer listens no more may wait for the peer's last word, which was said
+/// before but may come after.
+const LAST_WORD_GRACE: Duration = Duration::from_millis(500);
 
 impl Session {
     pub(super) fn receive_bidirectional(
@@ -563,7 +567,12 @@ impl Session {
     }
 
     /// The peer asks us to send no more on a bidirectional stream.
-    pub(super) fn bidirectional_stopped(&mut self, stream: StreamId, code: ResetCode) {
+    pub(super) fn bidirectional_stopped(
+        &mut self,
+        stream: StreamId,
+        code: ResetCode,
+        now: Instant,
+    ) {
         let Some(id) = self.requests.on_stream(stream) else { return };
         self.drop_outgoing(stream);
         if let Some(request) = self.requests.get_mut(id) {
@@ -573,6 +582,10 @@ impl Session {
                     self.events.push_back(Event::CallStopped { request: id, code });
                 }
                 self.forget_call_if_over(id);
+                return;
+            }
+            if request.receive_open && request.kind.peer_has_last_word() {
+                self.stopped.insert((now + LAST_WORD_GRACE, id));
                 return;
             }
         }

@@ -66,6 +66,10 @@ impl Session {
             }
             State::Starting { .. } | State::Established => {}
         }
+        if self.control.closed_by.is_some_and(|by| by <= now) {
+            self.close_on_error(Err(Misbehavior::ControlStreamClosed.into()));
+            return;
+        }
         match self.partial.overdue(now) {
             Some(true) => {
                 self.close_on_error(Err(Misbehavior::ControlMessageTimeout.into()));
@@ -78,6 +82,15 @@ impl Session {
             None => {}
         }
         self.drop_unknown_aliases(now);
+        while let Some(&(deadline, request)) = self.stopped.first() {
+            if now < deadline {
+                break;
+            }
+            self.stopped.pop_first();
+            if self.requests.get(request).is_some() {
+                self.cancelled_by_peer(request);
+            }
+        }
         while let Some(&(deadline, request)) = self.done_deadlines.first() {
             if now < deadline {
                 break;
@@ -93,10 +106,18 @@ impl Session {
             State::Starting { deadline } => Some(deadline),
             State::Established => None,
         };
+        let stopped = self.stopped.first().map(|(deadline, _)| *deadline);
         let done = self.done_deadlines.first().map(|(deadline, _)| *deadline);
-        [setup, self.partial.next(), self.unknown_alias.deadline(), done]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            setup,
+            self.control.closed_by,
+            self.partial.next(),
+            self.unknown_alias.deadline(),
+            stopped,
+            done,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 }

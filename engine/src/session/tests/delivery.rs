@@ -307,3 +307,29 @@ fn a_subscriber_that_stands_still_is_behind() {
     pair.server.send(stream, Bytes::from(vec![0; 1_000]), false);
     assert!(behind(&mut pair, 9), "too much is queued");
 }
+
+#[test]
+fn the_last_word_of_a_publisher_that_listens_no_more_is_heard() {
+    for version in DRAFTS {
+        let (mut victim, request) = victim(version);
+        let stream = victim.own(0);
+        // It said PUBLISH_DONE and its end, then stopped our side; the last came first.
+        victim.session.handle_stop(stream, 0, victim.now);
+        assert_eq!(victim.events(), []);
+        victim.message(stream, &publish_done(Some(0)));
+        assert!(is_done(&victim.events()), "{version:?}");
+        victim.pass(Duration::from_secs(60));
+        assert_eq!(victim.events(), [], "{version:?}");
+        assert!(!victim.session.has_request(request));
+    }
+}
+
+#[test]
+fn a_publisher_that_listens_no_more_and_says_nothing_has_cancelled() {
+    for version in DRAFTS {
+        let (mut victim, request) = victim(version);
+        victim.session.handle_stop(victim.own(0), 0, victim.now);
+        victim.pass(Duration::from_millis(500));
+        assert_eq!(victim.events(), [Event::Ended { request }], "{version:?}");
+    }
+}

@@ -1,0 +1,229 @@
+//! The configuration file of `aip-relay`: TOML.
+//!
+//! `example.toml` is one that sets everything to its default; a test keeps the two equal.
+
+use std::{fs, net::SocketAddr, path::Path, path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+
+use super::{
+    config::{Dial, Handshake, Quic},
+    error::Error,
+};
+use crate::relay;
+
+/// A file that sets everything to its default, and says what everything is.
+pub const EXAMPLE: &str = include_str!("example.toml");
+
+/// What a configuration file may say. What it does not say has its default; what it says and is
+/// not known is an error.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ConfigFile {
+    /// Addresses to listen on.
+    pub listen: Vec<SocketAddr>,
+    /// Certificate chain, PEM.
+    pub cert: Option<PathBuf>,
+    /// Private key, PEM.
+    pub key: Option<PathBuf>,
+    /// Whether to make a short-lived certificate instead.
+    pub dev_cert: bool,
+    /// Whether anyone may do anything.
+    pub open: bool,
+    /// Where `/health` and `/metrics` are.
+    pub admin: Option<SocketAddr>,
+    /// URLs of relays to connect to.
+    pub upstream: Vec<String>,
+    /// Authorities to believe upstream, PEM.
+    pub ca: Option<PathBuf>,
+    /// SHA-256 of certificates to believe upstream, in hexadecimal digits.
+    pub certificate_sha256: Vec<String>,
+    /// Whether to believe anyone upstream.
+    pub insecure: bool,
+    /// How long a drain may take.
+    #[serde(deserialize_with = "duration::optional")]
+    pub drain_timeout: Option<Duration>,
+    /// Limits of each connection.
+    pub quic: Quic,
+    /// How connections are accepted.
+    pub handshake: Handshake,
+    /// How upstream relays are dialled.
+    pub dial: Dial,
+    /// Limits of the relay.
+    pub relay: RelayLimits,
+}
+
+/// Limits of the relay, as [`relay::Config`] has them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(missing_docs, reason = "the names are those of relay::Config, which says what they are")]
+#[non_exhaustive]
+pub struct RelayLimits {
+    pub tracks_max: usize,
+    pub namespaces_max: usize,
+    pub session_namespaces_max: usize,
+    pub session_watches_max: usize,
+    pub session_waiting_max: usize,
+    #[serde(with = "duration")]
+    pub rendezvous_timeout_max: Duration,
+    #[serde(with = "duration")]
+    pub linger: Duration,
+    #[serde(with = "duration")]
+    pub upstream_timeout: Duration,
+    pub subscription_queued_bytes_max: usize,
+    #[serde(with = "duration")]
+    pub subscription_stall_max: Duration,
+    pub stream_queued_bytes_max: usize,
+    pub cache_bytes_max: usize,
+    pub cache_groups_max: usize,
+    #[serde(with = "duration")]
+    pub cache_age_max: Duration,
+}
+
+impl Default for RelayLimits {
+    fn default() -> Self {
+        let relay = relay::Config::default();
+        Self {
+            tracks_max: relay.tracks_max,
+            namespaces_max: relay.namespaces_max,
+            session_namespaces_max: relay.session_namespaces_max,
+            session_watches_max: relay.session_watches_max,
+            session_waiting_max: relay.session_waiting_max,
+            rendezvous_timeout_max: relay.rendezvous_timeout_max,
+            linger: relay.linger,
+            upstream_timeout: relay.upstream_timeout,
+            subscription_queued_bytes_max: relay.subscription_queued_bytes_max,
+            subscription_stall_max: relay.subscription_stall_max,
+            stream_queued_bytes_max: relay.stream_queued_bytes_max,
+            cache_bytes_max: relay.cache_bytes_max,
+            cache_groups_max: relay.cache_groups_max,
+            cache_age_max: relay.cache_age_max,
+        }
+    }
+}
+
+impl From<RelayLimits> for relay::Config {
+    fn from(file: RelayLimits) -> Self {
+        let mut relay = Self::default();
+        relay.tracks_max = file.tracks_max;
+        relay.namespaces_max = file.namespaces_max;
+        relay.session_namespaces_max = file.session_namespaces_max;
+        relay.session_watches_max = file.session_watches_max;
+        relay.session_waiting_max = file.session_waiting_max;
+        relay.rendezvous_timeout_max = file.rendezvous_timeout_max;
+        relay.linger = file.linger;
+        relay.upstream_timeout = file.upstream_timeout;
+        relay.subscription_queued_bytes_max = file.subscription_queued_bytes_max;
+        relay.subscription_stall_max = file.subscription_stall_max;
+        relay.stream_queued_bytes_max = file.stream_queued_bytes_max;
+        relay.cache_bytes_max = file.cache_bytes_max;
+        relay.cache_groups_max = file.cache_groups_max;
+        relay.cache_age_max = file.cache_age_max;
+        relay
+    }
+}
+
+impl ConfigFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it cannot be read; [`Error::Config`] if it says what cannot be.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let text = fs::read_to_string(path)
+            .map_err(|error| Error::File { path: path.to_owned(), reason: error.to_string() })?;
+        Self::parse(&text).map_err(|error| Error::Config(format!("{}: {error}", path.display())))
+    }
+
+    fn parse(text: &str) -> Result<Self, toml::de::Error> {
+        toml::from_str(text)
+    }
+}
+
+/// Durations as text: `250ms`, `1.5s`, `2m`; `0s` where it means never.
+pub(super) mod duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, de::Error as _};
+
+    pub(in crate::io) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse(&text).ok_or_else(|| {
+            D::Error::custom(format!("{text:?} is no duration: write 250ms, 1.5s or 2m"))
+        })
+    }
+
+    pub(super) fn optional<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        deserialize(deserializer).map(Some)
+    }
+
+    /// The duration that `text` says.
+    fn parse(text: &str) -> Option<Duration> {
+        let (number, unit) = [("ms", 0.001), ("s", 1.0), ("m", 60.0)]
+            .into_iter()
+            .find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, unit)))?;
+        Duration::try_from_secs_f64(number.trim().parse::<f64>().ok()? * unit).ok()
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn durations_have_a_unit() {
+            assert_eq!(parse("250ms"), Some(Duration::from_millis(250)));
+            assert_eq!(parse("1.5s"), Some(Duration::from_millis(1_500)));
+            assert_eq!(parse("2m"), Some(Duration::from_secs(120)));
+            assert_eq!(parse("0s"), Some(Duration::ZERO));
+            for text in ["", "5", "s", "-1s", "1h", "1 000s", "infs", "NaNs", "1e30s"] {
+                assert_eq!(parse(text), None, "{text}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_says_every_key_and_its_default() {
+        // Keys that have no default are there as comments.
+        let uncommented: String = EXAMPLE
+            .lines()
+            .map(|line| line.strip_prefix("#: ").unwrap_or(line))
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        let full: toml::Table = toml::from_str(&uncommented).unwrap();
+        let file = ConfigFile::parse(EXAMPLE).unwrap();
+        let default = ConfigFile {
+            drain_timeout: Some(super::super::config::Config::default().drain_timeout),
+            ..ConfigFile::default()
+        };
+        assert_eq!(format!("{file:?}"), format!("{default:?}"));
+        ConfigFile::parse(&uncommented).unwrap();
+        // Each field of the structures stands in the example.
+        let debug = format!("{file:#?}");
+        for line in debug.lines().filter_map(|line| line.trim().split_once(": ")) {
+            let (key, _) = line;
+            let named = full.contains_key(key)
+                || full.values().any(|it| it.as_table().is_some_and(|it| it.contains_key(key)));
+            assert!(named, "{key} is not in example.toml");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_an_error() {
+        for text in ["listn = []", "[quic]\nwindow = 1", "[relay]\nx = 1", "[other]"] {
+            assert!(ConfigFile::parse(text).is_err(), "{text}");
+        }
+        let message = ConfigFile::parse("[quic]\nidle_timeout = 5").unwrap_err().to_string();
+        assert!(message.contains("idle_timeout"), "{message}");
+        let message = ConfigFile::parse("[handshake]\nretry = \"no\"").unwrap_err().to_string();
+        assert!(message.contains("always"), "{message}");
+    }
+}

@@ -1,0 +1,596 @@
+//! One QUIC connection: quiche, its streams' queues, and when it wants attention.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use aip_codec::{Version, moqt::error_code::SessionCode};
+use bytes::Bytes;
+
+use super::{
+    chunk_pool::ChunkPool,
+    config,
+    connection_table::InitialKey,
+    incoming::Incoming,
+    outgoing::{Outgoing, Output},
+    quic::{self, Quic},
+    timer_wheel::Tick,
+};
+use crate::{
+    metrics::Counters,
+    transport::{Action, Closed, SessionId, Side, StreamId},
+};
+
+/// How long a closing connection may take to hand over what is queued.
+const LINGER: Duration = Duration::from_millis(500);
+/// All bytes handed over are on their way if there is still room for this share of them: packets
+/// are larger than the bytes in them.
+const ROOM_SHARE: usize = 8;
+/// Streams that were stopped or reset while nothing was queued for them, or read, are looked for
+/// whenever packets came. If there are more streams than this, less often:
+const SCAN_ALWAYS: usize = 64;
+/// so often per stream,
+const SCAN_PER_STREAM: Duration = Duration::from_micros(20);
+/// but at least so often.
+const SCAN_MAX: Duration = Duration::from_millis(50);
+/// Timeouts without an acknowledgement between, after which the path is taken to have become
+/// narrower.
+const SILENT_TIMEOUTS: u32 = 2;
+/// Bytes of a closing reason that are sent.
+const REASON_MAX: usize = 1_024;
+/// Bytes of a packet that are not a datagram's: header with our peer's id, number, tag, frame.
+const DATAGRAM_OVERHEAD: usize = 1 + 20 + 4 + 16 + 9;
+/// How long packets are looked after that were under way to an address that the peer has left.
+const LEFT_BEHIND: Duration = Duration::from_secs(10);
+/// The least that every path carries (RFC 9000 section 14).
+const PATH_MIN: usize = 1_200;
+
+/// What a connection has to say.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// It is up.
+    Connected { version: Version },
+    /// Bytes of a stream.
+    Stream { stream: StreamId, bytes: Bytes, fin: bool },
+    /// The peer reset its side of a stream.
+    Reset { stream: StreamId, code: u64 },
+    /// The peer wants no more of a stream.
+    Stop { stream: StreamId, code: u64 },
+    /// A datagram.
+    Datagram(Bytes),
+    /// Bytes have left a stream's queue.
+    Sent { stream: StreamId, length: usize },
+    /// It was up, and is no more.
+    Closed(Closed),
+    /// It never came up.
+    Failed(String),
+}
+
+/// Who opened the connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Role {
+    /// The peer.
+    Server,
+    /// We, to this target.
+    Client { target: usize },
+}
+
+impl Role {
+    pub(super) const fn side(self) -> Side {
+        match self {
+            Self::Server => Side::Server,
+            Self::Client { .. } => Side::Client,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Phase {
+    Handshake {
+        deadline: Instant,
+    },
+    Up,
+    /// The driver closed it; what is queued goes first.
+    Lingering {
+        code: SessionCode,
+        reason: String,
+        deadline: Instant,
+    },
+    /// The driver knows that it is over.
+    Over,
+}
+
+/// A connection and its queues.
+pub(super) struct Connection {
+    pub(super) session: SessionId,
+    pub(super) role: Role,
+    /// The socket that its packets come to.
+    pub(super) socket: usize,
+    pub(super) peer: SocketAddr,
+    /// What the client's first packets are known by, until it knows our id.
+    pub(super) initial: Option<InitialKey>,
+    /// The deadline that the timer wheel holds.
+    pub(super) timer: Option<Tick>,
+    /// Whether it stands in the worker's list of those to be attended to.
+    pub(super) attended: bool,
+    quic: Quic,
+    phase: Phase,
+    outgoing: Outgoing,
+    incoming: Incoming,
+    events: VecDeque<Event>,
+    keep_alive: Option<Duration>,
+    keep_alive_at: Option<Instant>,
+    scan_at: Instant,
+    scan_wanted: bool,
+    /// When streams are looked for that were stopped after their end.
+    collect_at: Instant,
+    /// Our address on the path in use.
+    local: SocketAddr,
+    /// Paths that the peer was seen on since it last moved.
+    seen: Vec<(SocketAddr, SocketAddr)>,
+    /// Paths that the peer has left lately: our address, the peer's, and until when they matter.
+    left_behind: VecDeque<(SocketAddr, SocketAddr, Instant)>,
+    /// How many of those are to be asked for an acknowledgement.
+    nudges: usize,
+    /// Bytes of the largest packet that the path is known to carry.
+    path_mtu: usize,
+    acknowledged: u64,
+    silent_timeouts: u32,
+    /// Stream bytes handed to quiche since it last heard of its peer.
+    handed: usize,
+    /// Whether the farewell could not be written.
+    speechless: bool,
+}
+
+/// How a connection begins.
+pub(super) struct Begin<'a> {
+    pub(super) session: SessionId,
+    pub(super) role: Role,
+    pub(super) socket: usize,
+    pub(super) local: SocketAddr,
+    pub(super) peer: SocketAddr,
+    pub(super) limits: &'a config::Quic,
+    /// When its handshake must be over.
+    pub(super) deadline: Instant,
+}
+
+/// What a connection needs of its worker.
+pub(super) struct Context<'a> {
+    pub(super) pool: &'a mut ChunkPool,
+    pub(super) counters: &'a mut Counters,
+    pub(super) now: Instant,
+}
+
+impl Connection {
+    /// A connection whose handshake begins.
+    pub(super) fn new(begin: Begin<'_>, quic: Quic) -> Self {
+        let Begin { session, role, socket, local, peer, limits, deadline } = begin;
+        let side = role.side();
+        Self {
+            session,
+            role,
+            socket,
+            peer,
+            initial: None,
+            timer: None,
+            attended: false,
+            quic,
+            phase: Phase::Handshake { deadline },
+            outgoing: Outgoing::new(side),
+            incoming: Incoming::new(
+                side,
+                limits.streams_bidirectional_max,
+                limits.streams_unidirectional_max,
+            ),
+            events: VecDeque::new(),
+            keep_alive: keep_alive(limits),
+            keep_alive_at: None,
+            scan_at: deadline,
+            scan_wanted: false,
+            collect_at: deadline,
+            local,
+            seen: Vec::new(),
+            left_behind: VecDeque::new(),
+            nudges: 0,
+            path_mtu: PATH_MIN,
+            acknowledged: 0,
+            silent_timeouts: 0,
+            handed: 0,
+            speechless: false,
+        }
+    }
+
+    /// quiche's part.
+    pub(super) const fn quic(&mut self) -> &mut Quic {
+        &mut self.quic
+    }
+
+    /// Whether a packet to this id is this connection's.
+    pub(super) fn has_id(&self, id: &[u8]) -> bool {
+        self.quic.source_ids().any(|own| own.as_ref() == id)
+    }
+
+    /// Whether the handshake is under way.
+    pub(super) const fn is_half_open(&self) -> bool {
+        matches!(self.phase, Phase::Handshake { .. })
+    }
+
+    /// Whether nothing is left of it: it may be removed.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over) && (self.quic.is_closed() || self.speechless)
+    }
+
+    /// Whether it has something to say without reading.
+    pub(super) fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// Whether the peer should be given another id to move with.
+    pub(super) fn wants_id(&self) -> bool {
+        self.is_up() && 0 < self.quic.scids_left() && self.quic.active_scids() < quic::SOURCE_IDS
+    }
+
+    /// Whether it was up and the driver has not been told of its end.
+    pub(super) const fn is_up(&self) -> bool {
+        matches!(self.phase, Phase::Up | Phase::Lingering { .. })
+    }
+
+    /// Takes a datagram of the peer's.
+    pub(super) fn receive(&mut self, datagram: &mut [u8], info: quiche::RecvInfo, now: Instant) {
+        if let Err(error) = self.quic.recv(datagram, info)
+            && error != quiche::Error::Done
+        {
+            tracing::debug!(session = %self.session, peer = %info.from, %error, "bad packet");
+        }
+        self.handed = 0;
+        self.scan_wanted = true;
+        if self.keep_alive_at.is_some() {
+            self.keep_alive_at = self.keep_alive.map(|interval| now + interval);
+        }
+    }
+
+    /// What it has to say next; `budget` says how many bytes may still be read.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>, budget: &mut usize) -> Option<Event> {
+        if let Some(event) = self.events.pop_front() {
+            return Some(event);
+        }
+        match self.phase {
+            Phase::Handshake { .. } => self.poll_handshake(context.now),
+            Phase::Up => self.poll_up(context, budget),
+            Phase::Lingering { .. } if self.is_ending() => Some(self.end()),
+            Phase::Lingering { .. } | Phase::Over => None,
+        }
+    }
+
+    fn poll_handshake(&mut self, now: Instant) -> Option<Event> {
+        if self.is_ending() {
+            self.phase = Phase::Over;
+            return Some(Event::Failed(self.failure()));
+        }
+        if !self.quic.is_established() {
+            return None;
+        }
+        let Some(version) = Version::from_alpn(self.quic.application_proto()) else {
+            let _ = self.quic.close(false, quic::NO_APPLICATION_PROTOCOL, b"");
+            self.phase = Phase::Over;
+            return Some(Event::Failed("no MOQT draft was agreed upon".to_owned()));
+        };
+        self.phase = Phase::Up;
+        self.scan_at = now;
+        self.collect_at = now;
+        if let Some(idle) = self.peer_idle_timeout() {
+            self.keep_alive = self.keep_alive.map(|interval| interval.min(idle / 3));
+        }
+        self.keep_alive_at = self.keep_alive.map(|interval| now + interval);
+        Some(Event::Connected { version })
+    }
+
+    fn poll_up(&mut self, context: &mut Context<'_>, budget: &mut usize) -> Option<Event> {
+        if let Some(event) = self.scan(context) {
+            return Some(event);
+        }
+        if 0 < *budget
+            && let Ok(bytes) = self.quic.dgram_recv_buf()
+        {
+            *budget = budget.saturating_sub(bytes.len().max(64));
+            context.counters.datagrams_received_total += 1;
+            return Some(Event::Datagram(bytes));
+        }
+        let event = self.incoming.read(&mut self.quic, context.pool, budget, context.counters);
+        if let Some(Event::Stream { stream, .. } | Event::Reset { stream, .. }) = event {
+            self.outgoing.note_peers(stream);
+        }
+        // What was received before the end is delivered before it.
+        if event.is_none() && self.is_ending() && !self.has_more() {
+            return Some(self.end());
+        }
+        event
+    }
+
+    /// Whether there is more to read than the budget allowed.
+    pub(super) fn has_more(&self) -> bool {
+        matches!(self.phase, Phase::Up) && self.incoming.is_ready(&self.quic)
+    }
+
+    /// Carries out what the driver wants.
+    pub(super) fn execute(&mut self, action: Action, context: &mut Context<'_>) {
+        let mut output = Output { events: &mut self.events, counters: context.counters };
+        let closing = !matches!(self.phase, Phase::Up);
+        match action {
+            Action::Send { stream, bytes, .. } if closing => {
+                output.refused(stream.0, bytes.len());
+            }
+            Action::Send { stream, bytes, fin } => {
+                self.outgoing.send(stream, bytes, fin, &mut output);
+            }
+            Action::Reset { stream, code } => {
+                self.outgoing.reset(&mut self.quic, stream, code, &mut output);
+            }
+            Action::Stop { stream, code } => self.incoming.stop(&mut self.quic, stream, code),
+            Action::Prioritize { stream, urgency } => {
+                self.outgoing.prioritize(&mut self.quic, stream, urgency);
+            }
+            Action::Pause { stream } => self.incoming.pause(&mut self.quic, stream),
+            Action::Resume { stream } => self.incoming.resume(stream),
+            Action::SendDatagram { bytes } => self.send_datagram(bytes, context.counters),
+            Action::Close { code, reason } if !closing => {
+                let deadline = context.now + LINGER;
+                self.phase = Phase::Lingering { code, reason, deadline };
+            }
+            Action::Close { .. } => {}
+        }
+    }
+
+    fn send_datagram(&mut self, bytes: Bytes, counters: &mut Counters) {
+        // quiche would keep a datagram that fits the largest packet it hopes for, and hold up
+        // those behind it until the path carries such packets.
+        let fits = bytes.len() + DATAGRAM_OVERHEAD <= self.path_mtu;
+        if fits && self.quic.dgram_send_buf(bytes).is_ok() {
+            counters.datagrams_sent_total += 1;
+        } else {
+            counters.datagrams_dropped_total += 1;
+        }
+    }
+
+    /// Hands to quiche what it has room for, before packets are written.
+    pub(super) fn pump(&mut self, context: &mut Context<'_>) {
+        if !self.is_up() || self.is_ending() {
+            return;
+        }
+        let mut output = Output { events: &mut self.events, counters: context.counters };
+        self.handed += self.outgoing.pump(&mut self.quic, &mut output);
+        self.follow_path(context.counters, context.now);
+    }
+
+    /// Takes note that packets were written until there were none; says whether to write again.
+    pub(super) fn written(&mut self, now: Instant) -> bool {
+        let Phase::Lingering { code, reason, deadline } = &mut self.phase else {
+            // quiche says farewell only if the congestion window has room for it, and once it
+            // wants to, hears nothing that would make room. The peer learns it by a stateless
+            // reset, as soon as this connection is forgotten.
+            self.speechless = self.quic.local_error().is_some() && !self.quic.is_draining();
+            return false;
+        };
+        let all_written =
+            self.handed == 0 || self.handed / ROOM_SHARE < self.outgoing.room(&mut self.quic);
+        if !(self.outgoing.is_idle() && all_written) && now < *deadline {
+            return false;
+        }
+        let reason = std::mem::take(reason);
+        let reason = &reason.as_bytes()[..reason.floor_char_boundary(REASON_MAX)];
+        let _ = self.quic.close(true, code.0, reason);
+        self.phase = Phase::Over;
+        self.events.push_back(Event::Closed(Closed::Locally));
+        true
+    }
+
+    /// Writes one packet; `None` if there is none to be sent now.
+    pub(super) fn write(&mut self, room: &mut [u8]) -> Option<(usize, quiche::SendInfo)> {
+        if 0 < self.nudges
+            && let Some(written) = self.write_nudge(room)
+        {
+            return Some(written);
+        }
+        match self.quic.send(room) {
+            Ok(written) => Some(written),
+            Err(quiche::Error::Done) => None,
+            Err(error) => {
+                tracing::debug!(session = %self.session, %error, "no packet can be written");
+                let _ = self.quic.close(false, 0x1, b"");
+                None
+            }
+        }
+    }
+
+    /// Writes a packet that asks for an acknowledgement of those under way to an address that the
+    /// peer has left.
+    ///
+    /// quiche takes packets for lost when a later one of the same path is acknowledged. After the
+    /// peer moved, nothing is sent on the old path any more, so what was lost there stays lost and
+    /// its streams stand still. Therefore a last packet is written on the old path, but sent to
+    /// where the peer is now.
+    fn write_nudge(&mut self, room: &mut [u8]) -> Option<(usize, quiche::SendInfo)> {
+        while let Some(index) = self.nudges.checked_sub(1) {
+            self.nudges = index;
+            let Some(&(local, peer, _)) = self.left_behind.get(index) else { continue };
+            if self.quic.send_ack_eliciting_on_path(local, peer).is_ok()
+                && let Ok((length, info)) = self.quic.send_on_path(room, Some(local), Some(peer))
+            {
+                let info = quiche::SendInfo { from: self.local, to: self.peer, ..info };
+                return Some((length, info));
+            }
+        }
+        None
+    }
+
+    /// When it wants attention without any packet.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let own = match self.phase {
+            Phase::Handshake { deadline } | Phase::Lingering { deadline, .. } => Some(deadline),
+            Phase::Up => self.keep_alive_at,
+            Phase::Over => None,
+        };
+        let scan = (self.scan_wanted && matches!(self.phase, Phase::Up)).then_some(self.scan_at);
+        [self.quic.timeout_instant(), own, scan].into_iter().flatten().min()
+    }
+
+    /// Does what its deadline was for.
+    pub(super) fn handle_timeout(&mut self, context: &mut Context<'_>) {
+        let now = context.now;
+        if self.quic.timeout_instant().is_some_and(|deadline| deadline <= now) {
+            self.quic.on_timeout();
+            self.suspect_path(context.counters);
+            self.left_behind.retain(|(.., until)| now < *until);
+            self.nudges = self.left_behind.len();
+        }
+        if self.keep_alive_at.is_some_and(|deadline| deadline <= now) {
+            let _ = self.quic.send_ack_eliciting();
+            self.keep_alive_at = self.keep_alive.map(|interval| now + interval);
+        }
+        if let Phase::Handshake { deadline } = self.phase
+            && deadline <= now
+        {
+            self.phase = Phase::Over;
+            self.events.push_back(Event::Failed("no answer".to_owned()));
+            let _ = self.quic.close(false, quic::CONNECTION_REFUSED, b"");
+        }
+    }
+
+    /// Ends a handshake that is no longer wanted.
+    pub(super) fn abandon(&mut self, error_code: u64) {
+        let _ = self.quic.close(false, error_code, b"");
+        self.phase = Phase::Over;
+    }
+
+    /// Forgets its queues, for good.
+    pub(super) fn clear(&mut self, counters: &mut Counters) {
+        self.outgoing.clear(counters);
+    }
+
+    /// Whether quiche says that it ends, or has ended.
+    fn is_ending(&self) -> bool {
+        self.quic.is_closed() || self.quic.is_draining() || self.quic.local_error().is_some()
+    }
+
+    /// Why it ends, for the driver.
+    fn end(&mut self) -> Event {
+        self.phase = Phase::Over;
+        Event::Closed(if let Some(error) = self.quic.peer_error() {
+            if error.is_app {
+                Closed::ByPeer {
+                    code: error.error_code,
+                    reason: Bytes::copy_from_slice(
+                        &error.reason[..error.reason.len().min(REASON_MAX)],
+                    ),
+                }
+            } else {
+                Closed::Transport { code: error.error_code }
+            }
+        } else if let Some(error) = self.quic.local_error() {
+            Closed::Transport { code: error.error_code }
+        } else {
+            Closed::TimedOut
+        })
+    }
+
+    /// Why the handshake failed, for people.
+    fn failure(&self) -> String {
+        let (who, error) = match (self.quic.peer_error(), self.quic.local_error()) {
+            (Some(error), _) => ("the peer refuses", error),
+            (None, Some(error)) => ("refused", error),
+            (None, None) => return "no answer".to_owned(),
+        };
+        match error.error_code {
+            code @ 0x100..=0x1ff if !error.is_app => {
+                format!("{who}: TLS: {}", super::tls::alert_name(code & 0xff))
+            }
+            code => format!("{who}: QUIC error 0x{code:x}"),
+        }
+    }
+
+    /// Looks for streams that ended unseen, if it is time.
+    fn scan(&mut self, context: &mut Context<'_>) -> Option<Event> {
+        if !self.scan_wanted || context.now < self.scan_at {
+            return None;
+        }
+        if let Some(event) = self.incoming.scan(&mut self.quic, context.counters) {
+            return Some(event);
+        }
+        let mut output = Output { events: &mut self.events, counters: context.counters };
+        let thorough = self.collect_at <= context.now;
+        if thorough {
+            self.collect_at = context.now + SCAN_MAX;
+        }
+        let asked = self.outgoing.scan(&mut self.quic, thorough, &mut output) + self.incoming.len();
+        self.scan_at = context.now;
+        if SCAN_ALWAYS < asked {
+            let asked = u32::try_from(asked).unwrap_or(u32::MAX);
+            self.scan_at += SCAN_PER_STREAM.saturating_mul(asked).min(SCAN_MAX);
+        }
+        self.scan_wanted = false;
+        self.events.pop_front()
+    }
+
+    /// Takes note of what quiche says of the path.
+    fn follow_path(&mut self, counters: &mut Counters, now: Instant) {
+        while let Some(event) = self.quic.path_event_next() {
+            match event {
+                quiche::PathEvent::PeerMigrated(local, peer) => {
+                    tracing::debug!(session = %self.session, from = %self.peer, to = %peer, "moved");
+                    let until = now + LEFT_BEHIND;
+                    self.left_behind.push_back((self.local, self.peer, until));
+                    let seen = self.seen.drain(..);
+                    self.left_behind.extend(seen.map(|(local, peer)| (local, peer, until)));
+                    self.left_behind.retain(|left| (left.0, left.1) != (local, peer));
+                    self.nudges = self.left_behind.len();
+                    (self.local, self.peer) = (local, peer);
+                    self.path_mtu = PATH_MIN;
+                    counters.migrations_total += 1;
+                }
+                quiche::PathEvent::New(local, peer) => self.seen.push((local, peer)),
+                quiche::PathEvent::PmtuUpdated { peer, pmtu, .. } if peer == self.peer => {
+                    let narrower = pmtu < self.path_mtu;
+                    self.path_mtu = pmtu;
+                    if narrower {
+                        let fits = pmtu.saturating_sub(DATAGRAM_OVERHEAD);
+                        self.quic.dgram_purge_outgoing(|datagram| fits < datagram.len());
+                    }
+                }
+                _ => {}
+            }
+        }
+        while self.quic.retired_scid_next().is_some() {}
+    }
+
+    /// quiche searches the path's width once. If large packets vanish later, it goes on sending
+    /// them; so it is asked to search again when nothing is acknowledged any more.
+    fn suspect_path(&mut self, counters: &mut Counters) {
+        let acknowledged = self.quic.stats().acked_bytes;
+        if self.acknowledged != acknowledged {
+            self.acknowledged = acknowledged;
+            self.silent_timeouts = 0;
+        }
+        self.silent_timeouts += 1;
+        if SILENT_TIMEOUTS <= self.silent_timeouts
+            && self.quic.pmtu().is_some_and(|pmtu| PATH_MIN < pmtu)
+        {
+            self.silent_timeouts = 0;
+            counters.path_mtu_revalidations_total += 1;
+            self.quic.revalidate_pmtu();
+        }
+    }
+
+    fn peer_idle_timeout(&self) -> Option<Duration> {
+        let millis = self.quic.peer_transport_params()?.max_idle_timeout;
+        (millis != 0).then(|| Duration::from_millis(millis))
+    }
+}
+
+/// The silence to break, well before either end takes it for death.
+fn keep_alive(limits: &config::Quic) -> Option<Duration> {
+    let idle = (!limits.idle_timeout.is_zero()).then_some(limits.idle_timeout / 3);
+    let wanted = (!limits.keep_alive.is_zero()).then_some(limits.keep_alive)?;
+    Some(idle.map_or(wanted, |idle| wanted.min(idle)))
+}

@@ -1,0 +1,299 @@
+//! Reaching the targets, and reaching them again, for ever.
+//!
+//! A try asks for a target's addresses and begins a handshake with the first; every 250 ms that
+//! none has come up, with the next too. The first that is up is kept. When all have failed, the
+//! next try waits: twice as long as the one before it, with jitter, until a connection lasts.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use boring::rand::rand_bytes;
+
+use super::{config, resolver::Resolver, target::Target};
+use crate::transport::SessionId;
+
+/// Time that an address has before the next is tried beside it.
+const STAGGER: Duration = Duration::from_millis(250);
+/// A connection that was up for this long lasted.
+const LASTED: Duration = Duration::from_secs(5);
+
+/// What is to be done.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    /// The target.
+    pub(super) target: usize,
+    /// Where to begin a handshake.
+    pub(super) address: SocketAddr,
+}
+
+/// The state of every target.
+pub(super) struct Dialer {
+    targets: Vec<Dial>,
+    settings: config::Dial,
+    ended: bool,
+}
+
+struct Dial {
+    host: String,
+    port: u16,
+    /// Tries failed since a connection lasted.
+    failures: u32,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting { until: Instant },
+    Resolving,
+    Trying { begun: Vec<SessionId>, left: VecDeque<SocketAddr>, next: Instant, reason: String },
+    Up { since: Instant },
+}
+
+impl Dialer {
+    /// All targets are due at once.
+    pub(super) fn new(targets: &[Target], settings: config::Dial, now: Instant) -> Self {
+        let targets = targets
+            .iter()
+            .map(|target| Dial {
+                host: target.url.host().to_owned(),
+                port: target.url.port(),
+                failures: 0,
+                state: State::Waiting { until: now },
+            })
+            .collect();
+        Self { targets, settings, ended: false }
+    }
+
+    /// Begins no more.
+    pub(super) const fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// When there is something to do.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let due = |dial: &Dial| match &dial.state {
+            State::Waiting { until } => Some(*until),
+            State::Trying { left, next, .. } if !left.is_empty() => Some(*next),
+            State::Trying { .. } | State::Resolving | State::Up { .. } => None,
+        };
+        if self.ended { None } else { self.targets.iter().filter_map(due).min() }
+    }
+
+    /// What is to be done now. [`Self::begun`] or [`Self::failed`] must follow.
+    pub(super) fn poll(&mut self, resolver: &mut Resolver, now: Instant) -> Option<Attempt> {
+        if self.ended {
+            return None;
+        }
+        for (target, dial) in self.targets.iter_mut().enumerate() {
+            match &mut dial.state {
+                State::Waiting { until } if *until <= now => {
+                    dial.state = State::Resolving;
+                    resolver.ask(target, &dial.host, dial.port);
+                }
+                State::Trying { left, next, .. } if *next <= now => {
+                    *next = now + STAGGER;
+                    if let Some(address) = left.pop_front() {
+                        return Some(Attempt { target, address });
+                    }
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// A target's addresses are known.
+    pub(super) fn resolved(&mut self, target: usize, addresses: Vec<SocketAddr>, now: Instant) {
+        let Some(dial) = self.targets.get_mut(target) else { return };
+        let reason = format!("{} has no address", dial.host);
+        dial.state = State::Trying { begun: Vec::new(), left: addresses.into(), next: now, reason };
+    }
+
+    /// A handshake has begun.
+    pub(super) fn begun(&mut self, target: usize, session: SessionId) {
+        if let Some(Dial { state: State::Trying { begun, .. }, .. }) = self.targets.get_mut(target)
+        {
+            begun.push(session);
+        }
+    }
+
+    /// A handshake failed, or could not begin. Says why the whole try failed, if it did.
+    pub(super) fn failed(
+        &mut self,
+        target: usize,
+        session: Option<SessionId>,
+        why: String,
+        now: Instant,
+    ) -> Option<String> {
+        let dial = self.targets.get_mut(target)?;
+        let State::Trying { begun, left, next, reason } = &mut dial.state else {
+            // Not even an address was found; or another handshake was faster.
+            return matches!(dial.state, State::Resolving).then(|| {
+                dial.wait(&self.settings, now);
+                why
+            });
+        };
+        begun.retain(|begun| Some(*begun) != session);
+        *reason = why;
+        *next = now;
+        if !begun.is_empty() || !left.is_empty() {
+            return None;
+        }
+        let reason = std::mem::take(reason);
+        dial.wait(&self.settings, now);
+        Some(reason)
+    }
+
+    /// A handshake is over. Says which others are no longer wanted; `None` if this one is not.
+    pub(super) fn connected(
+        &mut self,
+        target: usize,
+        session: SessionId,
+        now: Instant,
+    ) -> Option<Vec<SessionId>> {
+        let dial = self.targets.get_mut(target)?;
+        let State::Trying { begun, .. } = &mut dial.state else { return None };
+        let mut others = std::mem::take(begun);
+        others.retain(|other| *other != session);
+        dial.state = State::Up { since: now };
+        Some(others)
+    }
+
+    /// The connection is no more.
+    pub(super) fn closed(&mut self, target: usize, now: Instant) {
+        let Some(dial) = self.targets.get_mut(target) else { return };
+        if let State::Up { since } = dial.state
+            && LASTED <= now.saturating_duration_since(since)
+        {
+            dial.failures = 0;
+        }
+        dial.wait(&self.settings, now);
+    }
+}
+
+impl Dial {
+    fn wait(&mut self, settings: &config::Dial, now: Instant) {
+        let most = settings
+            .backoff_min
+            .saturating_mul(1 << self.failures.min(20))
+            .min(settings.backoff_max);
+        self.failures = self.failures.saturating_add(1);
+        self.state = State::Waiting { until: now + jitter(most) };
+    }
+}
+
+/// Between half of `most` and all of it, so that those who lost one server at once do not all
+/// come back at once.
+fn jitter(most: Duration) -> Duration {
+    let mut random = [0; 4];
+    let share = match rand_bytes(&mut random) {
+        Ok(()) => f64::from(u32::from_ne_bytes(random)) / f64::from(u32::MAX),
+        Err(_) => 1.0,
+    };
+    most.mul_f64(0.5 + share / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mio::{Poll, Token};
+
+    use super::{super::wake::Wake, *};
+
+    struct Setup {
+        dialer: Dialer,
+        resolver: Resolver,
+        now: Instant,
+        _poll: Poll,
+    }
+
+    fn setup(url: &str) -> Setup {
+        let poll = Poll::new().unwrap();
+        let wake = Arc::new(Wake::new(poll.registry(), Token(0)).unwrap());
+        let now = Instant::now();
+        let target = Target::new(url, super::super::target::Trust::Insecure).unwrap();
+        let dialer = Dialer::new(&[target], config::Dial::default(), now);
+        Setup { dialer, resolver: Resolver::new(wake), now, _poll: poll }
+    }
+
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::new([127, 0, 0, 1].into(), port)
+    }
+
+    impl Setup {
+        fn attempt(&mut self) -> Option<SocketAddr> {
+            self.dialer.poll(&mut self.resolver, self.now).map(|attempt| attempt.address)
+        }
+
+        /// A try with these addresses has begun.
+        fn trying(&mut self, ports: &[u16]) {
+            assert_eq!(self.attempt(), None, "addresses must be asked for first");
+            let addresses = ports.iter().map(|&port| address(port)).collect();
+            self.dialer.resolved(0, addresses, self.now);
+        }
+    }
+
+    #[test]
+    fn an_address_is_its_own_answer() {
+        let mut setup = setup("moqt://127.0.0.1:7");
+        assert_eq!(setup.attempt(), None);
+        let answer = setup.resolver.answer().unwrap();
+        assert_eq!(answer.addresses.unwrap(), [address(7)]);
+    }
+
+    #[test]
+    fn addresses_are_tried_side_by_side_and_the_first_is_kept() {
+        let mut setup = setup("moqt://two.example:7");
+        setup.trying(&[1, 2]);
+        assert_eq!(setup.attempt(), Some(address(1)));
+        setup.dialer.begun(0, SessionId(1));
+        assert_eq!(setup.attempt(), None);
+        setup.now += STAGGER;
+        assert_eq!(setup.dialer.next(), Some(setup.now));
+        assert_eq!(setup.attempt(), Some(address(2)));
+        setup.dialer.begun(0, SessionId(2));
+        let now = setup.now;
+        assert_eq!(setup.dialer.connected(0, SessionId(2), now), Some(vec![SessionId(1)]));
+        assert_eq!(setup.dialer.connected(0, SessionId(1), now), None);
+        assert_eq!(setup.dialer.next(), None);
+    }
+
+    #[test]
+    fn a_failed_address_makes_room_for_the_next_at_once() {
+        let mut setup = setup("moqt://two.example:7");
+        setup.trying(&[1, 2]);
+        assert_eq!(setup.attempt(), Some(address(1)));
+        setup.dialer.begun(0, SessionId(1));
+        let now = setup.now;
+        assert_eq!(setup.dialer.failed(0, Some(SessionId(1)), "no".to_owned(), now), None);
+        assert_eq!(setup.attempt(), Some(address(2)));
+        let reason = setup.dialer.failed(0, None, "no route".to_owned(), now);
+        assert_eq!(reason.as_deref(), Some("no route"));
+    }
+
+    #[test]
+    fn waits_double_up_to_the_most_and_begin_anew_when_a_connection_lasted() {
+        let mut setup = setup("moqt://one.example:7");
+        for expected in [100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000] {
+            setup.trying(&[]);
+            let now = setup.now;
+            assert!(setup.dialer.failed(0, None, "no".to_owned(), now).is_some());
+            let wait = setup.dialer.next().unwrap() - now;
+            let most = Duration::from_millis(expected);
+            assert!(most / 2 <= wait && wait <= most, "{wait:?} of {most:?}");
+            setup.now += wait;
+        }
+        setup.trying(&[1]);
+        assert!(setup.attempt().is_some());
+        setup.dialer.begun(0, SessionId(1));
+        let now = setup.now;
+        setup.dialer.connected(0, SessionId(1), now);
+        setup.dialer.closed(0, now + LASTED);
+        let wait = setup.dialer.next().unwrap() - (now + LASTED);
+        assert!(wait <= Duration::from_millis(100), "{wait:?}");
+    }
+}

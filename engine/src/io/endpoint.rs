@@ -1,0 +1,542 @@
+//! A worker's sockets, connections and timers: everything but the driver.
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Instant,
+};
+
+use mio::{Interest, Registry, Token};
+
+use super::{
+    accept::Acceptor,
+    chunk_pool::ChunkPool,
+    cid::Issuer,
+    config::Config,
+    connection::{Begin, Connection, Context, Role},
+    connection_table::{ConnectionTable, generation_of, slot_of},
+    error::Error,
+    packet::Packet,
+    quic,
+    stateless_reset::ResetKey,
+    timer_wheel::{Tick, TimerWheel},
+    tls,
+    udp::{Blocked, Limits, ReceiveBatch, SendBatch, Socket, Written},
+};
+use crate::{metrics::Counters, transport::SessionId};
+
+/// Messages and bytes received from one socket in one turn.
+const RECEIVE_CALLS: usize = 8;
+const RECEIVE_BYTES: usize = 1 << 20;
+/// Bytes that one connection sends before the others have their turn.
+const SEND_SHARE: usize = 256 << 10;
+/// Connections that send in one turn, before packets are received again.
+const SENDERS_MAX: usize = 256;
+/// Bytes of the largest packet that is ever written.
+const PACKET_MAX: usize = 1_500;
+/// How long to wait when the system has no memory for packets.
+const MEMORY_WAIT: std::time::Duration = std::time::Duration::from_millis(1);
+/// How long to wait when the socket is full, though the poll should tell when it is not.
+const SOCKET_WAIT: std::time::Duration = std::time::Duration::from_millis(10);
+/// Tokens of the poll below this are the worker's.
+pub(super) const SOCKET_TOKENS: usize = 16;
+
+/// One socket with what waits to leave it.
+struct Port {
+    socket: Socket,
+    listening: bool,
+    out: SendBatch,
+    blocked: Option<Blocked>,
+    /// Connections that wait for the socket to take more.
+    stalled: Vec<u32>,
+}
+
+/// Sockets, connections and timers.
+pub(super) struct Endpoint {
+    config: Config,
+    registry: Registry,
+    ports: Vec<Port>,
+    acceptor: Option<Acceptor>,
+    clients: Vec<quiche::Config>,
+    ids: Issuer,
+    reset_key: ResetKey,
+    table: ConnectionTable,
+    wheel: TimerWheel<SessionId>,
+    fired: Vec<(Tick, SessionId)>,
+    /// Connections to be attended to in this turn, or in the next.
+    attended: VecDeque<u32>,
+    pool: ChunkPool,
+    pub(super) counters: Counters,
+}
+
+impl Endpoint {
+    /// An endpoint that listens where `config` says.
+    pub(super) fn new(
+        config: Config,
+        certificate: Option<&tls::Certificate>,
+        registry: Registry,
+        now: Instant,
+    ) -> Result<Self, Error> {
+        let reset_key = match &config.handshake.stateless_reset_key {
+            Some(path) => ResetKey::load(path)?,
+            None => ResetKey::random()?,
+        };
+        let acceptor = certificate
+            .map(|certificate| Acceptor::new(&config, certificate, reset_key.clone(), now))
+            .transpose()?;
+        let clients = config
+            .targets
+            .iter()
+            .map(|target| quic::config(tls::client(target)?, &config.quic, None))
+            .collect::<Result<_, _>>()?;
+        let mut endpoint = Self {
+            registry,
+            ports: Vec::new(),
+            acceptor,
+            clients,
+            ids: Issuer::new(0)?,
+            reset_key,
+            table: ConnectionTable::default(),
+            wheel: TimerWheel::new(now),
+            fired: Vec::new(),
+            attended: VecDeque::new(),
+            pool: ChunkPool::default(),
+            counters: Counters::default(),
+            config,
+        };
+        for address in endpoint.config.listen.clone() {
+            endpoint.open(address, true).map_err(|source| Error::Bind { address, source })?;
+        }
+        Ok(endpoint)
+    }
+
+    /// Where it listens.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        let listening = self.ports.iter().filter(|port| port.listening);
+        listening.map(|port| port.socket.local()).collect()
+    }
+
+    fn open(&mut self, address: SocketAddr, listening: bool) -> io::Result<usize> {
+        let mut socket = Socket::bind(address, listening)?;
+        let index = self.ports.len();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.registry.register(socket.source(), Token(SOCKET_TOKENS + index), interest)?;
+        self.ports.push(Port {
+            socket,
+            listening,
+            out: SendBatch::new(),
+            blocked: None,
+            stalled: Vec::new(),
+        });
+        Ok(index)
+    }
+
+    /// The socket for connections that we open to addresses of this family.
+    fn client_port(&mut self, v6: bool) -> io::Result<usize> {
+        let fits = |port: &Port| !port.listening && port.socket.local().is_ipv6() == v6;
+        if let Some(index) = self.ports.iter().position(fits) {
+            return Ok(index);
+        }
+        let any =
+            if v6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+        self.open(SocketAddr::new(any, 0), false)
+    }
+
+    /// Takes note that a socket may have something to be received.
+    pub(super) fn note_readable(&mut self, token: Token) {
+        let port = self.ports.get_mut(token.0.wrapping_sub(SOCKET_TOKENS));
+        if let Some(port) = port {
+            port.socket.readable = true;
+        }
+    }
+
+    /// Whether there is work that needs no waiting.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.attended.is_empty() || self.ports.iter().any(|port| port.socket.readable)
+    }
+
+    /// When it has something to do at the latest.
+    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
+        let retry = |port: &Port| match port.blocked? {
+            Blocked::Memory => Some(now + MEMORY_WAIT),
+            Blocked::Socket => Some(now + SOCKET_WAIT),
+        };
+        self.ports.iter().filter_map(retry).chain(self.wheel.next()).min()
+    }
+
+    /// Receives what is there, up to a bound.
+    pub(super) fn receive(&mut self, batch: &mut ReceiveBatch, now: Instant) {
+        for index in 0..self.ports.len() {
+            let mut bytes = 0;
+            for _ in 0..RECEIVE_CALLS {
+                if !self.ports[index].socket.readable || RECEIVE_BYTES <= bytes {
+                    break;
+                }
+                bytes += self.receive_once(index, batch, now);
+            }
+        }
+    }
+
+    fn receive_once(&mut self, index: usize, batch: &mut ReceiveBatch, now: Instant) -> usize {
+        self.counters.udp_receive_calls_total += 1;
+        let socket = &mut self.ports[index].socket;
+        let count = match batch.receive(socket.fd()) {
+            Ok((count, more)) => {
+                socket.readable = more;
+                count
+            }
+            Err(error) => {
+                // An error that was about something sent is reported once; what is to be
+                // received follows.
+                let again = !matches!(error.kind(), io::ErrorKind::WouldBlock);
+                socket.readable = again;
+                self.counters.udp_receive_errors_total += u64::from(again);
+                return 0;
+            }
+        };
+        let mut bytes = 0;
+        for message in 0..count {
+            let Some(message) = batch.message(message) else { continue };
+            let to = self.ports[index].socket.to(message.local);
+            for datagram in message.datagrams {
+                bytes += datagram.len();
+                self.counters.udp_received_total += 1;
+                self.handle_datagram(index, message.from, to, datagram, now);
+            }
+        }
+        self.counters.udp_received_bytes_total += bytes as u64;
+        bytes
+    }
+
+    fn handle_datagram(
+        &mut self,
+        port: usize,
+        from: SocketAddr,
+        to: SocketAddr,
+        datagram: &mut [u8],
+        now: Instant,
+    ) {
+        let found = Packet::parse(datagram).map(|packet| self.table.find(&packet, from, &self.ids));
+        match found {
+            None => self.counters.packets_dropped_total += 1,
+            Some(Some(slot)) => self.deliver(slot, port, from, to, datagram, now),
+            Some(None) if self.ports[port].listening => {
+                self.handle_stranger(port, from, to, datagram, now);
+            }
+            Some(None) => {
+                // A server that does not know us answers under a random id.
+                self.counters.packets_dropped_total += 1;
+                let mut index = 0;
+                while let Some(slot) = self.table.find_client(from, index) {
+                    self.deliver(slot, port, from, to, datagram, now);
+                    index += 1;
+                }
+            }
+        }
+    }
+
+    fn deliver(
+        &mut self,
+        slot: u32,
+        port: usize,
+        from: SocketAddr,
+        to: SocketAddr,
+        datagram: &mut [u8],
+        now: Instant,
+    ) {
+        let Some(connection) = self.table.get(slot) else { return };
+        connection.socket = port;
+        connection.receive(datagram, quiche::RecvInfo { from, to }, now);
+        self.attend(slot);
+    }
+
+    /// A packet for no connection there is, at a socket that listens.
+    fn handle_stranger(
+        &mut self,
+        port: usize,
+        from: SocketAddr,
+        to: SocketAddr,
+        datagram: &mut [u8],
+        now: Instant,
+    ) {
+        let Some(acceptor) = &mut self.acceptor else { return };
+        let next = self.table.next();
+        let verdict = acceptor.handle(
+            super::accept::Stranger { from, to, datagram },
+            super::accept::Room { next, connections: self.table.len(), ids: &self.ids },
+            &mut self.counters,
+            now,
+        );
+        match verdict {
+            super::accept::Verdict::Ignore => {}
+            super::accept::Verdict::Answer(answer) => {
+                let out = &mut self.ports[port];
+                out.out.push(from, out.socket.from(to), answer.bytes());
+            }
+            super::accept::Verdict::Accept { quic, initial, session } => {
+                let deadline = now + self.config.handshake.timeout;
+                let limits = &self.config.quic;
+                let (role, socket, local, peer) = (Role::Server, port, to, from);
+                let begin = Begin { session, role, socket, local, peer, limits, deadline };
+                let mut connection = Connection::new(begin, *quic);
+                connection.initial = Some(initial);
+                let slot = self.table.insert(connection);
+                self.counters.connections += 1;
+                self.deliver(slot, port, from, to, datagram, now);
+            }
+        }
+    }
+
+    /// Begins a handshake with a target.
+    pub(super) fn connect(
+        &mut self,
+        target: usize,
+        address: SocketAddr,
+        now: Instant,
+    ) -> Result<SessionId, String> {
+        let port = self.client_port(address.is_ipv6()).map_err(|error| error.to_string())?;
+        let local = self.ports[port].socket.local();
+        let (slot, session) = self.table.next().ok_or("too many connections")?;
+        if self.config.handshake.connections_max <= self.table.len() {
+            return Err("too many connections".to_owned());
+        }
+        let id = self.ids.issue(slot, generation_of(session)).map_err(|error| error.to_string())?;
+        let quic = quiche::connect_with_buffer_factory(
+            tls::server_name(&self.config.targets[target]),
+            &quiche::ConnectionId::from_ref(&id),
+            local,
+            address,
+            &mut self.clients[target],
+        )
+        .map_err(|error| error.to_string())?;
+        let deadline = now + self.config.dial.timeout;
+        let role = Role::Client { target };
+        let limits = &self.config.quic;
+        let (socket, peer) = (port, address);
+        let begin = Begin { session, role, socket, local, peer, limits, deadline };
+        let connection = Connection::new(begin, quic);
+        let slot = self.table.insert(connection);
+        self.counters.connections += 1;
+        self.counters.dials_total += 1;
+        self.attend(slot);
+        Ok(session)
+    }
+
+    /// Connections that wait to be attended to.
+    pub(super) fn attended(&self) -> usize {
+        self.attended.len()
+    }
+
+    /// The next connection to be attended to. It is taken off the list.
+    pub(super) fn next_attended(&mut self) -> Option<u32> {
+        let slot = self.attended.pop_front()?;
+        if let Some(connection) = self.table.get(slot) {
+            connection.attended = false;
+        }
+        Some(slot)
+    }
+
+    /// Puts a connection on the list.
+    pub(super) fn attend(&mut self, slot: u32) {
+        if let Some(connection) = self.table.get(slot)
+            && !std::mem::replace(&mut connection.attended, true)
+        {
+            self.attended.push_back(slot);
+        }
+    }
+
+    /// A connection, and what it needs.
+    pub(super) fn connection(
+        &mut self,
+        slot: u32,
+        now: Instant,
+    ) -> Option<(&mut Connection, Context<'_>)> {
+        let connection = self.table.get(slot)?;
+        Some((connection, Context { pool: &mut self.pool, counters: &mut self.counters, now }))
+    }
+
+    /// The slot of a session that has not ended.
+    pub(super) fn slot(&self, session: SessionId) -> Option<u32> {
+        self.table.slot(session)
+    }
+
+    /// Every connection's slot.
+    pub(super) fn slots(&self) -> Vec<u32> {
+        self.table.slots().collect()
+    }
+
+    /// Whether a session is up, or a handshake under way.
+    pub(super) fn is_any_up(&mut self) -> bool {
+        self.slots()
+            .into_iter()
+            .any(|slot| self.table.get(slot).is_some_and(|it| it.is_up() || it.is_half_open()))
+    }
+
+    /// The handshake is over: the peer knows our id, and may be given more.
+    pub(super) fn note_connected(&mut self, slot: u32) {
+        self.table.forget_initial(slot);
+        if let Some(connection) = self.table.get(slot)
+            && connection.role == Role::Server
+            && let Some(acceptor) = &mut self.acceptor
+        {
+            acceptor.half_open -= 1;
+        }
+    }
+
+    /// The handshake failed.
+    pub(super) fn note_failed(&mut self, role: Role) {
+        if role == Role::Server {
+            self.counters.handshakes_failed_total += 1;
+            if let Some(acceptor) = &mut self.acceptor {
+                acceptor.half_open -= 1;
+            }
+        } else {
+            self.counters.dials_failed_total += 1;
+        }
+    }
+
+    /// Accepts no more connections.
+    pub(super) fn refuse(&mut self) {
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.refuse = true;
+        }
+    }
+
+    /// Lets a connection write what it has, then removes it if nothing is left of it, or sees to
+    /// its next deadline. It must have been taken off the list.
+    pub(super) fn transmit(&mut self, slot: u32, now: Instant) {
+        let Some((connection, mut context)) = self.connection(slot, now) else { return };
+        connection.pump(&mut context);
+        self.give_ids(slot);
+        while let Some(connection) = self.table.get(slot) {
+            let port = &mut self.ports[connection.socket];
+            if port.out.is_full() {
+                flush(port, &mut self.counters);
+            }
+            if port.out.is_full() {
+                // What the socket does not take is not sealed yet.
+                port.stalled.push(slot);
+                break;
+            }
+            let Port { socket, out, .. } = port;
+            let mut budget = SEND_SHARE;
+            let limits = Limits { datagram_max: PACKET_MAX, bytes_max: budget, segments_max: 64 };
+            let built = out.build(limits, socket.gso(), |room| {
+                let (length, info) = connection.write(room)?;
+                budget = budget.saturating_sub(length);
+                if !socket.is_home_of(info.from) {
+                    tracing::debug!(from = %info.from, "a path of another socket");
+                }
+                Some((length, info.to, socket.from(info.from))) as Written
+            });
+            match built {
+                super::udp::Built::More if port.out.is_full() => {}
+                super::udp::Built::More => {
+                    self.attend(slot);
+                    break;
+                }
+                super::udp::Built::Done if connection.written(now) => {}
+                super::udp::Built::Done => break,
+            }
+        }
+        self.settle(slot);
+    }
+
+    /// Gives the peer ids to move with.
+    fn give_ids(&mut self, slot: u32) {
+        let Some(connection) = self.table.get(slot) else { return };
+        while connection.wants_id() {
+            let generation = generation_of(connection.session);
+            let Ok(id) = self.ids.issue(slot, generation) else { return };
+            let Ok(token) = self.reset_key.token(&id) else { return };
+            let id = quiche::ConnectionId::from_ref(&id);
+            if connection.quic().new_scid(&id, token, false).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Removes a connection of which nothing is left, or sets its next deadline.
+    fn settle(&mut self, slot: u32) {
+        let Some(connection) = self.table.get(slot) else { return };
+        if connection.is_over() && !connection.has_events() {
+            if let Some(mut connection) = self.table.remove(slot) {
+                connection.clear(&mut self.counters);
+                self.counters.connections -= 1;
+            }
+            return;
+        }
+        if connection.has_events() {
+            self.attend(slot);
+            return;
+        }
+        let Some(deadline) = connection.deadline() else { return };
+        if connection.timer.is_none_or(|timer| self.wheel.tick_at(deadline) < timer) {
+            connection.timer = Some(self.wheel.set(deadline, connection.session));
+        }
+    }
+
+    /// Lets connections see to what is due.
+    pub(super) fn handle_timeouts(&mut self, now: Instant) {
+        let mut fired = std::mem::take(&mut self.fired);
+        self.wheel.advance(now, &mut fired);
+        for (tick, session) in fired.drain(..) {
+            let slot = slot_of(session);
+            let Some((connection, mut context)) = self.connection(slot, now) else { continue };
+            if connection.session != session || connection.timer != Some(tick) {
+                continue;
+            }
+            connection.timer = None;
+            if connection.deadline().is_some_and(|deadline| deadline <= now) {
+                connection.handle_timeout(&mut context);
+                self.attend(slot);
+            } else {
+                self.settle(slot);
+            }
+        }
+        self.fired = fired;
+    }
+
+    /// Hands what was written to the system.
+    pub(super) fn flush(&mut self) {
+        for index in 0..self.ports.len() {
+            let port = &mut self.ports[index];
+            if !port.out.is_empty() {
+                flush(port, &mut self.counters);
+            }
+            if port.blocked.is_none() && !port.stalled.is_empty() {
+                for slot in std::mem::take(&mut port.stalled) {
+                    self.attend(slot);
+                }
+            }
+        }
+    }
+
+    /// How many connections may send in one turn.
+    pub(super) const fn senders_max() -> usize {
+        SENDERS_MAX
+    }
+
+    /// Fills in what is known only here.
+    pub(super) fn observe(&mut self) {
+        self.counters.chunks_allocated_total = self.pool.allocated();
+        self.counters.handshakes_half_open =
+            self.acceptor.as_ref().map_or(0, |acceptor| acceptor.half_open as u64);
+    }
+
+    /// The configuration.
+    pub(super) const fn config(&self) -> &Config {
+        &self.config
+    }
+}
+
+fn flush(port: &mut Port, counters: &mut Counters) {
+    let flushed = port.out.flush(&mut port.socket);
+    counters.udp_send_calls_total += flushed.calls;
+    counters.udp_sent_total += flushed.datagrams;
+    counters.udp_sent_bytes_total += flushed.bytes;
+    counters.udp_send_refused_total += flushed.refused;
+    counters.udp_send_blocked_total += u64::from(flushed.blocked.is_some());
+    port.blocked = flushed.blocked;
+}

@@ -1,0 +1,46 @@
+//! Sockets, clock, threads and QUIC beneath a [`Driver`](crate::transport::Driver).
+//!
+//! [`spawn`] runs a driver on a thread of its own and leaves a [`Handle`], by whose [`Mailbox`]
+//! other threads talk to it; [`run`] runs one on the current thread until it is told to end. Both
+//! bind every address and read every file first, so that what is wrong with a [`Config`] is said
+//! before anything begins.
+
+mod accept;
+mod admin;
+mod chunk_pool;
+mod cid;
+mod clock;
+mod config;
+mod config_file;
+mod connection;
+mod connection_table;
+mod dial;
+mod endpoint;
+mod error;
+mod incoming;
+mod mailbox;
+mod outgoing;
+mod packet;
+mod quic;
+mod resolver;
+mod runtime;
+mod signals;
+mod stateless_reset;
+mod status;
+mod stream_map;
+mod target;
+mod timer_wheel;
+mod tls;
+mod token;
+mod udp;
+mod wake;
+mod worker;
+
+pub use self::{
+    config::{Config, Dial, Handshake, Identity, Quic, RetryPolicy},
+    config_file::{ConfigFile, EXAMPLE, RelayLimits},
+    error::Error,
+    mailbox::{Mailbox, Rejected},
+    runtime::{Handle, Ready, run, spawn},
+    target::{Target, Trust, Url},
+};

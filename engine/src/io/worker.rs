@@ -1,0 +1,446 @@
+//! One thread's loop around a driver.
+//!
+//! One turn: poll, receive, tell the driver what connections have to say, commands, timers, send.
+//! Each part is bounded, so none makes the others wait for long; what is left is done in the next
+//! turn, which then does not sleep. The worker blocks nowhere but in the poll.
+
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use aip_codec::moqt::error_code::SessionCode;
+use mio::{Events, Poll, Token};
+
+use super::{
+    clock::Clock,
+    connection::{Event, Role},
+    dial::Dialer,
+    endpoint::Endpoint,
+    error::Error,
+    mailbox::Receiver,
+    quic,
+    resolver::Resolver,
+    signals::Signals,
+    status::Status,
+    tls,
+    udp::ReceiveBatch,
+    wake::Wake,
+};
+use crate::transport::{Action, Closed, Driver, Peer, SessionId};
+
+/// The poll's token of [`Wake`].
+pub(super) const WAKE: Token = Token(0);
+/// The poll's token of [`Signals`].
+pub(super) const SIGNALS: Token = Token(1);
+/// Commands taken in one turn.
+const COMMANDS_MAX: usize = 256;
+/// Time between two snapshots of the counters.
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
+/// How long farewells may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What a worker is made of, before it has a driver; may be sent to its thread.
+pub(super) struct Parts<C> {
+    pub(super) poll: Poll,
+    pub(super) wake: Arc<Wake>,
+    pub(super) receiver: Receiver<C>,
+    pub(super) endpoint: Endpoint,
+    pub(super) signals: Option<Signals>,
+    pub(super) status: Arc<Status>,
+}
+
+/// One thread's loop.
+pub(super) struct Worker<D: Driver> {
+    poll: Poll,
+    events: Events,
+    clock: Clock,
+    wake: Arc<Wake>,
+    receiver: Receiver<D::Command>,
+    endpoint: Endpoint,
+    batch: ReceiveBatch,
+    dialer: Dialer,
+    resolver: Resolver,
+    signals: Option<Signals>,
+    status: Arc<Status>,
+    driver: D,
+    phase: Phase,
+    /// Connections that have more to say than one turn allows.
+    backlog: Vec<u32>,
+    publish_at: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    Running,
+    /// The driver ends what it has begun.
+    Draining {
+        deadline: Instant,
+    },
+    /// Connections say farewell.
+    Closing {
+        deadline: Instant,
+    },
+}
+
+impl<D: Driver> Worker<D> {
+    /// A worker that has not begun.
+    pub(super) fn new(parts: Parts<D::Command>, driver: D) -> Self {
+        let Parts { poll, wake, receiver, endpoint, signals, status } = parts;
+        let clock = Clock::new();
+        let config = endpoint.config();
+        Self {
+            events: Events::with_capacity(64),
+            batch: ReceiveBatch::new(),
+            dialer: Dialer::new(&config.targets, config.dial.clone(), clock.now()),
+            resolver: Resolver::new(Arc::clone(&wake)),
+            phase: Phase::Running,
+            backlog: Vec::new(),
+            publish_at: clock.now(),
+            poll,
+            clock,
+            wake,
+            receiver,
+            endpoint,
+            signals,
+            status,
+            driver,
+        }
+    }
+
+    /// Turns until it has drained.
+    pub(super) fn run(mut self) -> Result<(), Error> {
+        while !self.is_over() {
+            self.turn()?;
+        }
+        self.endpoint.flush();
+        self.publish();
+        Ok(())
+    }
+
+    fn turn(&mut self) -> Result<(), Error> {
+        let before = self.clock.tick();
+        self.wait(before)?;
+        let now = self.clock.tick();
+        self.endpoint.receive(&mut self.batch, now);
+        self.serve_all(now);
+        self.handle_commands(now);
+        self.handle_timeouts(now);
+        self.transmit_all(now);
+        self.endpoint.flush();
+        for slot in self.backlog.drain(..) {
+            self.endpoint.attend(slot);
+        }
+        self.count(now);
+        Ok(())
+    }
+
+    /// Sleeps until there is something to do, unless there is.
+    fn wait(&mut self, now: Instant) -> Result<(), Error> {
+        let deadline = [
+            self.endpoint.next(now),
+            self.driver.poll_timeout(),
+            self.dialer.next(),
+            self.phase.deadline(),
+            Some(self.publish_at),
+        ];
+        let deadline = deadline.into_iter().flatten().min();
+        let mut timeout = deadline.map(|deadline| deadline.saturating_duration_since(now));
+        self.wake.park();
+        if self.endpoint.is_busy() || !self.is_quiet() {
+            timeout = Some(Duration::ZERO);
+        }
+        let polled = self.poll.poll(&mut self.events, timeout);
+        self.wake.unpark();
+        match polled {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(source) => return Err(Error::System { what: "poll", source }),
+        }
+        for event in &self.events {
+            if event.is_readable() {
+                self.endpoint.note_readable(event.token());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether no other thread has said anything.
+    fn is_quiet(&self) -> bool {
+        let drain = matches!(self.phase, Phase::Running) && self.receiver.wants_drain();
+        self.receiver.is_empty() && self.resolver.is_empty() && !drain
+    }
+
+    /// Tells the driver what connections have to say.
+    fn serve_all(&mut self, now: Instant) {
+        let budget = self.endpoint.config().quic.read_budget;
+        for _ in 0..self.endpoint.attended() {
+            let Some(slot) = self.endpoint.next_attended() else { break };
+            self.serve(slot, budget, now);
+            // It sends later in this turn.
+            self.endpoint.attend(slot);
+        }
+    }
+
+    fn serve(&mut self, slot: u32, mut budget: usize, now: Instant) {
+        loop {
+            let Some((connection, mut context)) = self.endpoint.connection(slot, now) else {
+                return;
+            };
+            let (session, role) = (connection.session, connection.role);
+            let Some(event) = connection.poll(&mut context, &mut budget) else { break };
+            self.dispatch(slot, session, role, event, now);
+            self.act(now);
+        }
+        if let Some((connection, _)) = self.endpoint.connection(slot, now)
+            && connection.has_more()
+        {
+            self.backlog.push(slot);
+        }
+    }
+
+    fn dispatch(&mut self, slot: u32, session: SessionId, role: Role, event: Event, now: Instant) {
+        let driver = &mut self.driver;
+        match event {
+            Event::Connected { version } => {
+                self.handle_connected(slot, session, role, version, now)
+            }
+            Event::Stream { stream, bytes, fin } => {
+                driver.handle_stream(session, stream, bytes, fin, now);
+            }
+            Event::Reset { stream, code } => driver.handle_reset(session, stream, code, now),
+            Event::Stop { stream, code } => driver.handle_stop(session, stream, code, now),
+            Event::Datagram(bytes) => driver.handle_datagram(session, bytes, now),
+            Event::Sent { stream, length } => driver.handle_sent(session, stream, length, now),
+            Event::Closed(closed) => self.handle_closed(session, role, closed, now),
+            Event::Failed(reason) => self.handle_failed(session, role, reason, now),
+        }
+    }
+
+    fn handle_connected(
+        &mut self,
+        slot: u32,
+        session: SessionId,
+        role: Role,
+        version: aip_codec::Version,
+        now: Instant,
+    ) {
+        if let Role::Client { target } = role
+            && !self.is_wanted(slot, session, target, now)
+        {
+            return;
+        }
+        self.endpoint.note_connected(slot);
+        self.endpoint.counters.sessions += 1;
+        self.endpoint.counters.sessions_total += 1;
+        let Some((connection, _)) = self.endpoint.connection(slot, now) else { return };
+        let mut peer = Peer::new(role.side(), version, connection.peer);
+        if let Role::Client { target } = role {
+            let url = &self.endpoint.config().targets[target].url;
+            peer.target = Some(target);
+            peer.authority = Some(url.authority().to_owned());
+            peer.path = Some(url.path().to_owned());
+        }
+        tracing::debug!(%session, peer = %peer.address, ?version, "connected");
+        self.driver.handle_connected(session, peer, now);
+    }
+
+    /// Whether a server that we reached is the right one, and the first.
+    fn is_wanted(&mut self, slot: u32, session: SessionId, target: usize, now: Instant) -> bool {
+        let trust = self.endpoint.config().targets[target].trust.clone();
+        let Some((connection, _)) = self.endpoint.connection(slot, now) else { return false };
+        if !tls::matches(trust.as_ref(), connection.quic().peer_cert()) {
+            connection.abandon(quic::BAD_CERTIFICATE);
+            let reason = "its certificate is not the one that is pinned".to_owned();
+            self.handle_failed(session, Role::Client { target }, reason, now);
+            return false;
+        }
+        match self.dialer.connected(target, session, now) {
+            Some(others) => {
+                for other in others {
+                    self.abandon(other, now);
+                }
+                true
+            }
+            None => {
+                self.abandon(session, now);
+                false
+            }
+        }
+    }
+
+    fn abandon(&mut self, session: SessionId, now: Instant) {
+        let Some(slot) = self.endpoint.slot(session) else { return };
+        if let Some((connection, _)) = self.endpoint.connection(slot, now) {
+            connection.abandon(0);
+        }
+        self.endpoint.attend(slot);
+    }
+
+    fn handle_failed(&mut self, session: SessionId, role: Role, reason: String, now: Instant) {
+        self.endpoint.note_failed(role);
+        if let Role::Client { target } = role {
+            let failed = self.dialer.failed(target, Some(session), reason, now);
+            self.tell_unreachable(target, failed, now);
+        } else {
+            tracing::debug!(%session, %reason, "a handshake failed");
+        }
+    }
+
+    fn tell_unreachable(&mut self, target: usize, reason: Option<String>, now: Instant) {
+        if let Some(reason) = reason {
+            self.driver.handle_unreachable(target, &reason, now);
+        }
+    }
+
+    fn handle_closed(&mut self, session: SessionId, role: Role, closed: Closed, now: Instant) {
+        self.endpoint.counters.sessions -= 1;
+        self.endpoint.counters.sessions_timed_out_total += u64::from(closed == Closed::TimedOut);
+        if let Role::Client { target } = role {
+            self.dialer.closed(target, now);
+        }
+        tracing::debug!(%session, ?closed, "closed");
+        self.driver.handle_closed(session, closed, now);
+    }
+
+    /// Does what the driver wants.
+    fn act(&mut self, now: Instant) {
+        while let Some((session, action)) = self.driver.poll_action() {
+            let Some(slot) = self.endpoint.slot(session) else { continue };
+            let Some((connection, mut context)) = self.endpoint.connection(slot, now) else {
+                continue;
+            };
+            if connection.is_up() {
+                connection.execute(action, &mut context);
+                self.endpoint.attend(slot);
+            }
+        }
+    }
+
+    fn handle_commands(&mut self, now: Instant) {
+        for _ in 0..COMMANDS_MAX {
+            let Some(command) = self.receiver.next() else { break };
+            self.endpoint.counters.commands_total += 1;
+            self.driver.handle_command(command, now);
+            self.act(now);
+        }
+        let signalled = self.signals.as_mut().is_some_and(Signals::take);
+        if matches!(self.phase, Phase::Running) && (signalled || self.receiver.wants_drain()) {
+            self.drain(now);
+        }
+    }
+
+    fn handle_timeouts(&mut self, now: Instant) {
+        self.endpoint.handle_timeouts(now);
+        if self.driver.poll_timeout().is_some_and(|deadline| deadline <= now) {
+            self.driver.handle_timeout(now);
+        }
+        self.act(now);
+        self.dial(now);
+        self.advance_end(now);
+    }
+
+    fn dial(&mut self, now: Instant) {
+        while let Some(answer) = self.resolver.answer() {
+            match answer.addresses {
+                Ok(addresses) => self.dialer.resolved(answer.target, addresses, now),
+                Err(reason) => {
+                    let failed = self.dialer.failed(answer.target, None, reason, now);
+                    self.tell_unreachable(answer.target, failed, now);
+                }
+            }
+        }
+        while let Some(attempt) = self.dialer.poll(&mut self.resolver, now) {
+            match self.endpoint.connect(attempt.target, attempt.address, now) {
+                Ok(session) => self.dialer.begun(attempt.target, session),
+                Err(reason) => {
+                    let failed = self.dialer.failed(attempt.target, None, reason, now);
+                    self.tell_unreachable(attempt.target, failed, now);
+                }
+            }
+        }
+        self.act(now);
+    }
+
+    /// Lets connections send, and tells the driver what has left.
+    fn transmit_all(&mut self, now: Instant) {
+        for _ in 0..Endpoint::senders_max() {
+            let Some(slot) = self.endpoint.next_attended() else { break };
+            self.endpoint.transmit(slot, now);
+            self.serve(slot, 0, now);
+        }
+    }
+
+    /// Begins to end.
+    fn drain(&mut self, now: Instant) {
+        let deadline = now + self.endpoint.config().drain_timeout;
+        tracing::info!("draining");
+        self.phase = Phase::Draining { deadline };
+        self.status.set_draining();
+        self.endpoint.refuse();
+        self.dialer.end();
+        self.driver.handle_drain(now);
+        self.act(now);
+    }
+
+    /// Goes on ending.
+    fn advance_end(&mut self, now: Instant) {
+        let Phase::Draining { deadline } = self.phase else { return };
+        let code = if self.driver.is_drained() {
+            SessionCode::NO_ERROR
+        } else if deadline <= now {
+            SessionCode::GOAWAY_TIMEOUT
+        } else {
+            return;
+        };
+        self.phase = Phase::Closing { deadline: now + FAREWELL };
+        for slot in self.endpoint.slots() {
+            let Some((connection, mut context)) = self.endpoint.connection(slot, now) else {
+                continue;
+            };
+            if connection.is_up() {
+                connection.execute(Action::Close { code, reason: String::new() }, &mut context);
+            } else if connection.is_half_open() {
+                connection.abandon(quic::CONNECTION_REFUSED);
+            }
+            self.endpoint.attend(slot);
+        }
+    }
+
+    /// Whether every farewell is said, or time is up.
+    fn is_over(&mut self) -> bool {
+        let Phase::Closing { deadline } = self.phase else { return false };
+        deadline <= self.clock.now() || !self.endpoint.is_any_up()
+    }
+
+    /// Accounts for this turn, and lets others see the counters now and then.
+    fn count(&mut self, began: Instant) {
+        let busy = self.clock.tick().saturating_duration_since(began).as_nanos();
+        let busy = u64::try_from(busy).unwrap_or(u64::MAX);
+        let counters = &mut self.endpoint.counters;
+        counters.turns_total += 1;
+        counters.busy_nanoseconds_total += busy;
+        counters.turn_nanoseconds_max = counters.turn_nanoseconds_max.max(busy);
+        if self.publish_at <= self.clock.now() {
+            self.publish();
+        }
+    }
+
+    fn publish(&mut self) {
+        self.publish_at = self.clock.now() + PUBLISH_INTERVAL;
+        self.endpoint.observe();
+        if self.status.publish(&self.endpoint.counters) {
+            self.endpoint.counters.turn_nanoseconds_max = 0;
+        }
+    }
+}
+
+impl Phase {
+    const fn deadline(self) -> Option<Instant> {
+        match self {
+            Self::Running => None,
+            Self::Draining { deadline } | Self::Closing { deadline } => Some(deadline),
+        }
+    }
+}

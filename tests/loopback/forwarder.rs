@@ -1,0 +1,120 @@
+//! A path whose far end is not where it was: what an address translator does.
+
+use std::{
+    net::{SocketAddr, UdpSocket},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+/// Forwards datagrams between one client and one server.
+pub(crate) struct Forwarder {
+    port: u16,
+    path: Arc<Path>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+struct Path {
+    server: SocketAddr,
+    near: UdpSocket,
+    far: Mutex<Arc<UdpSocket>>,
+    client: Mutex<Option<SocketAddr>>,
+    closed: AtomicBool,
+    /// Whether datagrams vanish.
+    broken: AtomicBool,
+    /// Datagrams longer than this vanish.
+    narrow: AtomicUsize,
+}
+
+const TICK: Duration = Duration::from_millis(20);
+
+fn socket() -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(TICK)).unwrap();
+    socket
+}
+
+impl Forwarder {
+    pub(crate) fn new(server_port: u16) -> Self {
+        let near = socket();
+        let port = near.local_addr().unwrap().port();
+        let path = Arc::new(Path {
+            server: SocketAddr::new([127, 0, 0, 1].into(), server_port),
+            near,
+            far: Mutex::new(Arc::new(socket())),
+            client: Mutex::new(None),
+            closed: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+            narrow: AtomicUsize::new(usize::MAX),
+        });
+        let (there, back) = (Arc::clone(&path), Arc::clone(&path));
+        let threads =
+            vec![thread::spawn(move || there.forward()), thread::spawn(move || back.backward())];
+        Self { port, path, threads }
+    }
+
+    /// Where a client finds it.
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// From now on the server sees another port.
+    pub(crate) fn rebind(&self) {
+        *self.path.far.lock().unwrap() = Arc::new(socket());
+    }
+
+    /// From now on nothing passes.
+    pub(crate) fn cut(&self) {
+        self.path.broken.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on no datagram longer than this passes.
+    pub(crate) fn narrow(&self, length: usize) {
+        self.path.narrow.store(length, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Forwarder {
+    fn drop(&mut self) {
+        self.path.closed.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            thread.join().unwrap();
+        }
+    }
+}
+
+impl Path {
+    fn passes(&self, length: usize) -> bool {
+        !self.broken.load(Ordering::Relaxed) && length <= self.narrow.load(Ordering::Relaxed)
+    }
+
+    fn forward(&self) {
+        let mut bytes = [0; 65_536];
+        while !self.closed.load(Ordering::Relaxed) {
+            let Ok((length, from)) = self.near.recv_from(&mut bytes) else { continue };
+            *self.client.lock().unwrap() = Some(from);
+            let far = Arc::clone(&self.far.lock().unwrap());
+            if self.passes(length) {
+                // A socket error is a lost datagram.
+                drop(far.send_to(&bytes[..length], self.server));
+            }
+        }
+    }
+
+    fn backward(&self) {
+        let mut bytes = [0; 65_536];
+        while !self.closed.load(Ordering::Relaxed) {
+            let far = Arc::clone(&self.far.lock().unwrap());
+            let Ok(length) = far.recv(&mut bytes) else { continue };
+            let client = *self.client.lock().unwrap();
+            if let Some(client) = client
+                && self.passes(length)
+            {
+                drop(self.near.send_to(&bytes[..length], client));
+            }
+        }
+    }
+}

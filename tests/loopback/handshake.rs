@@ -1,0 +1,1 @@
+//! How connections begin, and what those get who do not mean to.
