@@ -106,9 +106,9 @@ pub fn result_for(
         }
         (false, true) => {
             let complete = object_members(result).is_some_and(|members| {
-                members.iter().all(|member| {
-                    member.name != "resultType" || member.value == r#""complete""#
-                })
+                members
+                    .iter()
+                    .all(|member| member.name != "resultType" || member.value == r#""complete""#)
             });
             if complete {
                 return Ok(None);

@@ -72,8 +72,7 @@ impl Description {
     pub fn from_result(raw: Bytes) -> Option<Self> {
         let text = std::str::from_utf8(&raw).ok()?;
         let members = object_members(text)?;
-        let value =
-            |name: &str| members.iter().find(|member| member.name == name).map(|m| m.value);
+        let value = |name: &str| members.iter().find(|member| member.name == name).map(|m| m.value);
         let revision = match (value("supportedVersions"), value("protocolVersion")) {
             (Some(versions), _) => {
                 let versions: Vec<String> = serde_json::from_str(versions).ok()?;

@@ -124,7 +124,10 @@ mod tests {
     fn a_name_has_its_namespace() {
         let name = ServerName::parse("example.org/files", "localhost").unwrap();
         assert_eq!(name.to_string(), "example.org/files");
-        assert_eq!(name.namespace().fields().collect::<Vec<_>>(), [&b"aip"[..], b"example.org", b"files"]);
+        assert_eq!(
+            name.namespace().fields().collect::<Vec<_>>(),
+            [&b"aip"[..], b"example.org", b"files"]
+        );
         assert_eq!(ServerName::parse("files", "localhost").unwrap().authority, "localhost");
         for wrong in ["", "a/", "/a", "A/b", "a/b/c", "a b/c"] {
             assert!(ServerName::parse(wrong, "localhost").is_err(), "{wrong}");

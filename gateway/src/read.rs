@@ -241,7 +241,10 @@ mod tests {
     fn what_says_more_is_a_call() {
         assert_eq!(of("tools/list", r#"{"cursor":"c"}"#), None);
         assert_eq!(of("tools/list", r#"{"_meta":{"x":1}}"#), None);
-        assert_eq!(of("tools/list", r#"{"_meta":{"io.modelcontextprotocol/logLevel":"info"}}"#), None);
+        assert_eq!(
+            of("tools/list", r#"{"_meta":{"io.modelcontextprotocol/logLevel":"info"}}"#),
+            None
+        );
         assert_eq!(of("resources/read", r#"{"uri":"a","uri":"b"}"#), None);
         assert_eq!(of("resources/read", r#"{"uri":1}"#), None);
         assert_eq!(of("resources/read", r#"{"uri":"a","x":1}"#), None);

@@ -40,7 +40,7 @@ mod tests {
 
     #[track_caller]
     fn check(length: usize, objects: usize) {
-        let result = Bytes::from((0..length).map(|i| (i % 251) as u8).collect::<Vec<u8>>());
+        let result = Bytes::from((0..=250u8).cycle().take(length).collect::<Vec<u8>>());
         let version = of_result(GroupId(7), &result, Some(1_500));
         assert_eq!(version.objects.len(), objects);
         assert_eq!(version.properties.max_cache_duration(), Some(1_500));

@@ -97,9 +97,8 @@ async fn an_agent_without_a_session_lists_calls_reads_and_is_told() {
     let (link, _served, _worker) = relay.link();
     let listening = Listening::start(connector(link).await).await;
     let transport = StreamableHttpClientTransport::from_uri(listening.url.clone());
-    let modern = ClientLifecycleMode::Discover {
-        preferred_versions: vec![ProtocolVersion::V_2026_07_28],
-    };
+    let modern =
+        ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
     let client = Hearing::new().0.serve_with_lifecycle(transport, modern).await.unwrap();
     assert_eq!(client.list_all_tools().await.unwrap().len(), 3);
     assert_eq!(search(&client).await["content"][0]["text"], "a.md:1: one two");
@@ -115,7 +114,10 @@ async fn an_agent_without_a_session_lists_calls_reads_and_is_told() {
     assert_eq!(read(&client).await, "three\n");
     std::fs::write(folder.path().join("b.md"), "new\n").unwrap();
     let told = tokio::time::timeout(PATIENCE, subscription.next()).await.unwrap().unwrap();
-    assert!(matches!(told, Some(ServerNotification::ResourceListChangedNotification(_))), "{told:?}");
+    assert!(
+        matches!(told, Some(ServerNotification::ResourceListChangedNotification(_))),
+        "{told:?}"
+    );
     subscription.cancel().await.unwrap();
     client.cancel().await.unwrap();
     drop(listening);
@@ -247,8 +249,7 @@ async fn what_http_forbids_is_refused_with_its_status() {
             (status, body["error"]["code"].as_i64().unwrap_or(0))
         }
     };
-    let (version, method) =
-        (("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/list"));
+    let (version, method) = (("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/list"));
     let body = list("2026-07-28");
     assert_eq!(post(body.clone(), &[version, method]).await, (200, 0));
     assert_eq!(post(body.clone(), &[method]).await, (400, -32020), "no version");
@@ -274,7 +275,8 @@ async fn what_http_forbids_is_refused_with_its_status() {
     let unknown = body.replace("tools/list", "no/such");
     let no_such = ("mcp-method", "no/such");
     assert_eq!(post(unknown, &[version, no_such]).await, (404, -32601));
-    let call = body.replace("tools/list", "tools/call").replace(r#""_meta""#, r#""name":"é","_meta""#);
+    let call =
+        body.replace("tools/list", "tools/call").replace(r#""_meta""#, r#""name":"é","_meta""#);
     let (called, named) = (("mcp-method", "tools/call"), ("mcp-name", "=?base64?w6k=?="));
     assert_eq!(post(call.clone(), &[version, called, ("mcp-name", "e")]).await, (400, -32020));
     assert_eq!(post(call.clone(), &[version, called]).await, (400, -32020));

@@ -1,8 +1,9 @@
 //! Agents and servers on standard streams, with sessions (MCP 2025-11-25).
 
-use std::time::{Duration, Instant};
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::tier::{Agent, Relay, Serving, connector, library, shell};
 
@@ -44,7 +45,7 @@ async fn a_library_is_listed_read_searched_and_followed() {
     let connector = connector(link).await;
     let mut agents = Vec::new();
     for _ in 0..4 {
-        agents.push(Agent::begun(connector.clone()).await);
+        agents.push(Agent::begun(Arc::clone(&connector)).await);
     }
     let uri = json!({"uri": "library:///a.md"});
     for agent in &mut agents {
@@ -64,7 +65,8 @@ async fn a_library_is_listed_read_searched_and_followed() {
     }
     let counted = json!({"name": "statistics"});
     let counted = agents[0].ask("tools/call", counted).await.unwrap();
-    let counted: Value = serde_json::from_str(counted["content"][0]["text"].as_str().unwrap()).unwrap();
+    let counted: Value =
+        serde_json::from_str(counted["content"][0]["text"].as_str().unwrap()).unwrap();
     // Four agents read one resource by one track; the unknown one is one track and one call each.
     assert_eq!(counted["reads"], json!(1 + 8), "{counted}");
     std::fs::write(folder.path().join("a.md"), "three\n").unwrap();
@@ -102,7 +104,7 @@ async fn fifty_agents_with_equal_ids_each_get_their_own_answers() {
     let connector = connector(link).await;
     let mut asking = Vec::new();
     for number in 0..50 {
-        let mut agent = Agent::begun(connector.clone()).await;
+        let mut agent = Agent::begun(Arc::clone(&connector)).await;
         asking.push(tokio::spawn(async move {
             for call in 0..CALLS {
                 let word = format!("w{number}x{call}");
@@ -115,7 +117,7 @@ async fn fifty_agents_with_equal_ids_each_get_their_own_answers() {
         }));
     }
     // An odd number of calls may be under way: one more lets go of what is held.
-    let mut helper = Agent::begun(connector.clone()).await;
+    let mut helper = Agent::begun(Arc::clone(&connector)).await;
     let params = json!({"name": "alone", "arguments": {"word": "h"}});
     while !asking.iter().all(tokio::task::JoinHandle::is_finished) {
         helper.ask("tools/call", params.clone()).await.unwrap();

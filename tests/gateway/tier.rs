@@ -16,22 +16,25 @@ use aip_gateway::{
 };
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream, Lines, ReadHalf, WriteHalf},
+    io::{
+        AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream, Lines, ReadHalf,
+        WriteHalf,
+    },
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
 
 /// How long anything may take before the test fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A relay of our own.
-pub struct Relay {
+pub(crate) struct Relay {
     handle: Option<Handle<relay::Command>>,
-    pub target: Target,
+    pub(crate) target: Target,
 }
 
 impl Relay {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         aip_gateway::log::start();
         let address = "127.0.0.1:0".parse().unwrap();
         let config = io::Config::server(vec![address], Identity::Development)
@@ -44,7 +47,7 @@ impl Relay {
     }
 
     /// A link to it.
-    pub fn link(&self) -> (Link, mpsc::Receiver<Served>, Worker) {
+    pub(crate) fn link(&self) -> (Link, mpsc::Receiver<Served>, Worker) {
         let (link, served, handle) = link::open(link::Options::new(self.target.clone())).unwrap();
         (link, served, Worker(Some(handle)))
     }
@@ -60,7 +63,7 @@ impl Drop for Relay {
 }
 
 /// A link's worker; ends when dropped.
-pub struct Worker(Option<Handle<Envelope>>);
+pub(crate) struct Worker(Option<Handle<Envelope>>);
 
 impl Drop for Worker {
     fn drop(&mut self) {
@@ -72,14 +75,14 @@ impl Drop for Worker {
 }
 
 /// A server on the tier.
-pub struct Serving {
+pub(crate) struct Serving {
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<Counts, serve::Error>>,
     _worker: Worker,
 }
 
 impl Serving {
-    pub async fn start(relay: &Relay, backend: (Backend, mpsc::Receiver<News>)) -> Self {
+    pub(crate) async fn start(relay: &Relay, backend: (Backend, mpsc::Receiver<News>)) -> Self {
         let (link, served, worker) = relay.link();
         let (backend, news) = backend;
         let (stop, stopped) = oneshot::channel();
@@ -91,7 +94,7 @@ impl Serving {
     }
 
     /// Ends it; what it has done.
-    pub async fn end(self) -> Counts {
+    pub(crate) async fn end(self) -> Counts {
         _ = self.stop.send(());
         let ended = tokio::time::timeout(PATIENCE, self.task).await;
         ended.expect("it ends").unwrap().unwrap()
@@ -99,7 +102,10 @@ impl Serving {
 }
 
 /// The demonstration's server over a folder. `modern`: which revisions it speaks.
-pub fn library(folder: &std::path::Path, modern: Option<bool>) -> (Backend, mpsc::Receiver<News>) {
+pub(crate) fn library(
+    folder: &std::path::Path,
+    modern: Option<bool>,
+) -> (Backend, mpsc::Receiver<News>) {
     let mut command = vec![
         program("aip-demo").to_string_lossy().into_owned(),
         "library".to_owned(),
@@ -114,7 +120,7 @@ pub fn library(folder: &std::path::Path, modern: Option<bool>) -> (Backend, mpsc
 
 /// A server in shell with sessions. `body` is what it does with `$line`, whose id is `$id`, after
 /// the handshake; `capabilities` is JSON.
-pub fn shell(capabilities: &str, body: &str) -> (Backend, mpsc::Receiver<News>) {
+pub(crate) fn shell(capabilities: &str, body: &str) -> (Backend, mpsc::Receiver<News>) {
     let script = format!(
         r#"
         while IFS= read -r line; do
@@ -133,7 +139,7 @@ pub fn shell(capabilities: &str, body: &str) -> (Backend, mpsc::Receiver<News>) 
 }
 
 /// A program of this workspace, built beside the tests.
-pub fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let path = tests.parent().unwrap().parent().unwrap().join(name);
     assert!(path.exists(), "{} is not there: cargo build --workspace --bins", path.display());
@@ -141,7 +147,7 @@ pub fn program(name: &str) -> PathBuf {
 }
 
 /// An edge that offers the server.
-pub async fn connector(link: Link) -> Arc<Connector> {
+pub(crate) async fn connector(link: Link) -> Arc<Connector> {
     let server = ServerName::new("localhost", "server").unwrap();
     let mut options = connect::Options::new(server);
     options.wait = PATIENCE;
@@ -149,13 +155,13 @@ pub async fn connector(link: Link) -> Arc<Connector> {
 }
 
 /// An edge that agents reach by HTTP; ends when dropped.
-pub struct Listening {
-    pub url: String,
+pub(crate) struct Listening {
+    pub(crate) url: String,
     stop: Option<oneshot::Sender<()>>,
 }
 
 impl Listening {
-    pub async fn start(connector: Arc<Connector>) -> Self {
+    pub(crate) async fn start(connector: Arc<Connector>) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/mcp", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();
@@ -173,39 +179,40 @@ impl Drop for Listening {
 }
 
 /// A server behind a URL.
-pub fn behind(url: &str) -> (Backend, mpsc::Receiver<News>) {
+pub(crate) fn behind(url: &str) -> (Backend, mpsc::Receiver<News>) {
     let (backend, news) = http::Http::start(http::Options::new(url.to_owned())).unwrap();
     (Backend::Http(backend), news)
 }
 
 /// An agent on the standard streams of an edge of its own.
-pub struct Agent {
+pub(crate) struct Agent {
     lines: Lines<BufReader<ReadHalf<DuplexStream>>>,
     input: Option<WriteHalf<DuplexStream>>,
     edge: JoinHandle<std::io::Result<()>>,
     last: u64,
     /// What came while an answer was waited for.
-    pub heard: Vec<Value>,
+    pub(crate) heard: Vec<Value>,
 }
 
 impl Agent {
-    pub async fn new(connector: Arc<Connector>) -> Self {
+    pub(crate) async fn new(connector: Arc<Connector>) -> Self {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let (input, output) = tokio::io::split(theirs);
-        let edge = tokio::spawn(frontend::stdio::run(connector, input, output, std::future::pending()));
+        let edge =
+            tokio::spawn(frontend::stdio::run(connector, input, output, std::future::pending()));
         let (read, write) = tokio::io::split(ours);
         let lines = BufReader::new(read).lines();
         Self { lines, input: Some(write), edge, last: 0, heard: Vec::new() }
     }
 
     /// An agent whose session has begun.
-    pub async fn begun(connector: Arc<Connector>) -> Self {
+    pub(crate) async fn begun(connector: Arc<Connector>) -> Self {
         let mut agent = Self::new(connector).await;
         agent.initialize().await;
         agent
     }
 
-    pub async fn initialize(&mut self) -> String {
+    pub(crate) async fn initialize(&mut self) -> String {
         let answer = self
             .ask_raw(r#"{"jsonrpc":"2.0","id":"i","method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"elicitation":{}},"clientInfo":{"name":"agent","version":"1"}}}"#)
             .await;
@@ -213,24 +220,24 @@ impl Agent {
         answer
     }
 
-    pub async fn send(&mut self, line: &str) {
+    pub(crate) async fn send(&mut self, line: &str) {
         let input = self.input.as_mut().unwrap();
         input.write_all(line.as_bytes()).await.unwrap();
         input.write_all(b"\n").await.unwrap();
     }
 
-    pub async fn line(&mut self) -> String {
+    pub(crate) async fn line(&mut self) -> String {
         let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await;
         line.expect("a line comes").unwrap().expect("the edge is there")
     }
 
     /// Sends a line and gives the next response, byte for byte.
-    pub async fn ask_raw(&mut self, line: &str) -> String {
+    pub(crate) async fn ask_raw(&mut self, line: &str) -> String {
         self.send(line).await;
         self.response().await
     }
 
-    pub async fn response(&mut self) -> String {
+    pub(crate) async fn response(&mut self) -> String {
         loop {
             let line = self.line().await;
             let value: Value = serde_json::from_str(&line).unwrap();
@@ -242,9 +249,10 @@ impl Agent {
     }
 
     /// The result of a request, or its error.
-    pub async fn ask(&mut self, method: &str, params: Value) -> Result<Value, Value> {
+    pub(crate) async fn ask(&mut self, method: &str, params: Value) -> Result<Value, Value> {
         self.last += 1;
-        let request = json!({"jsonrpc": "2.0", "id": self.last, "method": method, "params": params});
+        let request =
+            json!({"jsonrpc": "2.0", "id": self.last, "method": method, "params": params});
         let answer = self.ask_raw(&request.to_string()).await;
         let mut answer: Value = serde_json::from_str(&answer).unwrap();
         assert_eq!(answer["id"], json!(self.last));
@@ -255,7 +263,7 @@ impl Agent {
     }
 
     /// Waits for a notification of this method.
-    pub async fn notified(&mut self, method: &str) -> Value {
+    pub(crate) async fn notified(&mut self, method: &str) -> Value {
         loop {
             if let Some(place) = self.heard.iter().position(|heard| heard["method"] == method) {
                 return self.heard.remove(place);
@@ -266,13 +274,13 @@ impl Agent {
     }
 
     /// The agent and its edge are killed.
-    pub async fn vanish(self) {
+    pub(crate) async fn vanish(self) {
         self.edge.abort();
         assert!(self.edge.await.unwrap_err().is_cancelled());
     }
 
     /// Closes the agent's end; what the edge says until it ends.
-    pub async fn close(mut self) -> Vec<String> {
+    pub(crate) async fn close(mut self) -> Vec<String> {
         self.input.take().unwrap().shutdown().await.unwrap();
         let mut rest = Vec::new();
         while let Some(line) =

@@ -110,7 +110,10 @@ mod tests {
         assert_eq!(owner(&progress), Some(41));
         assert_eq!(restore.inbound(&progress).body(), r#"{"progress":1.0,"progressToken":"x" }"#);
         let answer = message(r#"{"result":{"a" :1},"id":41,"jsonrpc":"2.0"}"#);
-        assert_eq!(restore.inbound(&answer).text(), r#"{"result":{"a" :1},"id":"x","jsonrpc":"2.0"}"#);
+        assert_eq!(
+            restore.inbound(&answer).text(),
+            r#"{"result":{"a" :1},"id":"x","jsonrpc":"2.0"}"#
+        );
         let update = message(
             r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":41},"uri":"u"}}"#,
         );

@@ -49,12 +49,13 @@ async fn main() -> ExitCode {
     let done = match arguments.command {
         Some(Command::Library { folder, modern }) => library::run(folder, modern).await,
         None => {
-            let mut options = demonstration::Options::default();
-            options.server = arguments.server;
-            options.agents = arguments.agents.into();
-            options.calls = arguments.calls;
-            options.reads = arguments.reads;
-            options.keep = arguments.keep;
+            let options = demonstration::Options {
+                server: arguments.server,
+                agents: arguments.agents.into(),
+                calls: arguments.calls,
+                reads: arguments.reads,
+                keep: arguments.keep,
+            };
             demonstration::run(options, stopped()).await
         }
     };

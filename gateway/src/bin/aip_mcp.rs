@@ -80,7 +80,12 @@ struct ServeArguments {
     #[arg(long, default_value = "localhost")]
     authority: String,
     /// The server's Streamable HTTP endpoint, instead of a command.
-    #[arg(long, value_name = "URL", conflicts_with = "command", required_unless_present = "command")]
+    #[arg(
+        long,
+        value_name = "URL",
+        conflicts_with = "command",
+        required_unless_present = "command"
+    )]
     url: Option<String>,
     /// How long a result is good if the server neither says so nor tells of changes.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
@@ -228,9 +233,11 @@ async fn run_connect(arguments: ConnectArguments) -> Result<(), Failure> {
     // Bound first: what is wrong with an address is said at once.
     let listener = match arguments.listen {
         None => None,
-        Some(address) => Some(tokio::net::TcpListener::bind(address).await.map_err(|error| {
-            Failure::Run(format!("cannot listen on {address}: {error}"))
-        })?),
+        Some(address) => Some(
+            tokio::net::TcpListener::bind(address)
+                .await
+                .map_err(|error| Failure::Run(format!("cannot listen on {address}: {error}")))?,
+        ),
     };
     let (link, _served, handle) = link::open(options).map_err(failed)?;
     let mut options = connect::Options::new(server);

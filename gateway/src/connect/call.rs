@@ -22,7 +22,7 @@ pub(super) async fn run(
     connector: &Connector,
     client: &Client,
     request: &Message,
-    talk: &mut Talk,
+    talk: &Talk,
 ) -> Message {
     let deadline = tokio::time::Instant::now() + connector.options.reconnect_timeout;
     loop {
@@ -50,7 +50,7 @@ async fn run_once(
     connector: &Connector,
     client: &Client,
     request: &Message,
-    talk: &mut Talk,
+    talk: &Talk,
 ) -> Result<Message, CallOutcome> {
     let namespace = connector.options.server.namespace().clone();
     let name = Bytes::from(request.method().to_owned());
@@ -76,36 +76,41 @@ async fn run_once(
                 questions.pass(message, &mut call).await;
             }
             CallEvent::Record { kind: RecordType::Result, payload } => {
-                let answer = Message::parse(payload, &connector.options.limits).ok();
-                let answer = answer.filter(|answer| {
-                    answer.is_response() && (answer.id().is_none() || answer.id() == request.id())
-                });
                 call.finish();
-                return Ok(answer.unwrap_or_else(|| {
-                    let reason = "the edge beside the MCP server gave an answer that is none";
-                    Message::error(request.id(), code::INTERNAL_ERROR, reason, "")
-                }));
+                return Ok(answer_of(payload, request, connector));
             }
             CallEvent::Record { kind: RecordType::Error, payload } => {
-                let refusal = match CallError::decode(payload) {
-                    Ok(error) => Refusal {
-                        code: error.code,
-                        retry_after: None,
-                        reason: error.reason.as_str().to_owned(),
-                    },
-                    Err(_) => Refusal {
-                        code: RequestCode::INTERNAL_ERROR,
-                        retry_after: None,
-                        reason: "an error that cannot be read".to_owned(),
-                    },
-                };
                 call.finish();
-                return Err(CallOutcome::Refused(refusal));
+                return Err(CallOutcome::Refused(refusal_of(payload)));
             }
             CallEvent::Record { kind: RecordType::Request, .. } => {}
             CallEvent::Ended(outcome) => return Err(outcome),
         }
     }
+}
+
+/// The answer that a record is, under the id of what was asked.
+fn answer_of(payload: Bytes, request: &Message, connector: &Connector) -> Message {
+    let answer = Message::parse(payload, &connector.options.limits).ok();
+    match answer {
+        Some(answer) if answer.is_response() && answer.id() == request.id() => answer,
+        // What could not be read there has no id there.
+        Some(answer) if answer.kind() == Kind::Error && answer.id().is_none() => {
+            Message::error_of(request.id(), answer.body())
+        }
+        Some(_) | None => {
+            let reason = "the edge beside the MCP server gave an answer that is none";
+            Message::error(request.id(), code::INTERNAL_ERROR, reason, "")
+        }
+    }
+}
+
+fn refusal_of(payload: Bytes) -> Refusal {
+    let (code, reason) = match CallError::decode(payload) {
+        Ok(error) => (error.code, error.reason.as_str().to_owned()),
+        Err(_) => (RequestCode::INTERNAL_ERROR, "an error that cannot be read".to_owned()),
+    };
+    Refusal { code, retry_after: None, reason }
 }
 
 /// What the server says in the course of a call.
@@ -125,9 +130,11 @@ impl Asked<'_> {
                 }
             }
             Kind::Request => {
-                let asked = self.talk.questions.as_ref().and_then(|questions| {
-                    questions.ask(&message, &self.answers)
-                });
+                let asked = self
+                    .talk
+                    .questions
+                    .as_ref()
+                    .and_then(|questions| questions.ask(&message, &self.answers));
                 match asked {
                     Some(question) => _ = self.talk.to_agent.send(question).await,
                     None => {
@@ -173,7 +180,9 @@ fn failed(connector: &Connector, id: Option<&Id>, outcome: &CallOutcome) -> Mess
                 RequestCode::UNAUTHORIZED => {
                     "this identity may not call it; ask who runs the relay".to_owned()
                 }
-                RequestCode::EXCESSIVE_LOAD => "too much is being asked; try again later".to_owned(),
+                RequestCode::EXCESSIVE_LOAD => {
+                    "too much is being asked; try again later".to_owned()
+                }
                 RequestCode::GOING_AWAY => "the relay is ending; try again".to_owned(),
                 _ => "the relay tier refused the call".to_owned(),
             };

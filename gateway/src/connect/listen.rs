@@ -35,7 +35,7 @@ pub(super) async fn run(
     connector: &Connector,
     client: &Client,
     request: &Message,
-    talk: &mut Talk,
+    talk: &Talk,
 ) -> Message {
     let Some(id) = request.id() else {
         return Message::error(None, code::INVALID_REQUEST, "a request is wanted", "");
@@ -143,8 +143,7 @@ fn acknowledgement<'a>(id: &Id, reads: impl Iterator<Item = &'a Read>) -> Messag
 
 /// The notification that a track has changed; `listen` is the id of the request that asked.
 pub(super) fn notification(read: &Read, listen: Option<&Id>) -> Message {
-    let meta =
-        listen.map(|id| format!(r#""_meta":{{"{SUBSCRIPTION_ID}":{}}}"#, id.as_raw()));
+    let meta = listen.map(|id| format!(r#""_meta":{{"{SUBSCRIPTION_ID}":{}}}"#, id.as_raw()));
     let (method, uri) = match read {
         Read::Tools => ("notifications/tools/list_changed", None),
         Read::Prompts | Read::Prompt { .. } => ("notifications/prompts/list_changed", None),
@@ -161,9 +160,7 @@ pub(super) fn notification(read: &Read, listen: Option<&Id>) -> Message {
 }
 
 fn ended(id: &Id) -> Message {
-    let result = format!(
-        r#"{{"resultType":"complete","_meta":{{"{SUBSCRIPTION_ID}":{}}}}}"#,
-        id.as_raw()
-    );
+    let result =
+        format!(r#"{{"resultType":"complete","_meta":{{"{SUBSCRIPTION_ID}":{}}}}}"#, id.as_raw());
     Message::result(id, result.as_bytes())
 }

@@ -150,10 +150,8 @@ impl Connector {
             waited: options.wait,
             reason,
         };
-        let track = options
-            .server
-            .track(SERVER_TRACK)
-            .map_err(|error| not_announced(error.to_string()))?;
+        let track =
+            options.server.track(SERVER_TRACK).map_err(|error| not_announced(error.to_string()))?;
         let mut reason = "no answer".to_owned();
         let first = async {
             loop {
@@ -184,7 +182,7 @@ impl Connector {
     }
 
     /// Answers a request of a client without a session.
-    pub async fn answer_modern(&self, request: &Message, talk: &mut Talk) -> Message {
+    pub async fn answer_modern(&self, request: &Message, talk: &Talk) -> Message {
         if let Some(error) = check_modern(request) {
             return error;
         }
@@ -196,7 +194,7 @@ impl Connector {
         &self,
         client: &Client,
         request: &Message,
-        talk: &mut Talk,
+        talk: &Talk,
         seen: &mut (dyn FnMut(&Read, GroupId) + Send),
     ) -> Message {
         let Some(id) = request.id() else {

@@ -39,7 +39,7 @@ const LEVELS: [&str; 8] =
 #[derive(Debug, Default)]
 pub struct Questions {
     last: AtomicU64,
-    waiting: Mutex<HashMap<u64, Question>>,
+    waiting: Mutex<BTreeMap<u64, Question>>,
 }
 
 #[derive(Debug)]
@@ -51,7 +51,7 @@ struct Question {
 }
 
 impl Questions {
-    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Question>> {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Question>> {
         // What a thread that panicked left behind is whole: nothing panics between two changes.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -73,9 +73,9 @@ impl Questions {
     /// The agent's id of a question that the server takes back.
     pub(super) fn withdraw(&self, id: &Id, answers: &mpsc::Sender<Message>) -> Option<Id> {
         let mut waiting = self.waiting();
-        let found = waiting.iter().find(|(_, question)| {
-            question.id == *id && question.answers.same_channel(answers)
-        });
+        let found = waiting
+            .iter()
+            .find(|(_, question)| question.id == *id && question.answers.same_channel(answers));
         let number = *found?.0;
         waiting.remove(&number);
         Some(Id::from_number(number))
@@ -187,16 +187,16 @@ impl Session {
     ///
     /// # Errors
     /// The answer, if the request cannot be begun.
-    pub fn admit(self: &Arc<Self>, request: &Message) -> Result<Admitted, Message> {
+    pub fn admit(self: &Arc<Self>, request: &Message) -> Result<Admitted, Box<Message>> {
         let Some(id) = request.id().cloned() else {
             let reason = "a request is wanted";
-            return Err(Message::error(None, code::INVALID_REQUEST, reason, ""));
+            return Err(Message::error(None, code::INVALID_REQUEST, reason, "").into());
         };
         let (keep, given_up) = oneshot::channel::<()>();
         let mut state = self.state();
         if state.running.contains_key(&id) {
             let reason = "a request with this id is under way";
-            return Err(Message::error(Some(&id), code::INVALID_REQUEST, reason, ""));
+            return Err(Message::error(Some(&id), code::INVALID_REQUEST, reason, "").into());
         }
         state.running.insert(id.clone(), keep);
         drop(state);
@@ -213,8 +213,8 @@ impl Session {
             return self.initialize(request);
         }
         if is_modern(request) {
-            let mut talk = Talk { to_agent, questions: None };
-            return self.connector.answer_modern(request, &mut talk).await;
+            let talk = Talk { to_agent, questions: None };
+            return self.connector.answer_modern(request, &talk).await;
         }
         let client = self.state().client.clone();
         let Some(client) = client else {
@@ -229,13 +229,13 @@ impl Session {
             "logging/setLevel" => self.set_level(&client, request, to_agent).await,
             _ => {
                 let questions = Some(Arc::clone(&self.questions));
-                let mut talk = Talk { to_agent, questions };
+                let talk = Talk { to_agent, questions };
                 let mut seen = |read: &Read, group| {
                     if !matches!(read, Read::Resource { .. } | Read::Prompt { .. }) {
                         self.state().seen.insert(read.clone(), group);
                     }
                 };
-                self.connector.answer(&client, request, &mut talk, &mut seen).await
+                self.connector.answer(&client, request, &talk, &mut seen).await
             }
         }
     }
@@ -430,8 +430,8 @@ impl Session {
             // Levels go with each request there.
             (true, Some(id)) => Message::result(id, b"{}"),
             (true, None) | (false, _) => {
-                let mut talk = Talk { to_agent, questions: None };
-                self.connector.answer(client, request, &mut talk, &mut |_, _| {}).await
+                let talk = Talk { to_agent, questions: None };
+                self.connector.answer(client, request, &talk, &mut |_, _| {}).await
             }
         };
         if answer.kind() == crate::message::Kind::Result

@@ -173,7 +173,8 @@ impl Agent {
     /// A tool's answer as text.
     pub(super) async fn call_text(&self, call: CallToolRequestParams) -> Result<String, String> {
         let called = tokio::time::timeout(PATIENCE, self.client.call_tool(call)).await;
-        let called = called.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())?;
+        let called =
+            called.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())?;
         let value = serde_json::to_value(called).map_err(|error| error.to_string())?;
         if value.get("isError").and_then(Value::as_bool) == Some(true) {
             return Err(format!("the tool failed: {value}"));
@@ -237,8 +238,9 @@ impl Agent {
 
     async fn subscribe(&self, uri: &str) -> Result<(), String> {
         let info = self.client.peer_info();
-        let modern = info
-            .is_some_and(|info| info.protocol_version.as_str() == ProtocolVersion::V_2026_07_28.as_str());
+        let modern = info.is_some_and(|info| {
+            info.protocol_version.as_str() == ProtocolVersion::V_2026_07_28.as_str()
+        });
         if !modern {
             #[expect(deprecated, reason = "it is what sessions have")]
             let subscribed = self.client.subscribe(SubscribeRequestParams::new(uri)).await;

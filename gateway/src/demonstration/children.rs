@@ -43,7 +43,7 @@ pub(super) fn beside(name: &str) -> Result<PathBuf, String> {
 
 impl Children {
     /// Starts a program of this project; its standard input and output are closed.
-    pub(super) fn start(&mut self, name: &str, arguments: &[String]) -> Result<Child, String> {
+    pub(super) fn start(&self, name: &str, arguments: &[String]) -> Result<Child, String> {
         let mut command = Command::new(beside(name)?);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
         Child::start(name, command)

@@ -72,7 +72,7 @@ struct Counts {
 /// See the module. Clones are the same server.
 #[derive(Clone, Debug)]
 pub struct Library {
-    folder: Arc<PathBuf>,
+    folder: Arc<Path>,
     /// What was read last of each file, and what tells whether it is that still.
     texts: Arc<Mutex<Texts>>,
     changes: broadcast::Sender<Change>,
@@ -105,15 +105,18 @@ impl Library {
     }
 
     fn new(folder: PathBuf, modern: Option<bool>) -> Self {
-        const LEGACY: &[ProtocolVersion] =
-            &[ProtocolVersion::V_2025_03_26, ProtocolVersion::V_2025_06_18, ProtocolVersion::V_2025_11_25];
+        const LEGACY: &[ProtocolVersion] = &[
+            ProtocolVersion::V_2025_03_26,
+            ProtocolVersion::V_2025_06_18,
+            ProtocolVersion::V_2025_11_25,
+        ];
         let versions = match modern {
             None => ProtocolVersion::KNOWN_VERSIONS,
             Some(true) => &[ProtocolVersion::V_2026_07_28],
             Some(false) => LEGACY,
         };
         Self {
-            folder: Arc::new(folder),
+            folder: folder.into(),
             texts: Arc::default(),
             changes: broadcast::Sender::new(1_024),
             counts: Arc::default(),
@@ -139,9 +142,9 @@ impl Library {
 
     /// Only what is listed is read: nothing outside of the folder.
     fn text(&self, path: &str) -> Result<Arc<str>, ErrorData> {
-        self.texts().remove(path).ok_or_else(|| {
-            ErrorData::resource_not_found(format!("no file `{path}` here"), None)
-        })
+        self.texts()
+            .remove(path)
+            .ok_or_else(|| ErrorData::resource_not_found(format!("no file `{path}` here"), None))
     }
 
     fn search(&self, words: &str) -> String {
@@ -172,7 +175,7 @@ impl Library {
 }
 
 /// Looks at the folder again and again, and tells what has changed, as long as a server is there.
-async fn watch(folder: Weak<PathBuf>, changes: broadcast::Sender<Change>) {
+async fn watch(folder: Weak<Path>, changes: broadcast::Sender<Change>) {
     let mut known: Option<BTreeMap<String, Stamp>> = None;
     while let Some(folder) = folder.upgrade() {
         let now = files(&folder);
@@ -214,7 +217,8 @@ fn files(folder: &Path) -> BTreeMap<String, Stamp> {
                 };
                 if metadata.len() <= FILE_LENGTH_MAX && found.len() < FILES_MAX {
                     let path = path.to_string_lossy().into_owned();
-                    let stamp = Stamp { length: metadata.len(), modified: metadata.modified().ok() };
+                    let stamp =
+                        Stamp { length: metadata.len(), modified: metadata.modified().ok() };
                     found.insert(path, stamp);
                 }
             }
@@ -327,7 +331,8 @@ impl ServerHandler for Library {
         _: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
         self.counts.lists.fetch_add(1, Ordering::Relaxed);
-        let path = PromptArgument::new("path").with_description("As search gives it").with_required(true);
+        let path =
+            PromptArgument::new("path").with_description("As search gives it").with_required(true);
         let prompt = Prompt::new("summarize", Some("Summarize a file."), Some(vec![path]));
         let mut result = ListPromptsResult::with_all_items(vec![prompt]);
         (result.ttl_ms, result.cache_scope) = (Some(TTL_MS), Some(CacheScope::Public));

@@ -87,7 +87,10 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
 
 async fn show(options: &Options, shelf: &Shelf) -> Result<(), String> {
     let mut stage = Stage::set(options, shelf).await?;
-    report::say(&format!("relay at {}, server `{NAME}`, HTTP edge at {}", stage.relay.url, stage.url));
+    report::say(&format!(
+        "relay at {}, server `{NAME}`, HTTP edge at {}",
+        stage.relay.url, stage.url
+    ));
     let agents = stage.agents(options).await?;
     let plan = Plan::make(&agents, options, shelf).await?;
     for line in plan.describe() {
@@ -129,8 +132,7 @@ async fn act(agents: &[Agent], plan: &Plan, options: &Options, shelf: &Shelf) ->
     }
     if plan.follows_changes() {
         let hearing = agents.iter().map(|agent| agent.hear(plan, shelf.new_text()));
-        let (changed, heard) =
-            tokio::join!(shelf.change(), futures::future::join_all(hearing));
+        let (changed, heard) = tokio::join!(shelf.change(), futures::future::join_all(hearing));
         if let Err(error) = changed {
             outcome.fail(&format!("the file cannot be changed: {error}"));
         }
@@ -144,8 +146,10 @@ async fn act(agents: &[Agent], plan: &Plan, options: &Options, shelf: &Shelf) ->
 impl Stage {
     async fn set(options: &Options, shelf: &Shelf) -> Result<Self, String> {
         let mut children = Children::default();
-        let mut relay_process = children
-            .start("aip-relay", &["--listen", "127.0.0.1:0", "--dev-cert", "--open"].map(str::to_owned))?;
+        let mut relay_process = children.start(
+            "aip-relay",
+            &["--listen", "127.0.0.1:0", "--dev-cert", "--open"].map(str::to_owned),
+        )?;
         let relay = relay_of(&mut relay_process).await?;
         children.keep(relay_process);
         let mut arguments = vec!["serve".to_owned(), "--name".to_owned(), NAME.to_owned()];
@@ -252,7 +256,8 @@ mod tests {
 
     #[test]
     fn the_edges_last_line_is_read() {
-        let line = "2026-11-22T17:00:00Z  INFO aip_mcp: ended track_reads=12 calls=1034 called_reads=1";
+        let line =
+            "2026-11-22T17:00:00Z  INFO aip_mcp: ended track_reads=12 calls=1034 called_reads=1";
         let served = Served::of(&["x".to_owned(), line.to_owned()]);
         assert_eq!(served, Some(Served { track_reads: 12, calls: 1_034 }));
         assert_eq!(Served::of(&["no".to_owned()]), None);

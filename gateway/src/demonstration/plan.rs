@@ -50,7 +50,13 @@ impl Plan {
             let resource = format!("library:///{}", shelf::NEWS);
             debug_assert!(shelf.folder().join(shelf::NEWS).exists(), "the news is there");
             let tool = Some(Tool::Search);
-            return Ok(Self { tool, resource: Some(resource), follows: true, counts: true, skipped });
+            return Ok(Self {
+                tool,
+                resource: Some(resource),
+                follows: true,
+                counts: true,
+                skipped,
+            });
         }
         let tool = first.tools().await?.iter().filter_map(tool_of).min_by_key(|tool| match tool {
             Tool::Echo { .. } => 0,
@@ -74,7 +80,9 @@ impl Plan {
         let mut lines = Vec::new();
         match &self.tool {
             Some(Tool::Search) => lines.push("the agents search, each for its own needle".into()),
-            Some(Tool::Echo { .. }) => lines.push("the agents call `echo`, each with its own words".into()),
+            Some(Tool::Echo { .. }) => {
+                lines.push("the agents call `echo`, each with its own words".into())
+            }
             Some(Tool::Bare { name }) => lines.push(format!("the agents call `{name}`")),
             None => {}
         }
@@ -91,7 +99,11 @@ impl Plan {
     }
 
     /// An agent's next call, and what its answer must hold.
-    pub(super) fn call(&self, agent: usize, number: usize) -> Option<(CallToolRequestParams, String)> {
+    pub(super) fn call(
+        &self,
+        agent: usize,
+        number: usize,
+    ) -> Option<(CallToolRequestParams, String)> {
         let (name, arguments, expected) = match self.tool.as_ref()? {
             Tool::Search => {
                 let note = (agent * 13 + number) % 100;

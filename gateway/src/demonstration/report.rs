@@ -32,7 +32,13 @@ impl Report<'_> {
     pub(super) fn table(&self) -> String {
         let mut table = Table::new();
         table.load_style(UTF8_BORDERS_ONLY).set_header([
-            "agent", "calls", "p50 ms", "p99 ms", "reads", "told of changes", "errors",
+            "agent",
+            "calls",
+            "p50 ms",
+            "p99 ms",
+            "reads",
+            "told of changes",
+            "errors",
         ]);
         let all = &self.outcome;
         for row in &all.agents {

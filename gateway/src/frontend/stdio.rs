@@ -14,7 +14,7 @@ use crate::{
         session::{Admitted, Session},
     },
     lines::{Line, Lines, on_one_line},
-    message::{Kind, Message, ParseError, code},
+    message::{Kind, Limits, Message, ParseError, code},
 };
 
 /// Messages that may wait for the agent to read them; answers wait, notifications are dropped.
@@ -53,14 +53,7 @@ pub async fn run(
             Some(_) = agent.requests.join_next() => {}
             Some(_) = agent.listening.join_next() => {}
             line = lines.next() => match line {
-                Ok(Some(Line::Whole(text))) => match Message::parse(text, &limits) {
-                    Ok(message) => agent.handle(message).await,
-                    Err(error) => agent.refuse(&error).await,
-                },
-                Ok(Some(Line::TooLong { .. })) => {
-                    let reason = format!("at most {} bytes are taken", limits.length_max);
-                    agent.refuse(&ParseError { code: code::INVALID_REQUEST, reason }).await;
-                }
+                Ok(Some(line)) => agent.handle_line(line, &limits).await,
                 Ok(None) => break Ok(true),
                 Err(error) => break Err(error),
             },
@@ -89,6 +82,20 @@ struct Agent {
 }
 
 impl Agent {
+    async fn handle_line(&mut self, line: Line, limits: &Limits) {
+        let parsed = match line {
+            Line::Whole(text) => Message::parse(text, limits),
+            Line::TooLong { .. } => {
+                let reason = format!("at most {} bytes are taken", limits.length_max);
+                Err(ParseError { code: code::INVALID_REQUEST, reason })
+            }
+        };
+        match parsed {
+            Ok(message) => self.handle(message).await,
+            Err(error) => self.refuse(&error).await,
+        }
+    }
+
     async fn handle(&mut self, message: Message) {
         match message.kind() {
             Kind::Notification => self.session.handle_notification(message),
@@ -106,7 +113,7 @@ impl Agent {
                     }
                 }
                 Ok(admitted) => self.begin(message, admitted),
-                Err(answer) => self.say(answer).await,
+                Err(answer) => self.say(*answer).await,
             },
         }
     }
@@ -141,8 +148,8 @@ async fn write(output: impl AsyncWrite + Unpin, mut messages: mpsc::Receiver<Mes
     let mut output = BufWriter::new(output);
     while let Some(message) = messages.recv().await {
         let line = on_one_line(message.text().clone());
-        let mut written = output.write_all(&line).await.is_ok()
-            && output.write_all(b"\n").await.is_ok();
+        let mut written =
+            output.write_all(&line).await.is_ok() && output.write_all(b"\n").await.is_ok();
         if messages.is_empty() {
             written = written && output.flush().await.is_ok();
         }

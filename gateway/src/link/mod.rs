@@ -134,9 +134,7 @@ impl Link {
             Ok(Err(_)) => Err("the link has ended".to_owned()),
             Err(_) => Err(match &*self.inner.connection.borrow() {
                 Connection::Down { reason: Some(reason) } => reason.clone(),
-                Connection::Down { reason: None } | Connection::Up { .. } => {
-                    "no answer".to_owned()
-                }
+                Connection::Down { reason: None } | Connection::Up { .. } => "no answer".to_owned(),
             }),
         }
     }

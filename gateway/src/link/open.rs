@@ -44,9 +44,8 @@ pub fn open(
     let mailbox: Arc<OnceLock<Mailbox<Envelope>>> = Arc::new(OnceLock::new());
     let link = {
         let mailbox = Arc::clone(&mailbox);
-        let send = move |envelope| {
-            mailbox.get().is_some_and(|mailbox| mailbox.send(envelope).is_ok())
-        };
+        let send =
+            move |envelope| mailbox.get().is_some_and(|mailbox| mailbox.send(envelope).is_ok());
         Link::over(send, Arc::clone(&keys), connection)
     };
     let (edge, served) = Edge::new(options.client, options.limits, link.clone(), keys, changed);

@@ -127,8 +127,7 @@ impl Message {
         }
         let trimmed = text.trim_ascii();
         let text = text.slice_ref(trimmed);
-        let string =
-            std::str::from_utf8(&text).map_err(|_| ParseError::json("not valid UTF-8"))?;
+        let string = std::str::from_utf8(&text).map_err(|_| ParseError::json("not valid UTF-8"))?;
         if limits.depth_max < parts::depth(string) {
             return Err(ParseError::json(format!("nested deeper than {}", limits.depth_max)));
         }
@@ -224,6 +223,11 @@ impl Message {
         }
         body.push('}');
         Self::response(id, "error", Kind::Error, body.as_bytes())
+    }
+
+    /// An error response with `error`, JSON text, as somebody else said it.
+    pub fn error_of(id: Option<&Id>, error: &str) -> Self {
+        Self::response(id, "error", Kind::Error, error.as_bytes())
     }
 
     fn response(id: Option<&Id>, member: &str, kind: Kind, body: &[u8]) -> Self {
@@ -324,9 +328,10 @@ impl<'a> Envelope<'a> {
         let id = match self.id {
             None => None,
             Some(raw) if raw.get() == "null" && self.error.is_some() => None,
-            Some(raw) => Some(Id::from_raw(raw.get()).ok_or_else(|| {
-                ParseError::request("the id must be a string or an integer")
-            })?),
+            Some(raw) => Some(
+                Id::from_raw(raw.get())
+                    .ok_or_else(|| ParseError::request("the id must be a string or an integer"))?,
+            ),
         };
         match (self.method, self.result, self.error) {
             (Some(method), None, None) => {

@@ -88,7 +88,8 @@ fn depth_is_limited_without_recursion() {
     assert!(parse(&deep(510)).is_ok());
     assert_eq!(parse(&deep(511)).unwrap_err().code, code::PARSE_ERROR);
     assert_eq!(parse(&deep(100_000)).unwrap_err().code, code::PARSE_ERROR);
-    let brackets = format!(r#"{{"jsonrpc":"2.0","method":"m","params":{{"a":"\"{}"}}}}"#, "[".repeat(999));
+    let brackets =
+        format!(r#"{{"jsonrpc":"2.0","method":"m","params":{{"a":"\"{}"}}}}"#, "[".repeat(999));
     assert!(parse(&brackets).is_ok(), "brackets in a string are no depth");
 }
 

@@ -1,7 +1,7 @@
 //! `aip-mcp serve`: puts an MCP server on the relay tier.
 //!
-//! One task owns what is published ([`tracks`]); each call and each agent's session has a task of
-//! its own ([`calls`], [`sessions`]).
+//! One task owns what is published (`tracks`); each call and each agent's session has a task of
+//! its own (`calls`, `sessions`).
 
 mod calls;
 mod policy;

@@ -66,7 +66,11 @@ mod tests {
     fn hints_rule_and_silence_is_short() {
         check(r#"{"tools":[]}"#, true, Some(None));
         check(r#"{"tools":[]}"#, false, Some(Some(1_000)));
-        check(r#"{"resultType":"complete","ttlMs":250,"cacheScope":"public"}"#, true, Some(Some(250)));
+        check(
+            r#"{"resultType":"complete","ttlMs":250,"cacheScope":"public"}"#,
+            true,
+            Some(Some(250)),
+        );
         check(r#"{"ttlMs":0}"#, true, Some(Some(0)));
         check(r#"{"ttlMs":-5}"#, true, Some(Some(0)));
         let forever = judge(r#"{"ttlMs":1e300}"#, true, Duration::ZERO);

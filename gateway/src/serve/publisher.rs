@@ -280,7 +280,8 @@ impl Publisher {
             }
             Wish::SessionEnded(session) => {
                 for uri in self.sessions.end(session) {
-                    let is_track = |read: &Read| matches!(read, Read::Resource { uri: of } if *of == uri);
+                    let is_track =
+                        |read: &Read| matches!(read, Read::Resource { uri: of } if *of == uri);
                     if self.tracks.named(is_track).is_empty() {
                         self.subscribing.end(&uri);
                     }
@@ -429,7 +430,8 @@ impl Publisher {
         self.publish_announcement(Availability::Draining).await;
         self.link.withdraw(self.options.name.namespace().clone()).await;
         let calls = Arc::clone(&self.calls);
-        if tokio::time::timeout(self.options.drain_timeout, calls.wait_until_idle()).await.is_err() {
+        if tokio::time::timeout(self.options.drain_timeout, calls.wait_until_idle()).await.is_err()
+        {
             tracing::warn!("calls that did not end in time are cancelled");
         }
         self.tasks.shutdown().await;

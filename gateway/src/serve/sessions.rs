@@ -196,6 +196,9 @@ mod tests {
         sessions.tell_all(&message);
         assert!(heard.try_recv().is_ok());
         assert!(matches!(heard.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)));
-        assert_eq!((quickly_heard.try_recv().is_ok(), quickly_heard.try_recv().is_ok()), (true, true));
+        assert_eq!(
+            (quickly_heard.try_recv().is_ok(), quickly_heard.try_recv().is_ok()),
+            (true, true)
+        );
     }
 }

@@ -236,8 +236,9 @@ pub(super) async fn refuse(shared: &Arc<Shared>, state: &State, question: &Messa
 
 fn is_header_mismatch(answer: &Message) -> bool {
     answer.kind() == Kind::Error
-        && serde_json::from_str::<Value>(answer.body())
-            .is_ok_and(|error| error.get("code").and_then(Value::as_i64) == Some(code::HEADER_MISMATCH.into()))
+        && serde_json::from_str::<Value>(answer.body()).is_ok_and(|error| {
+            error.get("code").and_then(Value::as_i64) == Some(code::HEADER_MISMATCH.into())
+        })
 }
 
 /// Gives up requests that nobody waits for any more.

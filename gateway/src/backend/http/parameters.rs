@@ -97,10 +97,13 @@ mod tests {
         }}}]});
         assert_eq!(parameters.learn(&list.to_string()).as_deref(), Some("c"));
         let arguments = json!({"region": "zürich", "deep": {"n": -7}, "bad": "b", "query": 1});
-        assert_eq!(parameters.headers("sql", &arguments), [
-            ("mcp-param-n".to_owned(), "-7".to_owned()),
-            ("mcp-param-region".to_owned(), "=?base64?esO8cmljaA==?=".to_owned()),
-        ]);
+        assert_eq!(
+            parameters.headers("sql", &arguments),
+            [
+                ("mcp-param-n".to_owned(), "-7".to_owned()),
+                ("mcp-param-region".to_owned(), "=?base64?esO8cmljaA==?=".to_owned()),
+            ]
+        );
         assert_eq!(parameters.headers("sql", &json!({"region": null})), []);
         assert_eq!(parameters.headers("other", &arguments), []);
     }

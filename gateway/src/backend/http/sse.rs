@@ -71,7 +71,8 @@ impl Decoder {
     }
 
     fn take_line(&mut self) -> Result<Option<Bytes>, TooLong> {
-        let found = self.held[self.searched..].iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+        let found =
+            self.held[self.searched..].iter().position(|byte| matches!(byte, b'\n' | b'\r'));
         let Some(found) = found.map(|place| self.searched + place) else {
             self.searched = self.held.len();
             // The name of a field and a little more beside the data.

@@ -58,8 +58,8 @@ async fn shake(shared: &Arc<Shared>) -> Result<State, String> {
     if shared.options.legacy != Some(true) {
         let params = format!(r#"{{"_meta":{}}}"#, own_meta());
         let probe = Message::request(Id::from_number(1), "server/discover", &params);
-        let request = post::bare(shared, &probe)
-            .header("mcp-protocol-version", Revision::LATEST.as_str());
+        let request =
+            post::bare(shared, &probe).header("mcp-protocol-version", Revision::LATEST.as_str());
         let response = post::with_method(request, &probe).send().await.map_err(Failed::from);
         let response = response.map_err(|error| error.to_string())?;
         if !matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {

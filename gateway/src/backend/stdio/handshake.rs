@@ -70,13 +70,12 @@ async fn initialize(process: &mut Process, options: &Options) -> Result<Descript
     let request = Message::request(Id::from_number(2), "initialize", &initialize_params());
     match ask(process, options, &request, options.start_timeout).await {
         Answer::Message(answer) if answer.kind() == Kind::Result => {
-            let description =
-                Description::from_result(answer.body_bytes()).ok_or_else(|| {
-                    let version = string_member(answer.body(), "protocolVersion");
-                    Failed::Because(format!(
-                        "it answers `initialize` with revision {version:?}, which is not spoken here"
-                    ))
-                })?;
+            let description = Description::from_result(answer.body_bytes()).ok_or_else(|| {
+                let version = string_member(answer.body(), "protocolVersion");
+                Failed::Because(format!(
+                    "it answers `initialize` with revision {version:?}, which is not spoken here"
+                ))
+            })?;
             process.write(Message::notification("notifications/initialized", "").text());
             Ok(description)
         }

@@ -109,7 +109,8 @@ async fn write(stdin: ChildStdin, mut lines: mpsc::Receiver<Bytes>) {
     let mut stdin = BufWriter::new(stdin);
     while let Some(line) = lines.recv().await {
         let line = on_one_line(line);
-        let mut written = stdin.write_all(&line).await.is_ok() && stdin.write_all(b"\n").await.is_ok();
+        let mut written =
+            stdin.write_all(&line).await.is_ok() && stdin.write_all(b"\n").await.is_ok();
         if lines.is_empty() {
             written = written && stdin.flush().await.is_ok();
         }

@@ -150,7 +150,8 @@ impl Session {
     }
 
     fn handle_request(&mut self, message: Message) -> Outcome {
-        let owner = if message.method() == "ping" || self.modern { None } else { self.only_agent() };
+        let owner =
+            if message.method() == "ping" || self.modern { None } else { self.only_agent() };
         let (Some(number), Some(id)) = (owner, message.id()) else {
             return answer_unasked(&message).map_or(Outcome::Done, Outcome::Answer);
         };

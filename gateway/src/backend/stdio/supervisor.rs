@@ -93,14 +93,7 @@ impl Supervisor {
             Ok(description) => description,
             Err(failed) => {
                 let status = process.stop(self.options.stop_timeout).await;
-                return match failed {
-                    Failed::EndedOnProbe if self.options.legacy.is_none() => {
-                        self.legacy = true;
-                        Ok(End::Died)
-                    }
-                    Failed::EndedOnProbe => Err(format!("it ended at once ({status})")),
-                    Failed::Because(reason) => Err(reason),
-                };
+                return self.not_begun(failed, &status);
             }
         };
         tracing::info!(revision = %description.revision, "the MCP server is up");
@@ -125,6 +118,18 @@ impl Supervisor {
             self.tell(News::Down(format!("the MCP server ended ({status})"))).await;
         }
         Ok(end)
+    }
+
+    /// The handshake has failed.
+    fn not_begun(&mut self, failed: Failed, status: &str) -> Result<End, String> {
+        match failed {
+            Failed::EndedOnProbe if self.options.legacy.is_none() => {
+                self.legacy = true;
+                Ok(End::Died)
+            }
+            Failed::EndedOnProbe => Err(format!("it ended at once ({status})")),
+            Failed::Because(reason) => Err(reason),
+        }
     }
 
     /// Carries messages both ways until the process or the edge ends.
@@ -184,10 +189,7 @@ impl Supervisor {
     }
 
     /// Waits, refusing what is asked meanwhile. Gives who waits for the end if the edge ends.
-    async fn wait(
-        &mut self,
-        patience: Duration,
-    ) -> Option<tokio::sync::oneshot::Sender<()>> {
+    async fn wait(&mut self, patience: Duration) -> Option<tokio::sync::oneshot::Sender<()>> {
         let until = Instant::now() + patience;
         loop {
             tokio::select! {

@@ -20,7 +20,9 @@ const NAME: &str = "mcp-name";
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     kind.is_some_and(|kind| {
-        kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+        kind.split(';')
+            .next()
+            .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
     })
 }
 
@@ -79,8 +81,7 @@ pub(super) fn check_modern(headers: &HeaderMap, message: &Message) -> Result<(),
     };
     let said = text(VERSION)?;
     let body = meta(message.body(), PROTOCOL_VERSION);
-    let body: Option<String> =
-        body.and_then(|member| serde_json::from_str(member.value).ok());
+    let body: Option<String> = body.and_then(|member| serde_json::from_str(member.value).ok());
     if said.is_none() && body.is_none() && message.method() != "server/discover" {
         let reason = "Mcp-Session-Id is missing: send `initialize` first, or say a revision without \
                       sessions in MCP-Protocol-Version and params._meta";

@@ -135,32 +135,31 @@ async fn sweep(edge: Arc<Edge>) {
 
 impl Edge {
     /// Whether a request may come from where it comes from; the answer if not.
-    fn check(&self, headers: &HeaderMap) -> Result<(), Response> {
-        let refused = |reason: &str| error_json(StatusCode::FORBIDDEN, None, code::INVALID_REQUEST, reason);
+    fn check(&self, headers: &HeaderMap) -> Result<(), Box<Response>> {
+        let refused =
+            |reason: &str| error_json(StatusCode::FORBIDDEN, None, code::INVALID_REQUEST, reason);
         if let Some(origin) = headers.get("origin") {
             let origin = origin.to_str().unwrap_or_default();
             let allowed = self.options.allowed_origins.iter().any(|allowed| allowed == origin);
             if !allowed && !headers::is_loopback_origin(origin) {
-                return Err(refused("this Origin may not use this edge; see --allow-origin"));
+                return Err(Box::new(refused(
+                    "this Origin may not use this edge; see --allow-origin",
+                )));
             }
         }
         if self.loopback {
             let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
             if !headers::is_loopback_host(host) {
-                return Err(refused("only names of this machine reach this edge"));
+                return Err(Box::new(refused("only names of this machine reach this edge")));
             }
         }
         Ok(())
     }
 }
 
-async fn handle_post(
-    State(edge): State<Arc<Edge>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+async fn handle_post(State(edge): State<Arc<Edge>>, headers: HeaderMap, body: Bytes) -> Response {
     if let Err(refused) = edge.check(&headers) {
-        return refused;
+        return *refused;
     }
     if !headers::is_json(&headers) {
         let reason = "Content-Type must be application/json";
@@ -185,8 +184,14 @@ async fn handle_post(
     if let Some(session) = headers.get(SESSION_ID) {
         // A client without sessions that sends one all the same is served without.
         if !(message.kind() == Kind::Request && is_modern(&message)) {
-            return in_session(&edge, session.to_str().unwrap_or_default(), &headers, message, place)
-                .await;
+            return in_session(
+                &edge,
+                session.to_str().unwrap_or_default(),
+                &headers,
+                message,
+                place,
+            )
+            .await;
         }
     }
     let begins = message.kind() == Kind::Request && message.method() == "initialize";
@@ -207,7 +212,7 @@ async fn begin_session(edge: &Arc<Edge>, message: Message) -> Response {
     let (to_agent, _messages) = mpsc::channel(MESSAGES_MAX);
     let answer = match session.session().admit(&message) {
         Ok(admitted) => admitted.answer(&message, to_agent).await,
-        Err(answer) => Some(answer),
+        Err(answer) => Some(*answer),
     };
     let Some(answer) = answer else { return StatusCode::ACCEPTED.into_response() };
     if answer.kind() == Kind::Error {
@@ -283,8 +288,8 @@ async fn without_session(
     let (to_agent, messages) = mpsc::channel(MESSAGES_MAX);
     let working = tokio::spawn(async move {
         let _place = place;
-        let mut talk = Talk { to_agent: to_agent.clone(), questions: None };
-        let answer = connector.answer_modern(&message, &mut talk).await;
+        let talk = Talk { to_agent: to_agent.clone(), questions: None };
+        let answer = connector.answer_modern(&message, &talk).await;
         // The agent may have gone.
         _ = to_agent.send(answer).await;
     });
@@ -294,7 +299,7 @@ async fn without_session(
 /// The stream of a session.
 async fn handle_get(State(edge): State<Arc<Edge>>, headers: HeaderMap) -> Response {
     if let Err(refused) = edge.check(&headers) {
-        return refused;
+        return *refused;
     }
     let Some(name) = headers.get(SESSION_ID).and_then(|name| name.to_str().ok()) else {
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
@@ -315,7 +320,7 @@ async fn handle_get(State(edge): State<Arc<Edge>>, headers: HeaderMap) -> Respon
 /// The end of a session.
 async fn handle_delete(State(edge): State<Arc<Edge>>, headers: HeaderMap) -> Response {
     if let Err(refused) = edge.check(&headers) {
-        return refused;
+        return *refused;
     }
     let Some(name) = headers.get(SESSION_ID).and_then(|name| name.to_str().ok()) else {
         return StatusCode::METHOD_NOT_ALLOWED.into_response();

@@ -119,11 +119,6 @@ pub(super) fn answer_json(status: StatusCode, answer: &Message) -> Response {
 }
 
 /// An error as JSON.
-pub(super) fn error_json(
-    status: StatusCode,
-    id: Option<&Id>,
-    code: i32,
-    reason: &str,
-) -> Response {
+pub(super) fn error_json(status: StatusCode, id: Option<&Id>, code: i32, reason: &str) -> Response {
     answer_json(status, &Message::error(id, code, reason, ""))
 }

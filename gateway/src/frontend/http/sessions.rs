@@ -1,7 +1,7 @@
 //! The sessions that there are, by their unguessable names.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     io::Read as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -23,7 +23,7 @@ const WAITING_MAX: usize = 1_024;
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    sessions: Mutex<HashMap<String, Arc<Held>>>,
+    sessions: Mutex<BTreeMap<String, Arc<Held>>>,
 }
 
 /// A session, and what waits for its stream.
@@ -87,16 +87,15 @@ impl Sessions {
 
     /// Ends every session.
     pub(super) fn end_all(&self) {
-        for (_, held) in locked(&self.sessions).drain() {
+        for held in std::mem::take(&mut *locked(&self.sessions)).into_values() {
             held.ended.send_replace(true);
         }
     }
 
     /// Ends sessions that nothing has used for `idle`. Requests and streams under way use them.
     pub(super) fn sweep(&self, idle: Duration) {
-        locked(&self.sessions).retain(|_, held| {
-            Arc::strong_count(held) != 1 || locked(&held.used).elapsed() < idle
-        });
+        locked(&self.sessions)
+            .retain(|_, held| Arc::strong_count(held) != 1 || locked(&held.used).elapsed() < idle);
     }
 }
 
