@@ -15,7 +15,7 @@ fn datagrams_arrive_whole() {
         let bytes = Bytes::from(pattern(length, index as u64));
         pair.client.act(pair.dialled, Action::SendDatagram { bytes: bytes.clone() });
         let echoed = pair.client.wait("a datagram", |told| match told {
-            Told::Datagram(_, bytes) => Some(bytes.clone()),
+            Told::Datagram(bytes) => Some(bytes.clone()),
             _ => None,
         });
         assert_eq!(echoed, bytes);
@@ -31,7 +31,7 @@ fn a_datagram_that_does_not_fit_is_dropped_and_counted() {
     }
     pair.client.act(pair.dialled, Action::SendDatagram { bytes: "fits".into() });
     let bytes = pair.server.wait("a datagram", |told| match told {
-        Told::Datagram(_, bytes) => Some(bytes.clone()),
+        Told::Datagram(bytes) => Some(bytes.clone()),
         _ => None,
     });
     assert_eq!(bytes, "fits");

@@ -251,9 +251,10 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::unwrap_in_result, reason = "a test's file is TOML")]
     fn configured(arguments: &[&str], file: &str) -> Result<Config, Error> {
         let arguments = Arguments::parse_from([&["aip-relay"], arguments].concat());
-        configuration(arguments, toml::from_str(file).unwrap())
+        configuration(arguments, toml::from_str(file).expect("a test's file is TOML"))
     }
 
     #[test]

@@ -104,6 +104,10 @@ impl Default for RelayLimits {
 }
 
 impl From<RelayLimits> for relay::Config {
+    #[expect(
+        clippy::field_reassign_with_default,
+        reason = "the configuration gains fields that a file does not set"
+    )]
     fn from(file: RelayLimits) -> Self {
         let mut relay = Self::default();
         relay.tracks_max = file.tracks_max;

@@ -220,7 +220,9 @@ impl Endpoint {
         let found = Packet::parse(datagram).map(|packet| self.table.find(&packet, from, &self.ids));
         match found {
             None => self.counters.packets_dropped_total += 1,
-            Some(Some(slot)) => self.deliver(slot, port, from, to, datagram, now),
+            Some(Some(slot)) => {
+                self.deliver(slot, port, quiche::RecvInfo { from, to }, datagram, now)
+            }
             Some(None) if self.ports[port].listening => {
                 self.handle_stranger(port, from, to, datagram, now);
             }
@@ -229,7 +231,7 @@ impl Endpoint {
                 self.counters.packets_dropped_total += 1;
                 let mut index = 0;
                 while let Some(slot) = self.table.find_client(from, index) {
-                    self.deliver(slot, port, from, to, datagram, now);
+                    self.deliver(slot, port, quiche::RecvInfo { from, to }, datagram, now);
                     index += 1;
                 }
             }
@@ -240,14 +242,13 @@ impl Endpoint {
         &mut self,
         slot: u32,
         port: usize,
-        from: SocketAddr,
-        to: SocketAddr,
+        info: quiche::RecvInfo,
         datagram: &mut [u8],
         now: Instant,
     ) {
         let Some(connection) = self.table.get(slot) else { return };
         connection.socket = port;
-        connection.receive(datagram, quiche::RecvInfo { from, to }, now);
+        connection.receive(datagram, info, now);
         self.attend(slot);
     }
 
@@ -283,7 +284,7 @@ impl Endpoint {
                 connection.initial = Some(initial);
                 let slot = self.table.insert(connection);
                 self.counters.connections += 1;
-                self.deliver(slot, port, from, to, datagram, now);
+                self.deliver(slot, port, quiche::RecvInfo { from, to }, datagram, now);
             }
         }
     }

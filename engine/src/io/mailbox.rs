@@ -187,6 +187,7 @@ mod tests {
         let mut events = Events::with_capacity(4);
         let wake = Arc::new(Wake::new(poll.registry(), Token(7)).unwrap());
         let receiver: Receiver<u32> = Receiver::new(Arc::clone(&wake), 16);
+        #[expect(clippy::needless_collect, reason = "every thread runs before one is waited for")]
         let senders: Vec<_> = (0..4)
             .map(|thread| {
                 let mailbox = receiver.mailbox();

@@ -91,6 +91,7 @@ impl<C> Handle<C> {
     ///
     /// # Errors
     /// The handle itself if the worker still runs; else what ended it.
+    #[expect(clippy::result_large_err, reason = "a handle comes back once, when a program ends")]
     pub fn join_within(self, timeout: Duration) -> Result<Result<(), Error>, Self> {
         match self.ended.recv_timeout(timeout) {
             Err(mpsc::RecvTimeoutError::Timeout) => Err(self),
