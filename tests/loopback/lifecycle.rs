@@ -161,7 +161,7 @@ fn an_idle_session_is_kept_alive() {
     let mut quic = Quic::default();
     quic.idle_timeout = Duration::from_secs(1);
     quic.keep_alive = Duration::from_millis(300);
-    let server = Node::new(server_config().with_quic(quic.clone()), ECHO);
+    let server = Node::new(server_config().with_quic(quic), ECHO);
     // The client's own keep-alive is longer than the server's patience, which it must respect.
     let client = Node::client(&server, PLAIN);
     let pair = Pair::of(server, client);
