@@ -275,7 +275,7 @@ impl Connection {
             return None;
         }
         let Some(version) = Version::from_alpn(self.quic.application_proto()) else {
-            _ = self.quic.close(false, quic::NO_APPLICATION_PROTOCOL, b"");
+            self.quic.close(false, quic::NO_APPLICATION_PROTOCOL, b"").ok();
             self.phase = Phase::Over;
             return Some(Event::Failed("no MOQT draft was agreed upon".to_owned()));
         };
@@ -382,7 +382,7 @@ impl Connection {
         }
         let reason = std::mem::take(reason);
         let reason = &reason.as_bytes()[..reason.floor_char_boundary(REASON_MAX)];
-        _ = self.quic.close(true, code.0, reason);
+        self.quic.close(true, code.0, reason).ok();
         self.phase = Phase::Over;
         self.events.push_back(Event::Closed(Closed::Locally));
         true
@@ -400,7 +400,7 @@ impl Connection {
             Err(quiche::Error::Done) => None,
             Err(error) => {
                 tracing::debug!(session = %self.session, %error, "no packet can be written");
-                _ = self.quic.close(false, 0x1, b"");
+                self.quic.close(false, 0x1, b"").ok();
                 None
             }
         }
@@ -456,7 +456,7 @@ impl Connection {
             }
         }
         if self.keep_alive_at.is_some_and(|deadline| deadline <= now) {
-            _ = self.quic.send_ack_eliciting();
+            self.quic.send_ack_eliciting().ok();
             self.keep_alive_at = self.keep_alive.map(|interval| now + interval);
         }
         if self.prove_at.is_some_and(|deadline| deadline <= now) {
@@ -467,13 +467,13 @@ impl Connection {
         {
             self.phase = Phase::Over;
             self.events.push_back(Event::Failed("no answer".to_owned()));
-            _ = self.quic.close(false, quic::CONNECTION_REFUSED, b"");
+            self.quic.close(false, quic::CONNECTION_REFUSED, b"").ok();
         }
     }
 
     /// Ends a handshake that is no longer wanted.
     pub(super) fn abandon(&mut self, error_code: u64) {
-        _ = self.quic.close(false, error_code, b"");
+        self.quic.close(false, error_code, b"").ok();
         self.phase = Phase::Over;
     }
 
