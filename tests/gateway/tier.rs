@@ -83,11 +83,21 @@ pub(crate) struct Serving {
 
 impl Serving {
     pub(crate) async fn start(relay: &Relay, backend: (Backend, mpsc::Receiver<News>)) -> Self {
+        Self::start_with(relay, backend, |_| {}).await
+    }
+
+    /// The same with other limits.
+    pub(crate) async fn start_with(
+        relay: &Relay,
+        backend: (Backend, mpsc::Receiver<News>),
+        change: impl FnOnce(&mut serve::Options),
+    ) -> Self {
         let (link, served, worker) = relay.link();
         let (backend, news) = backend;
         let (stop, stopped) = oneshot::channel();
         let server = serve::Server { link, served, backend, news };
-        let options = serve::Options::new(ServerName::new("localhost", "server").unwrap());
+        let mut options = serve::Options::new(ServerName::new("localhost", "server").unwrap());
+        change(&mut options);
         let stopped = async move { _ = stopped.await };
         let task = tokio::spawn(serve::run(server, options, stopped));
         Self { stop, task, _worker: worker }
@@ -130,6 +140,23 @@ pub(crate) fn shell(capabilities: &str, body: &str) -> (Backend, mpsc::Receiver<
             *notifications/initialized*) ;;
             *) id=${{line#*\"id\":}}; id=${{id%%[,\}}]*}}
                {body} ;;
+            esac
+        done"#
+    );
+    let command = vec!["sh".to_owned(), "-c".to_owned(), script];
+    let (backend, news) = stdio::Stdio::start(stdio::Options::new(command));
+    (Backend::Stdio(backend), news)
+}
+
+/// The same without sessions (MCP 2026-07-28).
+pub(crate) fn modern_shell(capabilities: &str, body: &str) -> (Backend, mpsc::Receiver<News>) {
+    let script = format!(
+        r#"
+        while IFS= read -r line; do
+            id=${{line#*\"id\":}}; id=${{id%%[,\}}]*}}
+            case "$line" in
+            *'"server/discover"'*) printf '{{"jsonrpc":"2.0","id":%s,"result":{{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{capabilities},"ttlMs":60000,"cacheScope":"public"}}}}\n' "$id";;
+            *) {body} ;;
             esac
         done"#
     );

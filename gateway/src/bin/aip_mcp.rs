@@ -213,8 +213,9 @@ async fn run_serve(arguments: ServeArguments) -> Result<(), Failure> {
     options.call_deadline = arguments.call_deadline;
     options.calls_max = arguments.calls_max;
     options.limits = limits;
-    tell_connection(&link, arguments.relay.relay);
+    let telling = tell_connection(&link, arguments.relay.relay);
     let served = serve::run(serve::Server { link, served, backend, news }, options, stop).await;
+    telling.abort();
     close(handle).await;
     let counts = served.map_err(failed)?;
     tracing::info!(
@@ -278,7 +279,7 @@ fn stopped() -> Result<impl Future<Output = ()>, Failure> {
 }
 
 /// Says when the relay is lost and when it is back.
-fn tell_connection(link: &link::Link, relay: String) {
+fn tell_connection(link: &link::Link, relay: String) -> tokio::task::JoinHandle<()> {
     let mut connection = link.connection();
     tokio::spawn(async move {
         loop {
@@ -298,7 +299,7 @@ fn tell_connection(link: &link::Link, relay: String) {
                 return;
             }
         }
-    });
+    })
 }
 
 /// Ends the link's worker and waits for it.
