@@ -31,7 +31,7 @@ fn a_datagram_that_does_not_fit_is_dropped_and_counted() {
     }
     pair.client.act(pair.dialled, Action::SendDatagram { bytes: "fits".into() });
     let bytes = pair.server.wait("a datagram", |told| match told {
-        Told::Datagram(bytes) => Some(bytes.clone()),
+        Told::Datagram(_, bytes) => Some(bytes.clone()),
         _ => None,
     });
     assert_eq!(bytes, "fits");

@@ -23,7 +23,7 @@ pub(crate) enum Told {
     Stream(SessionId, StreamId, Bytes, bool),
     Reset(SessionId, StreamId, u64),
     Stop(SessionId, StreamId, u64),
-    Datagram(Bytes),
+    Datagram(SessionId, Bytes),
     Sent(SessionId, StreamId, usize),
     Closed(SessionId, Closed),
     Unreachable(usize, String),
@@ -118,7 +118,7 @@ impl Driver for Probe {
     }
 
     fn handle_datagram(&mut self, session: SessionId, bytes: Bytes, _: Instant) {
-        self.tell(Told::Datagram(bytes.clone()));
+        self.tell(Told::Datagram(session, bytes.clone()));
         if self.habits.echo {
             self.actions.push_back((session, Action::SendDatagram { bytes }));
         }

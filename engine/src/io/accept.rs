@@ -56,7 +56,6 @@ pub(super) struct Room<'a> {
 }
 
 /// What becomes of a packet.
-#[expect(clippy::large_enum_variant, reason = "an answer to a stranger must not allocate")]
 pub(super) enum Verdict {
     /// Nothing.
     Ignore,

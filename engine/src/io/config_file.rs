@@ -104,10 +104,6 @@ impl Default for RelayLimits {
 }
 
 impl From<RelayLimits> for relay::Config {
-    #[expect(
-        clippy::field_reassign_with_default,
-        reason = "the configuration gains fields that a file does not set"
-    )]
     fn from(file: RelayLimits) -> Self {
         Self {
             tracks_max: file.tracks_max,

@@ -30,10 +30,6 @@ pub(super) struct TimerWheel<K> {
     spare: Vec<(u64, K)>,
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "digits and levels are a few bits, cut out on purpose"
-)]
 impl<K: Copy> TimerWheel<K> {
     /// An empty wheel.
     pub(super) fn new(now: Instant) -> Self {
