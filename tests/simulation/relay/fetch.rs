@@ -277,8 +277,7 @@ fn a_publisher_that_falls_silent_is_not_waited_for() {
             session.send(stream, Bytes::from_static(&[0x1c, 2, 0, 128, 1, b'x']), false);
         });
         live.stage.run(9_900);
-        let (items, end) =
-            aip_tests::sim::heard::fetched(&live.stage.take(live.subscriber), fetch);
+        let (items, end) = aip_tests::sim::heard::fetched(&live.stage.take(live.subscriber), fetch);
         assert_eq!((items, end), (vec![object(2, 0, "x")], None), "{drafts:?}");
         live.stage.run(200);
         assert_eq!(live.fetched(fetch), "Unknown..4 5/0=a fin", "{drafts:?}");

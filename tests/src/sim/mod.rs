@@ -63,6 +63,8 @@ struct Link {
     partitioned: bool,
     /// Ends that have been told that it is gone.
     told: usize,
+    /// Bytes that wait to be sent, by end.
+    queued: [usize; 2],
     pipes: BTreeMap<(usize, StreamId), Pipe>,
 }
 
@@ -121,6 +123,8 @@ pub struct World {
     pub faults: Vec<(NodeId, String)>,
     /// Whether all that nodes do is written to standard error.
     pub tells_all: bool,
+    /// Ends of connections that were told of their loss.
+    losses: u64,
     /// Things that happened at this very moment.
     at_once: u64,
 }
@@ -143,6 +147,7 @@ impl World {
             trace: 0xcbf2_9ce4_8422_2325,
             faults: Vec::new(),
             tells_all: false,
+            losses: 0,
             at_once: 0,
         }
     }
@@ -209,6 +214,7 @@ impl World {
             up: true,
             partitioned: false,
             told: 0,
+            queued: [0; 2],
             pipes: BTreeMap::new(),
         });
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 4433));
@@ -340,11 +346,10 @@ impl World {
         while let Some((session, action)) = self.nodes[id.0].poll_action() {
             count += 1;
             assert!(count < AT_ONCE_MAX, "{id:?} has no end of wishes");
-            let found = self.links.iter().position(|link| {
-                link.up && link.ends.iter().any(|(node, other)| *node == id && *other == session)
-            });
-            let Some(index) = found else { continue };
-            let from = usize::from(self.links[index].ends[0] != (id, session));
+            let (index, from) = end_of(session);
+            if self.links.get(index).is_none_or(|link| !link.up) {
+                continue;
+            }
             if self.tells_all {
                 let [client, server] = self.links[index].ends.map(|(node, _)| node.0);
                 let arrow = if from == 0 { "->" } else { "<-" };
@@ -422,6 +427,7 @@ impl World {
             self.told_sent(link, from, stream, length);
             return;
         }
+        self.links[link.0].queued[from] += bytes.len();
         if 1 < bytes.len() && self.random.chance(self.weather.cut) {
             let at = self.random.index(bytes.len() - 1) + 1;
             let pipe = self.links[link.0].pipes.entry((from, stream)).or_default();
@@ -449,6 +455,7 @@ impl World {
     fn drop_pending(&mut self, link: LinkId, from: usize, stream: StreamId) {
         let Some(pipe) = self.links[link.0].pipes.get_mut(&(from, stream)) else { return };
         let dropped: usize = pipe.pending.drain(..).map(|(bytes, _)| bytes.len()).sum();
+        self.links[link.0].queued[from] -= dropped;
         self.told_sent(link, from, stream, dropped);
     }
 
@@ -484,6 +491,7 @@ impl World {
                 let (node, session) = self.links[link.0].ends[end];
                 self.note(&[4, session.0]);
                 self.links[link.0].told += 1;
+                self.losses += 1;
                 let now = self.now;
                 self.nodes[node.0].handle_closed(session, closed, now);
                 self.carry_out(node);
@@ -503,6 +511,7 @@ impl World {
             pipe.closed = true;
         }
         let length = bytes.len();
+        self.links[link.0].queued[from] -= length;
         let words = [5, stream.0, length as u64, u64::from(fin), hash(&bytes)];
         self.tell(link, 1 - from, &words, |node, session, now| {
             node.handle_stream(session, stream, bytes, fin, now);
@@ -536,18 +545,27 @@ impl World {
         self.links
             .iter()
             .filter(|link| link.up)
-            .flat_map(|link| {
-                link.pipes.iter().map(move |((from, _), pipe)| (link.ends[*from].0, pipe))
-            })
-            .filter(|(from, _)| *from == node)
-            .flat_map(|(_, pipe)| pipe.pending.iter().map(|(bytes, _)| bytes.len()))
+            .flat_map(|link| link.ends.iter().zip(link.queued))
+            .filter(|((end, _), _)| *end == node)
+            .map(|(_, queued)| queued)
             .sum()
+    }
+
+    /// Ends of connections that were told of their loss, so far.
+    pub const fn losses(&self) -> u64 {
+        self.losses
     }
 
     /// Connections that are up.
     pub fn live_links(&self) -> BTreeSet<LinkId> {
         (0..self.links.len()).map(LinkId).filter(|link| self.is_up(*link)).collect()
     }
+}
+
+/// The connection that a session is an end of, and which end.
+fn end_of(session: SessionId) -> (usize, usize) {
+    let number = usize::try_from(session.0).unwrap_or(usize::MAX) - 1;
+    (number / 2, number % 2)
 }
 
 /// An action in few words.
