@@ -2,4 +2,5 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
 
 mod relay;
+mod swarm;
 mod tracks;

@@ -1,4 +1,5 @@
 //! Shared pieces of the test tiers.
 
+pub mod checker;
 pub mod fuzz;
 pub mod sim;

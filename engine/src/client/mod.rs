@@ -4,6 +4,7 @@
 //! keeps it so on whatever session there is. Calls belong to one session and end with it. Like all
 //! state machines here it is told by `handle_*`, asked by `poll_*`, and knows no socket.
 
+mod assembly;
 mod caller;
 mod event;
 mod publisher;
@@ -25,6 +26,7 @@ use aip_codec::{
 };
 use bytes::Bytes;
 
+pub use self::assembly::OBJECT_COUNT;
 pub use self::event::{
     CallEnd, CallId, ClientError, Config, Event, Refusal, SubscriptionId, TrackVersion,
 };
@@ -67,7 +69,7 @@ struct Current {
     id: SessionId,
     session: Session,
     owners: HashMap<RequestId, Owner>,
-    streams: subscriber::Assemblies,
+    streams: assembly::Readings,
     going_away: bool,
 }
 
@@ -139,7 +141,7 @@ impl Client {
             id,
             session,
             owners: HashMap::new(),
-            streams: subscriber::Assemblies::default(),
+            streams: assembly::Readings::default(),
             going_away: false,
         });
     }
@@ -280,7 +282,7 @@ impl Client {
         match event {
             SessionEvent::Established { aip, .. } => self.established(aip, now),
             SessionEvent::Request { request, body, .. } => self.request(request, body, now),
-            SessionEvent::Response { request, body } => self.response(request, body),
+            SessionEvent::Response { request, body } => self.response(request, body, now),
             SessionEvent::Update { request, update, parameters } => {
                 self.update_received(request, update, &parameters);
             }
@@ -295,14 +297,16 @@ impl Client {
             SessionEvent::SubgroupOpened { stream, header } => {
                 self.subgroup_opened(stream, &header);
             }
-            SessionEvent::Object { stream, object } => self.object(stream, object),
-            SessionEvent::Payload { stream, bytes, last } => self.payload(stream, bytes, last),
+            SessionEvent::Object { stream, object } => self.object(stream, object, now),
+            SessionEvent::Payload { stream, bytes, last } => {
+                self.payload(stream, &bytes, last, now)
+            }
             SessionEvent::SubgroupEnded { stream, end } => self.subgroup_ended(stream, end, now),
             SessionEvent::FetchObject { request, object, payload, last } => {
-                self.fetched_object(request, &object, payload, last);
+                self.fetched_object(request, &object, payload, last, now);
             }
             SessionEvent::FetchPayload { request, bytes, last } => {
-                self.fetched_payload(request, bytes, last);
+                self.fetched_payload(request, &bytes, last, now);
             }
             SessionEvent::FetchEnded { request, end } => self.fetch_ended(request, end, now),
             SessionEvent::CallBytes { request, bytes, fin } => {
@@ -357,7 +361,7 @@ impl Client {
         }
     }
 
-    fn response(&mut self, request: RequestId, body: Response) {
+    fn response(&mut self, request: RequestId, body: Response, now: Instant) {
         let Some(owner) = self.owner(request) else { return };
         match (owner, body) {
             (Owner::Announcement(namespace), Response::Error(error)) => {
@@ -368,7 +372,7 @@ impl Client {
                 self.forget(request);
             }
             (Owner::Subscription(track), Response::SubscribeOk(ok)) => {
-                self.subscription_accepted(request, &track, ok);
+                self.subscription_accepted(request, &track, ok, now);
             }
             (Owner::Subscription(track), Response::Error(error)) => {
                 self.subscription_refused(request, &track, &error);

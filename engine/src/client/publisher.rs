@@ -17,7 +17,7 @@ use aip_codec::moqt::{
 };
 use bytes::{Bytes, BytesMut};
 
-use super::{Client, Event, Owner, Refusal, TrackVersion};
+use super::{Client, Event, OBJECT_COUNT, Owner, Refusal, TrackVersion};
 use crate::session::{Session, fetch_range, subscription_range, urgency};
 
 /// A track that somebody asked for.
@@ -386,7 +386,7 @@ impl Client {
                 location,
                 subgroup: Some(SubgroupId(0)),
                 priority: served.priority(),
-                properties: Properties::default(),
+                properties: object_properties(version, index),
                 payload_length: payload.len() as u64,
             };
             let mut header = BytesMut::new();
@@ -537,6 +537,15 @@ impl Subscriber {
     }
 }
 
+/// Properties of a version's object: the first one says how many there are.
+fn object_properties(version: &TrackVersion, index: usize) -> Properties {
+    let count = version.objects.len();
+    if index != 0 || count < 2 {
+        return Properties::default();
+    }
+    Properties::builder().integer(OBJECT_COUNT, count as u64).build().unwrap_or_default()
+}
+
 /// Sends a version as one subgroup, which is its whole group.
 fn send_group(
     session: &mut Session,
@@ -549,17 +558,17 @@ fn send_group(
         group: version.group,
         subgroup: SubgroupMode::Zero,
         priority: None,
-        properties: false,
+        properties: 1 < version.objects.len(),
         end_of_group: true,
         first_object: true,
     };
     let urgency = urgency::object(subscriber.priority, 128);
     let Some(stream) = session.open_subgroup(subscriber.request, &header, urgency) else { return };
-    let mut encoder = Encoder::new(false);
+    let mut encoder = Encoder::new(header.properties);
     for (index, payload) in version.objects.iter().enumerate() {
         let object = ObjectHeader {
             object: ObjectId(index as u64),
-            properties: Properties::default(),
+            properties: object_properties(version, index),
             payload_length: payload.len() as u64,
             status: ObjectStatus::Normal,
         };

@@ -1,7 +1,7 @@
 //! Tracks that we subscribe to: the current version and every later one, each told whole.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::BTreeSet,
     time::{Duration, Instant},
 };
 
@@ -10,18 +10,24 @@ use aip_codec::{
     moqt::{
         error_code::{PublishDoneCode, ResetCode},
         filter::LocationFilter,
-        id::{GroupId, ObjectId, RequestId, TrackAlias},
+        id::{RequestId, TrackAlias},
         location::Location,
         message::{FetchTarget, RequestError, SubscribeOk},
         name::{FullTrackName, TrackNamespace},
         parameter::{Parameter, Parameters},
         property::Properties,
-        stream::{fetch::FetchObject, subgroup::SubgroupHeader},
+        stream::{
+            fetch::FetchObject,
+            subgroup::{ObjectStatus, SubgroupHeader},
+        },
     },
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
-use super::{Client, ClientError, Event, Owner, Refusal, SubscriptionId, TrackVersion};
+use super::{
+    Client, ClientError, Event, Owner, Refusal, SubscriptionId, TrackVersion,
+    assembly::{Arriving, Reading},
+};
 use crate::{
     session::{ReceivedObject, StreamEnd},
     transport::StreamId,
@@ -38,6 +44,7 @@ pub(super) struct Subscribed {
     reads: BTreeSet<SubscriptionId>,
     /// The newest version, and when it came.
     version: Option<(TrackVersion, Instant)>,
+    arriving: Arriving,
 }
 
 impl Subscribed {
@@ -56,68 +63,6 @@ impl Subscribed {
 pub(super) struct Watch {
     request: Option<RequestId>,
     known: BTreeSet<TrackNamespace>,
-}
-
-/// Versions that are arriving.
-#[derive(Debug, Default)]
-pub(super) struct Assemblies {
-    by_stream: HashMap<StreamId, Assembly>,
-    by_fill: HashMap<RequestId, Assembly>,
-    by_alias: BTreeMap<TrackAlias, FullTrackName>,
-}
-
-/// Objects of one group, in order.
-#[derive(Debug)]
-struct Assembly {
-    track: FullTrackName,
-    group: Option<GroupId>,
-    objects: Vec<Bytes>,
-    /// The object that is arriving, if it came in more than one piece.
-    arriving: Option<BytesMut>,
-    size: usize,
-    /// Whether an object was missing, or it grew too large: it will not be told.
-    broken: bool,
-}
-
-impl Assembly {
-    const fn new(track: FullTrackName, group: Option<GroupId>) -> Self {
-        Self { track, group, objects: Vec::new(), arriving: None, size: 0, broken: false }
-    }
-
-    fn begin_object(&mut self, location: Location, payload: Bytes, last: bool, length_max: usize) {
-        if self.group != Some(location.group) {
-            // A newer group of a fill: what was before is history.
-            self.group = Some(location.group);
-            self.objects.clear();
-            self.size = 0;
-            self.broken = false;
-        }
-        self.broken |= location.object != ObjectId(self.objects.len() as u64);
-        self.size += payload.len();
-        self.broken |= length_max < self.size;
-        if self.broken {
-            self.arriving = None;
-        } else if last {
-            self.objects.push(payload);
-        } else {
-            self.arriving = Some(BytesMut::from(&payload[..]));
-        }
-    }
-
-    fn add(&mut self, bytes: &Bytes, last: bool, length_max: usize) {
-        self.size += bytes.len();
-        self.broken |= length_max < self.size;
-        if self.broken {
-            self.arriving = None;
-            return;
-        }
-        if let Some(arriving) = &mut self.arriving {
-            arriving.extend_from_slice(bytes);
-        }
-        if last && let Some(arriving) = self.arriving.take() {
-            self.objects.push(arriving.freeze());
-        }
-    }
 }
 
 impl Client {
@@ -249,7 +194,7 @@ impl Client {
         if let Some(alias) = alias {
             current.streams.by_alias.remove(&alias);
         }
-        current.streams.by_fill.retain(|_, assembly| assembly.track != *track);
+        current.streams.by_fill.retain(|_, reading| reading.track != *track);
         current.session.cancel(request, ResetCode::CANCELLED);
     }
 
@@ -280,6 +225,7 @@ impl Client {
         request: RequestId,
         track: &FullTrackName,
         ok: SubscribeOk,
+        now: Instant,
     ) {
         let has_objects = ok.parameters.largest_object().is_some();
         let Some(subscribed) = self.subscribed.get_mut(track) else { return };
@@ -291,6 +237,7 @@ impl Client {
         if has_objects {
             self.join(request, track);
         }
+        self.assembled(track, now);
     }
 
     /// Drafts without fills join a subscription by a FETCH; only once it is accepted, since a FETCH
@@ -339,6 +286,7 @@ impl Client {
         for subscribed in self.subscribed.values_mut() {
             subscribed.request = None;
             subscribed.alias = None;
+            subscribed.arriving = Arriving::default();
         }
         let watched: Vec<_> = self.watched.keys().cloned().collect();
         for prefix in watched {
@@ -352,35 +300,52 @@ impl Client {
             current.session.stop_incoming(stream, ResetCode::CANCELLED);
             return;
         };
-        let assembly = Assembly::new(track, Some(header.group));
-        current.streams.by_stream.insert(stream, assembly);
+        let mut reading = Reading::new(track);
+        reading.group = Some(header.group);
+        current.streams.by_stream.insert(stream, reading);
     }
 
-    pub(super) fn object(&mut self, stream: StreamId, object: ReceivedObject) {
-        let limit = self.config.version_length_max;
+    pub(super) fn object(&mut self, stream: StreamId, object: ReceivedObject, now: Instant) {
+        if object.header.status != ObjectStatus::Normal {
+            return;
+        }
         let Some(current) = &mut self.current else { return };
-        let Some(assembly) = current.streams.by_stream.get_mut(&stream) else { return };
-        let Some(group) = assembly.group else { return };
+        let Some(reading) = current.streams.by_stream.get_mut(&stream) else { return };
+        let Some(group) = reading.group else { return };
         let location = Location { group, object: object.header.object };
-        if object.header.status == aip_codec::moqt::stream::subgroup::ObjectStatus::Normal {
-            assembly.begin_object(location, object.payload, object.last, limit);
+        let whole = reading.begin(location, object.payload, object.last);
+        let track = reading.track.clone();
+        self.note_properties(&track, location, &object.header.properties);
+        self.arrived(&track, whole, now);
+    }
+
+    fn note_properties(&mut self, track: &FullTrackName, at: Location, properties: &Properties) {
+        if let Some(subscribed) = self.subscribed.get_mut(track) {
+            subscribed.arriving.note_properties(at, properties);
         }
     }
 
-    pub(super) fn payload(&mut self, stream: StreamId, bytes: Bytes, last: bool) {
+    pub(super) fn payload(&mut self, stream: StreamId, bytes: &Bytes, last: bool, now: Instant) {
         let limit = self.config.version_length_max;
         let Some(current) = &mut self.current else { return };
-        if let Some(assembly) = current.streams.by_stream.get_mut(&stream) {
-            assembly.add(&bytes, last, limit);
-        }
+        let Some(reading) = current.streams.by_stream.get_mut(&stream) else { return };
+        let whole = reading.add(bytes, last, limit);
+        let track = reading.track.clone();
+        self.arrived(&track, whole, now);
     }
 
     pub(super) fn subgroup_ended(&mut self, stream: StreamId, end: StreamEnd, now: Instant) {
         let Some(current) = &mut self.current else { return };
-        let Some(assembly) = current.streams.by_stream.remove(&stream) else { return };
-        if end == StreamEnd::Fin {
-            self.assembled(assembly, now);
+        let Some(reading) = current.streams.by_stream.remove(&stream) else { return };
+        self.read_to_end(&reading, end, now);
+    }
+
+    fn read_to_end(&mut self, reading: &Reading, end: StreamEnd, now: Instant) {
+        let Some(location) = reading.location.filter(|_| end == StreamEnd::Fin) else { return };
+        if let Some(subscribed) = self.subscribed.get_mut(&reading.track) {
+            subscribed.arriving.note_end(location);
         }
+        self.assembled(&reading.track, now);
     }
 
     fn fill_of(&self, request: RequestId) -> Option<FullTrackName> {
@@ -396,24 +361,30 @@ impl Client {
         object: &FetchObject,
         payload: Bytes,
         last: bool,
+        now: Instant,
     ) {
         let Some(track) = self.fill_of(request) else { return };
-        let limit = self.config.version_length_max;
         let Some(current) = &mut self.current else { return };
-        current
-            .streams
-            .by_fill
-            .entry(request)
-            .or_insert_with(|| Assembly::new(track, None))
-            .begin_object(object.location, payload, last, limit);
+        let reading =
+            current.streams.by_fill.entry(request).or_insert_with(|| Reading::new(track.clone()));
+        let whole = reading.begin(object.location, payload, last);
+        self.note_properties(&track, object.location, &object.properties);
+        self.arrived(&track, whole, now);
     }
 
-    pub(super) fn fetched_payload(&mut self, request: RequestId, bytes: Bytes, last: bool) {
+    pub(super) fn fetched_payload(
+        &mut self,
+        request: RequestId,
+        bytes: &Bytes,
+        last: bool,
+        now: Instant,
+    ) {
         let limit = self.config.version_length_max;
         let Some(current) = &mut self.current else { return };
-        if let Some(assembly) = current.streams.by_fill.get_mut(&request) {
-            assembly.add(&bytes, last, limit);
-        }
+        let Some(reading) = current.streams.by_fill.get_mut(&request) else { return };
+        let whole = reading.add(bytes, last, limit);
+        let track = reading.track.clone();
+        self.arrived(&track, whole, now);
     }
 
     pub(super) fn fetch_ended(&mut self, request: RequestId, end: StreamEnd, now: Instant) {
@@ -422,24 +393,31 @@ impl Client {
             self.forget(request);
         }
         let Some(current) = &mut self.current else { return };
-        let Some(assembly) = current.streams.by_fill.remove(&request) else { return };
-        if end == StreamEnd::Fin {
-            self.assembled(assembly, now);
-        }
+        let Some(reading) = current.streams.by_fill.remove(&request) else { return };
+        self.read_to_end(&reading, end, now);
     }
 
-    /// A group is here whole: told to who wants it, if it is newer than what they know.
-    fn assembled(&mut self, assembly: Assembly, now: Instant) {
-        let Assembly { track, group: Some(group), objects, arriving: None, broken: false, .. } =
-            assembly
-        else {
+    /// An object of a track is here whole.
+    fn arrived(&mut self, track: &FullTrackName, whole: Option<(Location, Bytes)>, now: Instant) {
+        let limit = self.config.version_length_max;
+        let Some((location, payload)) = whole else { return };
+        let Some(subscribed) = self.subscribed.get_mut(track) else { return };
+        subscribed.arriving.insert(location, payload, limit);
+        self.assembled(track, now);
+    }
+
+    /// Tells of a version that is whole to who wants it, if it is newer than what they know, and
+    /// once the track's properties are known.
+    pub(super) fn assembled(&mut self, track: &FullTrackName, now: Instant) {
+        let Some(subscribed) = self.subscribed.get_mut(track) else { return };
+        if subscribed.alias.is_none() {
             return;
-        };
-        let Some(subscribed) = self.subscribed.get_mut(&track) else { return };
+        }
+        let Some((group, objects)) = subscribed.arriving.take_whole() else { return };
         let properties = subscribed.properties.clone();
         let version = TrackVersion { group, objects, properties };
         let known = subscribed.version.as_ref().map(|(known, _)| known.group);
-        if version.objects.is_empty() || known.is_some_and(|known| group < known) {
+        if known.is_some_and(|known| group < known) {
             return;
         }
         let told_before = known == Some(group);

@@ -24,7 +24,8 @@ pub struct Config {
     pub rendezvous_timeout_max: Duration,
     /// How long an upstream subscription outlives its last subscriber. 30 s.
     pub linger: Duration,
-    /// Longest wait for an upstream publisher's answer; then TIMEOUT. 10 s.
+    /// Longest wait for an upstream publisher's answer, or for the next thing of what it sends in
+    /// answer to a FETCH; then TIMEOUT. 10 s.
     pub upstream_timeout: Duration,
     /// Bytes that may wait for one subscription's network before it ends TOO_FAR_BEHIND. 8 MiB.
     pub subscription_queued_bytes_max: usize,

@@ -221,12 +221,7 @@ impl Relay {
             if !task.is_fill {
                 self.disown(task.key.owner);
             }
-            let Some(session) = self.session(task.key.owner.peer) else { continue };
-            match task.stream {
-                Some(stream) => session.reset_stream(stream, reset),
-                None if !task.is_fill => session.cancel(task.key.owner.request, reset),
-                None => {}
-            }
+            self.reset_task(&task, reset);
         }
         for fetch in fetches.into_values() {
             self.disown(fetch.key);

@@ -256,7 +256,7 @@ impl Relay {
             // What is fetched now could not be sent, and would have to be kept.
             return Some(false);
         }
-        if self.begin_upstream_fetch(index, task, from, to) {
+        if self.begin_upstream_fetch(index, task, (from, to), now) {
             return Some(false);
         }
         self.send_unknown(index, task, (from, task.wanted.end), false, now)
@@ -273,8 +273,7 @@ impl Relay {
     ) -> Option<bool> {
         let stream = self.task_stream(task)?;
         if task.wanted.order == GroupOrder::Descending {
-            let session = self.session(task.key.owner.peer)?;
-            session.reset_stream(stream, ResetCode::UNKNOWN_OBJECT_STATUS);
+            self.reset_task(task, ResetCode::UNKNOWN_OBJECT_STATUS);
             return None;
         }
         let cache = &self.tracks[index.0].cache;
@@ -301,6 +300,17 @@ impl Relay {
             return None;
         }
         Some(true)
+    }
+
+    /// Breaks a task off. A FETCH is ended as a whole: of a reset data stream not even the header
+    /// need arrive, so that nobody could tell which FETCH it was.
+    pub(super) fn reset_task(&mut self, task: &FetchTask, code: ResetCode) {
+        let Some(session) = self.session(task.key.owner.peer) else { return };
+        if !task.is_fill {
+            session.cancel(task.key.owner.request, code);
+        } else if let Some(stream) = task.stream {
+            session.reset_stream(stream, code);
+        }
     }
 
     fn finish_task(&mut self, task: &mut FetchTask) {

@@ -293,8 +293,9 @@ impl Relay {
                 self.disown(key);
                 self.forget_fetch(track, task, now);
             }
-            Owner::UpstreamFetch { .. } => {
+            Owner::UpstreamFetch { track, fetch } => {
                 self.disown(key);
+                self.upstream_fetch_failed(track, fetch, RequestCode::INTERNAL_ERROR, now);
             }
             Owner::Namespace(namespace) => {
                 self.disown(key);

@@ -35,6 +35,8 @@ pub(crate) struct UpstreamFetch {
     order: GroupOrder,
     /// The object that came last.
     last: Option<Location>,
+    /// When the publisher last said something of it.
+    heard_at: Instant,
     /// Ranges that the publisher cannot tell of either.
     unknown: Vec<(Location, Location)>,
 }
@@ -75,8 +77,8 @@ impl Relay {
         &mut self,
         index: TrackIndex,
         task: &FetchTask,
-        from: Location,
-        to: Location,
+        (from, to): (Location, Location),
+        now: Instant,
     ) -> bool {
         let order = task.wanted.order;
         let start = match order {
@@ -105,9 +107,18 @@ impl Relay {
             self.next_task += 1;
             self.tracks[index.0].upstream_fetches.insert(
                 fetch,
-                UpstreamFetch { key, start, end: to, order, last: None, unknown: Vec::new() },
+                UpstreamFetch {
+                    key,
+                    start,
+                    end: to,
+                    order,
+                    last: None,
+                    heard_at: now,
+                    unknown: Vec::new(),
+                },
             );
             self.own(key, Owner::UpstreamFetch { track: index, fetch });
+            self.arm_track_timer(index, now + self.config.upstream_timeout);
             return true;
         }
         false
@@ -127,6 +138,38 @@ impl Relay {
             session.cancel(key.request, ResetCode::CANCELLED);
         }
         self.upstream_fetch_failed(index, id, RequestCode::UNSUPPORTED_EXTENSION, now);
+    }
+
+    /// Gives up FETCHes of which nothing was heard for too long.
+    pub(super) fn upstream_fetches_timed_out(&mut self, index: TrackIndex, now: Instant) {
+        let timeout = self.config.upstream_timeout;
+        let Some(track) = self.tracks.get(index.0) else { return };
+        let (silent, others): (Vec<_>, Vec<_>) = track
+            .upstream_fetches
+            .iter()
+            .map(|(id, fetch)| (*id, fetch.key, fetch.heard_at + timeout))
+            .partition(|(.., deadline)| *deadline <= now);
+        for (.., deadline) in others {
+            self.arm_track_timer(index, deadline);
+        }
+        for (id, key, _) in silent {
+            self.disown(key);
+            if let Some(session) = self.session(key.peer) {
+                session.cancel(key.request, ResetCode::CANCELLED);
+            }
+            self.upstream_fetch_failed(index, id, RequestCode::TIMEOUT, now);
+        }
+    }
+
+    /// What something heard of a FETCH of ours belongs to.
+    fn upstream_fetch_heard(
+        &mut self,
+        key: RequestKey,
+        now: Instant,
+    ) -> Option<(TrackIndex, u64, &mut UpstreamFetch)> {
+        let found = self.upstream_fetch_mut(key)?;
+        found.2.heard_at = now;
+        Some(found)
     }
 
     fn upstream_fetch_mut(
@@ -150,7 +193,7 @@ impl Relay {
         last: bool,
         now: Instant,
     ) {
-        let Some((index, id, fetch)) = self.upstream_fetch_mut(key) else { return };
+        let Some((index, id, fetch)) = self.upstream_fetch_heard(key, now) else { return };
         let location = object.location;
         let known = known_by(fetch, location);
         fetch.last = Some(location);
@@ -186,7 +229,7 @@ impl Relay {
         last: bool,
         now: Instant,
     ) {
-        let Some((index, id, fetch)) = self.upstream_fetch_mut(key) else { return };
+        let Some((index, id, fetch)) = self.upstream_fetch_heard(key, now) else { return };
         let Some(location) = fetch.last else { return };
         self.tracks[index.0].cache.append(location, Feeder::Fetch(id), bytes, last);
         self.note_cached(index, now);
@@ -202,7 +245,7 @@ impl Relay {
         end: Location,
         now: Instant,
     ) {
-        let Some((index, _, fetch)) = self.upstream_fetch_mut(key) else { return };
+        let Some((index, _, fetch)) = self.upstream_fetch_heard(key, now) else { return };
         let from = fetch.last.map_or(fetch.start, after);
         fetch.last = Some(end);
         if fetch.order == GroupOrder::Descending {
@@ -251,13 +294,12 @@ impl Relay {
         code: RequestCode,
         now: Instant,
     ) {
-        tracing::debug!(%code, "a publisher did not answer a fetch");
         let Some(track) = self.tracks.get_mut(index.0) else { return };
-        if let Some(fetch) = track.upstream_fetches.get_mut(&id) {
-            fetch.unknown = vec![(fetch.start, fetch.end)];
-            if let Some(last) = fetch.last {
-                track.cache.drop_fed_by(last, Feeder::Fetch(id));
-            }
+        let Some(fetch) = track.upstream_fetches.get_mut(&id) else { return };
+        tracing::debug!(%code, "a publisher did not answer a fetch");
+        fetch.unknown = vec![(fetch.start, fetch.end)];
+        if let Some(last) = fetch.last {
+            track.cache.drop_fed_by(last, Feeder::Fetch(id));
         }
         self.account(index);
         self.pump_track_fetches(index, now);

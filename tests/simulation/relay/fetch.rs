@@ -199,7 +199,10 @@ fn a_publisher_that_cannot_answer_leaves_it_unknown() {
         let fetch = live.fetch((2, 0), (5, 1), with(DESCENDING));
         let (upstream, ..) = live.stage.fetch_request(live.publisher);
         live.stage.tell(live.publisher, |peer| peer.session().reject_with(upstream, code, ""));
-        let line = live.fetched(fetch);
+        // The request is ended with its stream, whose header may never have arrived.
+        let told = live.stage.take(live.subscriber);
+        assert!(told.contains(&Event::Ended { request: fetch }), "{drafts:?}: {told:?}");
+        let line = aip_tests::sim::heard::fetched_line(&told, fetch);
         assert!(line.starts_with("5/0=a 5/1=b") && !line.ends_with("fin"), "{drafts:?}: {line}");
     }
 }
@@ -255,6 +258,47 @@ fn patience_ends_in_time() {
         let fetch = live.fetch((1, 0), (5, 0), with(Parameter::FillTimeout(0)));
         assert_eq!(live.fetched(fetch), format!("{kind}..4 5/0=a fin"), "{drafts:?}");
         assert!(live.stage.requests(live.publisher).is_empty(), "{drafts:?}");
+    }
+}
+
+#[test]
+fn a_publisher_that_falls_silent_is_not_waited_for() {
+    for drafts in DRAFTS {
+        let mut live = Stage::live(drafts, none());
+        live.group(5, &["a"]);
+        live.heard();
+        let fetch = live.fetch((2, 0), (5, 0), none());
+        let (upstream, ..) = live.stage.fetch_request(live.publisher);
+        live.stage.run(6_000);
+        // It says something, and then no more.
+        live.stage.tell(live.publisher, |peer| {
+            let session = peer.session();
+            let stream = session.open_fetch(upstream, 9).unwrap();
+            session.send(stream, Bytes::from_static(&[0x1c, 2, 0, 128, 1, b'x']), false);
+        });
+        live.stage.run(9_900);
+        let (items, end) = aip_tests::sim::heard::fetched(&live.stage.take(live.subscriber), fetch);
+        assert_eq!((items, end), (vec![object(2, 0, "x")], None), "{drafts:?}");
+        live.stage.run(200);
+        assert_eq!(live.fetched(fetch), "Unknown..4 5/0=a fin", "{drafts:?}");
+        assert!(live.stage.take(live.publisher).contains(&Event::Ended { request: upstream }));
+    }
+}
+
+#[test]
+fn a_fetch_upstream_that_is_broken_off_leaves_it_unknown() {
+    for drafts in DRAFTS {
+        let mut live = Stage::live(drafts, none());
+        live.group(5, &["a"]);
+        live.heard();
+        let fetch = live.fetch((2, 0), (5, 0), none());
+        let (upstream, ..) = live.stage.fetch_request(live.publisher);
+        live.stage.tell(live.publisher, |peer| {
+            let (end, properties) = (at(4, u64::MAX), Properties::default());
+            peer.session().accept_fetch(upstream, false, end, properties);
+            peer.session().cancel(upstream, ResetCode::INTERNAL_ERROR);
+        });
+        assert_eq!(live.fetched(fetch), "Unknown..4 5/0=a fin", "{drafts:?}");
     }
 }
 
@@ -497,7 +541,7 @@ fn a_large_fetch_waits_for_its_reader() {
             live.subgroup(&Subgroup::new(7, group), &object);
         }
         let slow = live.stage.peer(drafts.1);
-        live.stage.world.with(slow, |peer: &mut Peer, _| peer.stalled = true);
+        live.stage.world.with(slow, |peer: &mut Peer, _| peer.stall(true));
         live.stage.fetch(slow, at(0, 0), at(39, 0), none());
         live.stage.run(100);
         let queued = live.stage.world.queued(live.stage.relay);

@@ -538,7 +538,7 @@ fn a_slow_subscriber_is_told_and_others_are_not_held_up() {
         stage.tell(publisher, |peer| peer.accept_subscribe(upstream, 7, none()));
         let (quick, _) = stage.join(drafts.1, none());
         stage.take(slow);
-        stage.world.with(slow, |peer: &mut Peer, _| peer.stalled = true);
+        stage.world.with(slow, |peer: &mut Peer, _| peer.stall(true));
         for group in 0..20 {
             let object = vec![(0, Bytes::from(vec![7; 100_000]))];
             let group = Subgroup::new(7, group);

@@ -61,6 +61,10 @@ struct Link {
     ends: [(NodeId, SessionId); 2],
     up: bool,
     partitioned: bool,
+    /// Ends that have been told that it is gone.
+    told: usize,
+    /// Bytes that wait to be sent, by end.
+    queued: [usize; 2],
     pipes: BTreeMap<(usize, StreamId), Pipe>,
 }
 
@@ -96,6 +100,9 @@ enum Occurrence {
     },
 }
 
+/// More at one moment than any world has to do: something goes round in circles.
+const AT_ONCE_MAX: u64 = 1_000_000;
+
 /// Nodes, links between them, and a clock that jumps to whatever is next.
 #[derive(Debug)]
 pub struct World {
@@ -112,6 +119,14 @@ pub struct World {
     now: Instant,
     /// A running hash of all that happened.
     trace: u64,
+    /// Sessions that were closed for a peer's fault: who closed, and why.
+    pub faults: Vec<(NodeId, String)>,
+    /// Whether all that nodes do is written to standard error.
+    pub tells_all: bool,
+    /// Ends of connections that were told of their loss.
+    losses: u64,
+    /// Things that happened at this very moment.
+    at_once: u64,
 }
 
 impl World {
@@ -130,12 +145,22 @@ impl World {
             start,
             now: start,
             trace: 0xcbf2_9ce4_8422_2325,
+            faults: Vec::new(),
+            tells_all: false,
+            losses: 0,
+            at_once: 0,
         }
     }
 
     /// Adds a node.
     pub fn add(&mut self, node: impl Node + 'static) -> NodeId {
         self.nodes.push(Box::new(node));
+        NodeId(self.nodes.len() - 1)
+    }
+
+    /// Adds a node.
+    pub fn add_boxed(&mut self, node: Box<dyn Node>) -> NodeId {
+        self.nodes.push(node);
         NodeId(self.nodes.len() - 1)
     }
 
@@ -184,7 +209,14 @@ impl World {
         };
         let ends = [(client, session()), (server, session())];
         let link = LinkId(self.links.len());
-        self.links.push(Link { ends, up: true, partitioned: false, pipes: BTreeMap::new() });
+        self.links.push(Link {
+            ends,
+            up: true,
+            partitioned: false,
+            told: 0,
+            queued: [0; 2],
+            pipes: BTreeMap::new(),
+        });
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 4433));
         let now = self.now;
         for (end, side) in [(1, Side::Server), (0, Side::Client)] {
@@ -233,6 +265,11 @@ impl World {
         self.links[link.0].up
     }
 
+    /// Whether both ends of a connection that is gone have been told so.
+    pub fn is_told(&self, link: LinkId) -> bool {
+        self.links[link.0].told == 2
+    }
+
     /// Runs until nothing is on its way, at most for `limit`. Timers that are further away wait.
     pub fn run(&mut self, limit: Duration) {
         let end = self.now + limit;
@@ -266,6 +303,8 @@ impl World {
         if end < next {
             return false;
         }
+        self.at_once = if self.now < next { 0 } else { self.at_once + 1 };
+        assert!(self.at_once < AT_ONCE_MAX, "time stands still");
         self.now = self.now.max(next);
         if occurrence.is_some_and(|when| when <= next) {
             if let Some((_, occurrence)) = self.occurrences.pop_first() {
@@ -303,12 +342,20 @@ impl World {
     }
 
     fn carry_out(&mut self, id: NodeId) {
+        let mut count = 0_u64;
         while let Some((session, action)) = self.nodes[id.0].poll_action() {
-            let found = self.links.iter().position(|link| {
-                link.up && link.ends.iter().any(|(node, other)| *node == id && *other == session)
-            });
-            let Some(index) = found else { continue };
-            let from = usize::from(self.links[index].ends[0] != (id, session));
+            count += 1;
+            assert!(count < AT_ONCE_MAX, "{id:?} has no end of wishes");
+            let (index, from) = end_of(session);
+            if self.links.get(index).is_none_or(|link| !link.up) {
+                continue;
+            }
+            if self.tells_all {
+                let [client, server] = self.links[index].ends.map(|(node, _)| node.0);
+                let arrow = if from == 0 { "->" } else { "<-" };
+                let time = self.elapsed();
+                eprintln!("{time:?} {client} {arrow} {server}: {}", describe(&action));
+            }
             self.act(LinkId(index), from, action);
         }
     }
@@ -353,6 +400,10 @@ impl World {
     }
 
     fn close(&mut self, link: LinkId, from: usize, code: u64, reason: String) {
+        if code != 0 {
+            let (node, _) = self.links[link.0].ends[from];
+            self.faults.push((node, format!("{code:#x} {reason}")));
+        }
         self.links[link.0].up = false;
         let reason = Bytes::from(reason);
         let peer =
@@ -376,6 +427,7 @@ impl World {
             self.told_sent(link, from, stream, length);
             return;
         }
+        self.links[link.0].queued[from] += bytes.len();
         if 1 < bytes.len() && self.random.chance(self.weather.cut) {
             let at = self.random.index(bytes.len() - 1) + 1;
             let pipe = self.links[link.0].pipes.entry((from, stream)).or_default();
@@ -403,6 +455,7 @@ impl World {
     fn drop_pending(&mut self, link: LinkId, from: usize, stream: StreamId) {
         let Some(pipe) = self.links[link.0].pipes.get_mut(&(from, stream)) else { return };
         let dropped: usize = pipe.pending.drain(..).map(|(bytes, _)| bytes.len()).sum();
+        self.links[link.0].queued[from] -= dropped;
         self.told_sent(link, from, stream, dropped);
     }
 
@@ -437,6 +490,8 @@ impl World {
             Occurrence::Closed { link, end, closed } => {
                 let (node, session) = self.links[link.0].ends[end];
                 self.note(&[4, session.0]);
+                self.links[link.0].told += 1;
+                self.losses += 1;
                 let now = self.now;
                 self.nodes[node.0].handle_closed(session, closed, now);
                 self.carry_out(node);
@@ -456,6 +511,7 @@ impl World {
             pipe.closed = true;
         }
         let length = bytes.len();
+        self.links[link.0].queued[from] -= length;
         let words = [5, stream.0, length as u64, u64::from(fin), hash(&bytes)];
         self.tell(link, 1 - from, &words, |node, session, now| {
             node.handle_stream(session, stream, bytes, fin, now);
@@ -489,17 +545,38 @@ impl World {
         self.links
             .iter()
             .filter(|link| link.up)
-            .flat_map(|link| {
-                link.pipes.iter().map(move |((from, _), pipe)| (link.ends[*from].0, pipe))
-            })
-            .filter(|(from, _)| *from == node)
-            .flat_map(|(_, pipe)| pipe.pending.iter().map(|(bytes, _)| bytes.len()))
+            .flat_map(|link| link.ends.iter().zip(link.queued))
+            .filter(|((end, _), _)| *end == node)
+            .map(|(_, queued)| queued)
             .sum()
+    }
+
+    /// Ends of connections that were told of their loss, so far.
+    pub const fn losses(&self) -> u64 {
+        self.losses
     }
 
     /// Connections that are up.
     pub fn live_links(&self) -> BTreeSet<LinkId> {
         (0..self.links.len()).map(LinkId).filter(|link| self.is_up(*link)).collect()
+    }
+}
+
+/// The connection that a session is an end of, and which end.
+fn end_of(session: SessionId) -> (usize, usize) {
+    let number = usize::try_from(session.0).unwrap_or(usize::MAX) - 1;
+    (number / 2, number % 2)
+}
+
+/// An action in few words.
+fn describe(action: &Action) -> String {
+    match action {
+        Action::Send { stream, bytes, fin } => {
+            let fin = if *fin { " fin" } else { "" };
+            let head = &bytes[..bytes.len().min(12)];
+            format!("{stream} {} bytes {}{fin}", bytes.len(), head.escape_ascii())
+        }
+        other => format!("{other:?}"),
     }
 }
 

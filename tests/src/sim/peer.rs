@@ -1,6 +1,10 @@
 //! A node that is one bare session: it says what a test has it say, and keeps what it hears.
 
-use std::{any::Any, collections::VecDeque, time::Instant};
+use std::{
+    any::Any,
+    collections::{BTreeSet, VecDeque},
+    time::Instant,
+};
 
 use aip_codec::moqt::{
     error_code::RequestCode,
@@ -31,7 +35,8 @@ pub struct Peer {
     /// How the last connection ended, if it has.
     pub closed: Option<Closed>,
     /// Whether data streams are left unread.
-    pub stalled: bool,
+    stalled: bool,
+    paused: BTreeSet<StreamId>,
     actions: VecDeque<Action>,
 }
 
@@ -50,6 +55,7 @@ impl Peer {
             events: VecDeque::new(),
             closed: None,
             stalled: false,
+            paused: BTreeSet::new(),
             actions: VecDeque::new(),
         }
     }
@@ -65,6 +71,15 @@ impl Peer {
     /// Whether there is a session.
     pub const fn is_connected(&self) -> bool {
         self.current.is_some()
+    }
+
+    /// Leaves data streams unread, or reads them again.
+    pub fn stall(&mut self, stalled: bool) {
+        self.stalled = stalled;
+        if !stalled {
+            let paused = std::mem::take(&mut self.paused);
+            self.actions.extend(paused.into_iter().map(|stream| Action::Resume { stream }));
+        }
     }
 
     /// The events so far, which are then forgotten.
@@ -307,6 +322,7 @@ impl Node for Peer {
     ) {
         self.tell(id, |session| session.handle_stream(stream, bytes, fin, now));
         if self.stalled && !stream.is_bidirectional() && stream.0 >> 2 != 0 {
+            self.paused.insert(stream);
             self.actions.push_back(Action::Pause { stream });
         }
     }
@@ -334,6 +350,7 @@ impl Node for Peer {
             self.current = None;
             self.closed = Some(closed);
             self.actions.clear();
+            self.paused.clear();
         }
     }
 

@@ -1,0 +1,127 @@
+//! What a seed decides before anything happens.
+
+use aip_codec::Version;
+use aip_tests::sim::{Weather, random::Random};
+
+/// Size of a world, and which faults it has.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) relays: usize,
+    pub(super) origins: usize,
+    pub(super) agents: usize,
+    pub(super) sinks: usize,
+    pub(super) steps: u64,
+    /// Milliseconds between deeds, at most.
+    pub(super) pause_max: u64,
+    pub(super) payload_max: u64,
+    pub(super) weather: Weather,
+    drafts: Vec<Version>,
+    kills: bool,
+    partitions: bool,
+    stalls: bool,
+}
+
+/// Something that is done to the world.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Deed {
+    Bump,
+    Subscribe { read: bool },
+    Unsubscribe,
+    Call,
+    CancelCall,
+    Answer,
+    Publish,
+    SinkSubscribe,
+    SinkCancel,
+    SinkFetch,
+    Kill,
+    Partition,
+    Heal,
+    Stall { stalled: bool },
+}
+
+impl Plan {
+    pub(super) fn draw(random: &mut Random) -> Self {
+        let mut weather = Weather::CALM;
+        if random.chance(500) {
+            weather.delay = (random.between(10, 1_000), random.between(1_000, 50_000));
+        }
+        if random.chance(500) {
+            weather.cut = random.between(1, 500);
+        }
+        if random.chance(300) {
+            weather.stream_loss = random.between(1, 200);
+        }
+        let all = [
+            Version::Draft18,
+            Version::Draft19,
+            Version::Draft20,
+            Version::Draft21,
+            Version::Draft22,
+        ];
+        let drafts =
+            if random.chance(300) { vec![all[random.index(all.len())]] } else { all.to_vec() };
+        Self {
+            relays: random.index(3) + 1,
+            origins: random.index(2) + 1,
+            agents: random.index(4) + 1,
+            sinks: random.index(3) + 1,
+            steps: random.between(20, 80),
+            pause_max: [5, 50, 500][random.index(3)],
+            payload_max: [10, 1_000, 30_000][random.index(3)],
+            weather,
+            drafts,
+            kills: random.chance(300),
+            partitions: random.chance(300),
+            stalls: random.chance(300),
+        }
+    }
+
+    pub(super) fn draft(&self, random: &mut Random) -> Version {
+        self.drafts[random.index(self.drafts.len())]
+    }
+
+    /// Whether nothing goes wrong but that things take their time.
+    pub(super) const fn is_calm(&self) -> bool {
+        self.weather.stream_loss == 0 && !self.kills && !self.partitions && !self.stalls
+    }
+
+    /// Bytes that one relay may hold back for so many neighbours: for each a few subscriptions,
+    /// fetches and calls, each within its limit and one object more.
+    pub(super) fn queued_max(&self, neighbours: usize) -> usize {
+        let object = usize::try_from(self.payload_max).unwrap_or(usize::MAX) + 1_000;
+        neighbours * 10 * (200_000 + 2 * object)
+    }
+}
+
+impl Deed {
+    pub(super) fn draw(random: &mut Random, plan: &Plan) -> Self {
+        let deeds = [
+            (10, Self::Bump),
+            (8, Self::Subscribe { read: false }),
+            (6, Self::Subscribe { read: true }),
+            (5, Self::Unsubscribe),
+            (8, Self::Call),
+            (2, Self::CancelCall),
+            (6, Self::Answer),
+            (20, Self::Publish),
+            (6, Self::SinkSubscribe),
+            (3, Self::SinkCancel),
+            (8, Self::SinkFetch),
+            (if plan.kills { 5 } else { 0 }, Self::Kill),
+            (if plan.partitions { 4 } else { 0 }, Self::Partition),
+            (if plan.partitions { 8 } else { 0 }, Self::Heal),
+            (if plan.stalls { 4 } else { 0 }, Self::Stall { stalled: true }),
+            (if plan.stalls { 4 } else { 0 }, Self::Stall { stalled: false }),
+        ];
+        let total = deeds.iter().map(|(weight, _)| weight).sum();
+        let mut lot = random.below(total);
+        for (weight, deed) in deeds {
+            if lot < weight {
+                return deed;
+            }
+            lot -= weight;
+        }
+        Self::Bump
+    }
+}
