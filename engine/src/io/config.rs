@@ -233,7 +233,7 @@ pub struct Dial {
     /// The longest wait. 10 s.
     #[serde(with = "super::config_file::duration")]
     pub backoff_max: Duration,
-    /// Time in which a handshake must end. 5 s.
+    /// Time in which a handshake must end; then it begins anew. 3 s.
     #[serde(with = "super::config_file::duration")]
     pub timeout: Duration,
 }
@@ -243,7 +243,7 @@ impl Default for Dial {
         Self {
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(10),
-            timeout: Duration::from_secs(5),
+            timeout: Duration::from_secs(3),
         }
     }
 }

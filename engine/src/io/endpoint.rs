@@ -242,7 +242,6 @@ impl Endpoint {
 
     fn deliver(&mut self, slot: u32, way: Way, datagram: &mut [u8], now: Instant) {
         let Some(connection) = self.table.get(slot) else { return };
-        connection.socket = way.port;
         connection.receive(datagram, quiche::RecvInfo { from: way.from, to: way.to }, now);
         self.attend(slot);
     }
@@ -410,18 +409,24 @@ impl Endpoint {
                 break;
             }
             let Port { socket, out, .. } = port;
-            let mut budget = SEND_SHARE;
-            let limits = Limits { datagram_max: PACKET_MAX, bytes_max: budget, segments_max: 64 };
-            let built = out.build(limits, socket.gso(), |room| {
-                let (length, info) = connection.write(room)?;
-                budget = budget.saturating_sub(length);
-                if !socket.is_home_of(info.from) {
-                    tracing::debug!(from = %info.from, "a path of another socket");
+            let limits =
+                Limits { datagram_max: PACKET_MAX, bytes_max: SEND_SHARE, segments_max: 64 };
+            let mut strays = Vec::new();
+            let built = out.build(limits, socket.gso(), |room| -> Written {
+                loop {
+                    let (length, info) = connection.write(room)?;
+                    if socket.is_home_of(info.from) {
+                        return Some((length, info.to, socket.from(info.from)));
+                    }
+                    strays.push((info, room[..length].to_vec()));
                 }
-                Some((length, info.to, socket.from(info.from))) as Written
             });
+            self.forward_strays(slot, &strays);
+            let port_full =
+                self.table.get(slot).is_none_or(|it| self.ports[it.socket].out.is_full());
+            let Some(connection) = self.table.get(slot) else { break };
             match built {
-                super::udp::Built::More if port.out.is_full() => {}
+                super::udp::Built::More if port_full => {}
                 super::udp::Built::More => {
                     self.attend(slot);
                     break;
@@ -431,6 +436,19 @@ impl Endpoint {
             }
         }
         self.settle(slot);
+    }
+
+    /// Sends packets of a path of another socket: the peer has turned to another of our ports.
+    fn forward_strays(&mut self, slot: u32, strays: &[(quiche::SendInfo, Vec<u8>)]) {
+        for (info, packet) in strays {
+            let home = self.ports.iter().position(|port| port.socket.is_home_of(info.from));
+            let Some(home) = home else { continue };
+            let Port { socket, out, .. } = &mut self.ports[home];
+            out.push(info.to, socket.from(info.from), packet);
+            if let Some(connection) = self.table.get(slot) {
+                connection.socket = home;
+            }
+        }
     }
 
     /// Gives the peer ids to move with.
