@@ -9,6 +9,7 @@ mod follow;
 mod listen;
 pub mod session;
 mod standing;
+mod tools;
 
 use std::{sync::Arc, time::Duration};
 
@@ -130,6 +131,7 @@ pub struct Connector {
     options: Options,
     description: watch::Receiver<Arc<Description>>,
     watching: AbortHandle,
+    tools: tools::Known,
 }
 
 impl Drop for Connector {
@@ -168,7 +170,13 @@ impl Connector {
         let (changed, receiver) = watch::channel(Arc::new(description));
         let watching = tokio::spawn(watch_server(link.clone(), track, subscription, changed));
         let watching = watching.abort_handle();
-        Ok(Arc::new(Self { link, options, description: receiver, watching }))
+        Ok(Arc::new(Self {
+            link,
+            options,
+            description: receiver,
+            watching,
+            tools: tools::Known::default(),
+        }))
     }
 
     /// What the server says of itself.
