@@ -227,7 +227,13 @@ impl Node {
         }
     }
 
-    pub(crate) fn send(&self, session: SessionId, stream: StreamId, bytes: impl Into<Bytes>, fin: bool) {
+    pub(crate) fn send(
+        &self,
+        session: SessionId,
+        stream: StreamId,
+        bytes: impl Into<Bytes>,
+        fin: bool,
+    ) {
         self.act(session, Action::Send { stream, bytes: bytes.into(), fin });
     }
 

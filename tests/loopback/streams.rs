@@ -121,9 +121,10 @@ fn a_paused_stream_holds_its_sender_and_no_other() {
     let other = pattern(300_000, 4);
     pair.client.send(pair.dialled, client_uni(1), other.clone(), true);
     assert!(pair.server.whole_stream(pair.accepted, client_uni(1)) == other);
-    pair.server.never("paused bytes", |told| {
-        matches!(told, Told::Stream(_, stream, ..) if *stream == client_uni(0))
-    });
+    pair.server.never(
+        "paused bytes",
+        |told| matches!(told, Told::Stream(_, stream, ..) if *stream == client_uni(0)),
+    );
     let left = std::cell::Cell::new(0);
     pair.client.never("more than the window left the queue", |told| {
         if let Told::Sent(_, stream, length) = told
@@ -187,9 +188,10 @@ fn stopping_many_streams_does_not_use_up_the_peers_streams() {
     }
     pair.client.send(pair.dialled, client_uni(400), "last", true);
     assert_eq!(pair.server.whole_stream(pair.accepted, client_uni(400)), b"last");
-    pair.server.never("delivered after a stop", |told| {
-        matches!(told, Told::Stream(_, _, bytes, _) if 4 < bytes.len())
-    });
+    pair.server.never(
+        "delivered after a stop",
+        |told| matches!(told, Told::Stream(_, _, bytes, _) if 4 < bytes.len()),
+    );
 }
 
 #[test]

@@ -2,9 +2,7 @@
 
 use aip_engine::transport::Action;
 
-use crate::node::{
-    Habits, client_bidi, client_uni, pair, pattern, server_bidi, server_uni,
-};
+use crate::node::{Habits, client_bidi, client_uni, pair, pattern, server_bidi, server_uni};
 
 const ECHO: Habits = Habits { echo: true, quiet: false, drains: false };
 const PLAIN: Habits = Habits { echo: false, quiet: false, drains: false };
@@ -69,9 +67,8 @@ fn a_hundred_thousand_streams_leave_nothing_behind() {
         });
     }
     pair.client.act(pair.dialled, Action::SendDatagram { bytes: "end".into() });
-    pair.client.wait("the datagram", |told| {
-        matches!(told, crate::node::Told::Datagram(..)).then_some(())
-    });
+    pair.client
+        .wait("the datagram", |told| matches!(told, crate::node::Told::Datagram(..)).then_some(()));
     let deadline = std::time::Instant::now() + crate::node::PATIENCE;
     while pair.client.handle.counters().stream_bytes_queued != 0
         || pair.client.handle.counters().stream_bytes_sent_total < STREAMS * 8

@@ -44,14 +44,17 @@ impl Calls {
     fn insert(&mut self, request: RequestId, ours: bool, record_length_max: usize) -> CallId {
         let call = CallId(self.next);
         self.next += 1;
-        self.table.insert(call, CallState {
-            request,
-            ours,
-            decoder: RecordDecoder::new(record_length_max),
-            sent_all: false,
-            received_all: false,
-            answered: false,
-        });
+        self.table.insert(
+            call,
+            CallState {
+                request,
+                ours,
+                decoder: RecordDecoder::new(record_length_max),
+                sent_all: false,
+                received_all: false,
+                answered: false,
+            },
+        );
         call
     }
 }
@@ -252,11 +255,8 @@ impl Client {
     }
 
     fn end_call_if_over(&mut self, call: CallId) {
-        let over = self
-            .calls
-            .table
-            .get(&call)
-            .is_some_and(|state| state.received_all && state.sent_all);
+        let over =
+            self.calls.table.get(&call).is_some_and(|state| state.received_all && state.sent_all);
         if over {
             self.end_call(call, CallEnd::Finished);
         }

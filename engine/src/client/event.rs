@@ -215,4 +215,3 @@ pub enum ClientError {
     #[error("the peer is going away")]
     GoingAway,
 }
-

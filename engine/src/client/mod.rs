@@ -463,4 +463,3 @@ fn describe(closed: &Closed) -> String {
         Closed::TimedOut => "nothing heard from the peer".to_owned(),
     }
 }
-

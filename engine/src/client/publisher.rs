@@ -309,7 +309,7 @@ impl Client {
         let filter = fill.location_filter().or_else(|| inherited.location_filter());
         let (start, end) = fetch_range(filter.unwrap_or_default(), largest);
         if start <= end {
-            self.send_range(track, owner, asked_by, start, end, fill);
+            self.send_range(track, owner, asked_by, (start, end), fill);
         }
     }
 
@@ -333,7 +333,7 @@ impl Client {
         if let Some(session) = self.session() {
             session.accept_fetch(request, false, end, properties);
         }
-        self.send_range(track, request, request, start, end, &body.parameters);
+        self.send_range(track, request, request, (start, end), &body.parameters);
     }
 
     fn range_of(&self, track: &FullTrackName, body: &Fetch) -> Option<(Location, Location)> {
@@ -365,8 +365,7 @@ impl Client {
         track: &FullTrackName,
         owner: RequestId,
         asked_by: RequestId,
-        start: Location,
-        end: Location,
+        (start, end): (Location, Location),
         parameters: &Parameters,
     ) {
         let Some(served) = self.served.get(track) else { return };
@@ -509,9 +508,7 @@ impl Served {
     }
 
     fn priority(&self) -> u8 {
-        self.version
-            .as_ref()
-            .map_or(128, |version| version.properties.default_publisher_priority())
+        self.version.as_ref().map_or(128, |version| version.properties.default_publisher_priority())
     }
 
     /// A version that was to stand until the next one does so no more: nobody listens for it.

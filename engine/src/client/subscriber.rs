@@ -21,9 +21,7 @@ use aip_codec::{
 };
 use bytes::{Bytes, BytesMut};
 
-use super::{
-    Client, ClientError, Event, Owner, Refusal, SubscriptionId, TrackVersion,
-};
+use super::{Client, ClientError, Event, Owner, Refusal, SubscriptionId, TrackVersion};
 use crate::{
     session::{ReceivedObject, StreamEnd},
     transport::StreamId,
@@ -86,13 +84,7 @@ impl Assembly {
         Self { track, group, objects: Vec::new(), arriving: None, size: 0, broken: false }
     }
 
-    fn begin_object(
-        &mut self,
-        location: Location,
-        payload: Bytes,
-        last: bool,
-        length_max: usize,
-    ) {
+    fn begin_object(&mut self, location: Location, payload: Bytes, last: bool, length_max: usize) {
         if self.group != Some(location.group) {
             // A newer group of a fill: what was before is history.
             self.group = Some(location.group);
@@ -304,8 +296,7 @@ impl Client {
     /// Drafts without fills join a subscription by a FETCH; only once it is accepted, since a FETCH
     /// that overtakes its SUBSCRIBE joins nothing.
     fn join(&mut self, request_id: RequestId, track: &FullTrackName) {
-        let Some(session) =
-            self.session().filter(|session| session.version() < Version::Draft20)
+        let Some(session) = self.session().filter(|session| session.version() < Version::Draft20)
         else {
             return;
         };

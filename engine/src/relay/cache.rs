@@ -77,10 +77,7 @@ impl Group {
                 else {
                     return Some(next);
                 };
-                self.objects
-                    .range(next..=*end)
-                    .next()
-                    .map_or(*end, |(id, _)| ObjectId(id.0 - 1))
+                self.objects.range(next..=*end).next().map_or(*end, |(id, _)| ObjectId(id.0 - 1))
             };
             next = ObjectId(covered_to.0.checked_add(1)?);
         }
@@ -225,9 +222,10 @@ impl Cache {
             .groups
             .range(start.group..=end.group)
             .flat_map(|(group, entry)| {
-                entry.objects.iter().map(|(object, held)| {
-                    (Location { group: *group, object: *object }, held)
-                })
+                entry
+                    .objects
+                    .iter()
+                    .map(|(object, held)| (Location { group: *group, object: *object }, held))
             })
             .filter(|(location, held)| {
                 start <= *location && *location <= end && !self.is_fresh(held, now)
@@ -327,10 +325,11 @@ impl Cache {
             if to < from {
                 return None;
             }
-            group.objects.range(from..=to).next().map(|(object, _)| Location {
-                group: id,
-                object: *object,
-            })
+            group
+                .objects
+                .range(from..=to)
+                .next()
+                .map(|(object, _)| Location { group: id, object: *object })
         };
         let location = match order {
             GroupOrder::Ascending => self

@@ -97,10 +97,8 @@ impl FetchTask {
     fn step_down(&self, cache: &Cache, now: Instant) -> Step {
         let Wanted { start, end, .. } = self.wanted;
         let mut group = self.position.map_or(end.group, |position| position.group);
-        let mut from = self.position.map_or_else(
-            || first_in_group(group, start),
-            Location::next_object,
-        );
+        let mut from =
+            self.position.map_or_else(|| first_in_group(group, start), Location::next_object);
         loop {
             let to = end.min(Location { group, object: ObjectId(u64::MAX) });
             let next = cache.next_object(from, to, None, GroupOrder::Ascending);
@@ -197,9 +195,10 @@ impl Relay {
             end,
             order: body.parameters.group_order().unwrap_or_default(),
             priority: body.parameters.subscriber_priority().unwrap_or(128),
+            patience: body.parameters.fill_timeout().map(Duration::from_millis),
         };
         let task_key = FillKey { owner: key, asked_by: key.request };
-        let task = self.begin_task(index, task_key, false, wanted, &body.parameters, now);
+        let task = self.begin_task(index, task_key, false, wanted, now);
         self.own(key, Owner::Fetch { track: index, task });
         self.pump_fetch(index, task, now);
         self.update_linger(index, now);
@@ -253,12 +252,11 @@ impl Relay {
             return;
         }
         let order = fill.group_order().or_else(|| inherited.group_order()).unwrap_or_default();
-        let priority = fill
-            .subscriber_priority()
-            .or_else(|| inherited.subscriber_priority())
-            .unwrap_or(128);
-        let wanted = Wanted { start, end, order, priority };
-        let task = self.begin_task(index, key, true, wanted, fill, now);
+        let priority =
+            fill.subscriber_priority().or_else(|| inherited.subscriber_priority()).unwrap_or(128);
+        let patience = fill.fill_timeout().map(Duration::from_millis);
+        let wanted = Wanted { start, end, order, priority, patience };
+        let task = self.begin_task(index, key, true, wanted, now);
         self.pump_fetch(index, task, now);
     }
 
@@ -268,27 +266,28 @@ impl Relay {
         key: FillKey,
         is_fill: bool,
         wanted: Wanted,
-        parameters: &Parameters,
         now: Instant,
     ) -> u64 {
         let version = self.peers[key.owner.peer.0].session.version();
-        let deadline =
-            parameters.fill_timeout().map(|timeout| now + Duration::from_millis(timeout));
+        let deadline = wanted.patience.map(|patience| now + patience);
         if let Some(deadline) = deadline {
             self.arm_track_timer(index, deadline);
         }
         let task = self.next_task;
         self.next_task += 1;
-        self.tracks[index.0].tasks.insert(task, FetchTask {
-            key,
-            is_fill,
-            wanted,
-            position: None,
-            stream: None,
-            encoder: Encoder::new(version, wanted.order),
-            version,
-            deadline,
-        });
+        self.tracks[index.0].tasks.insert(
+            task,
+            FetchTask {
+                key,
+                is_fill,
+                wanted,
+                position: None,
+                stream: None,
+                encoder: Encoder::new(version, wanted.order),
+                version,
+                deadline,
+            },
+        );
         task
     }
 
@@ -400,8 +399,7 @@ impl Relay {
             return Some(false);
         }
         let covering = |fetch: &&UpstreamFetch| fetch.start <= from && from <= fetch.end;
-        let has_failed =
-            track.upstream_fetches.values().filter(covering).any(|fetch| fetch.failed);
+        let has_failed = track.upstream_fetches.values().filter(covering).any(|fetch| fetch.failed);
         let is_fetching =
             track.upstream_fetches.values().filter(covering).any(|fetch| !fetch.failed);
         if is_fetching && !is_late {
@@ -502,14 +500,10 @@ impl Relay {
             let key = RequestKey { peer, request };
             let fetch = self.next_task;
             self.next_task += 1;
-            self.tracks[index.0].upstream_fetches.insert(fetch, UpstreamFetch {
-                key,
-                start,
-                end: to,
-                order,
-                last: None,
-                failed: false,
-            });
+            self.tracks[index.0].upstream_fetches.insert(
+                fetch,
+                UpstreamFetch { key, start, end: to, order, last: None, failed: false },
+            );
             self.own(key, Owner::UpstreamFetch { track: index, fetch });
             return true;
         }

@@ -99,12 +99,7 @@ impl Relay {
         }
     }
 
-    fn begin_source(
-        &mut self,
-        track: TrackIndex,
-        group: GroupId,
-        subgroup: SubgroupId,
-    ) {
+    fn begin_source(&mut self, track: TrackIndex, group: GroupId, subgroup: SubgroupId) {
         if let Some(track) = self.tracks.get_mut(track.0) {
             track.active.entry((group, subgroup)).or_default().sources += 1;
         }
@@ -134,8 +129,7 @@ impl Relay {
         let location = Location { group: header.group, object: object.header.object };
         let priority =
             header.priority.unwrap_or_else(|| track.properties.default_publisher_priority());
-        let inserted =
-            track.cache.insert(location, cached(&object, subgroup, priority, now), now);
+        let inserted = track.cache.insert(location, cached(&object, subgroup, priority, now), now);
         if inserted == Inserted::Conflict {
             self.malformed_track(track_index, now);
             return;
@@ -188,10 +182,8 @@ impl Relay {
             }
             let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) else { continue };
             let session = &mut peer.session;
-            let limits = (
-                self.config.subscription_queued_bytes_max,
-                self.config.subscription_stall_max,
-            );
+            let limits =
+                (self.config.subscription_queued_bytes_max, self.config.subscription_stall_max);
             if session.is_behind(subscriber.key.request, limits.0, limits.1, now) {
                 behind.push(index);
                 continue;
@@ -204,9 +196,8 @@ impl Relay {
                     if let Some(before) = before {
                         session.reset_stream(before.stream, ResetCode::CANCELLED);
                     }
-                    let first = before.is_none()
-                        && source_previous.is_none()
-                        && fanout.header.first_object;
+                    let first =
+                        before.is_none() && source_previous.is_none() && fanout.header.first_object;
                     let header = fanout.outgoing_header(track.alias, first);
                     let urgency = urgency::object(subscriber.priority, fanout.priority);
                     let request = subscriber.key.request;
@@ -392,11 +383,7 @@ struct Fanout {
 impl Fanout {
     /// The header of a subscriber's stream. The subgroup is always written out, since a stream that
     /// begins in its midst could not say it by its first object.
-    const fn outgoing_header(
-        &self,
-        track_alias: TrackAlias,
-        first_object: bool,
-    ) -> SubgroupHeader {
+    const fn outgoing_header(&self, track_alias: TrackAlias, first_object: bool) -> SubgroupHeader {
         let subgroup = match self.subgroup {
             SubgroupId(0) => SubgroupMode::Zero,
             subgroup => SubgroupMode::Explicit(subgroup),
@@ -466,8 +453,7 @@ fn cached(
     priority: u8,
     now: Instant,
 ) -> CachedObject {
-    let payload =
-        if object.payload.is_empty() { Vec::new() } else { vec![object.payload.clone()] };
+    let payload = if object.payload.is_empty() { Vec::new() } else { vec![object.payload.clone()] };
     CachedObject {
         subgroup: Some(subgroup),
         priority,

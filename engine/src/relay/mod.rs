@@ -135,12 +135,8 @@ impl Relay {
         };
         let reason = Reason::new(reason);
         if let Some(session) = self.session(key.peer) {
-            session.reject(key.request, RequestError {
-                code,
-                retry_interval,
-                reason,
-                redirect: None,
-            });
+            session
+                .reject(key.request, RequestError { code, retry_interval, reason, redirect: None });
         }
     }
 
@@ -152,12 +148,7 @@ impl Relay {
     }
 
     /// Tells the session something and acts on what it learns.
-    fn with_session(
-        &mut self,
-        session: SessionId,
-        now: Instant,
-        tell: impl FnOnce(&mut Session),
-    ) {
+    fn with_session(&mut self, session: SessionId, now: Instant, tell: impl FnOnce(&mut Session)) {
         let Some(&peer) = self.by_session.get(&session) else { return };
         if let Some(session) = self.session(peer) {
             tell(session);
@@ -210,7 +201,9 @@ impl Relay {
             Event::PublishDone { request, body } => {
                 self.upstream_ended(key(request), Some(body.code), now);
             }
-            Event::Namespace { request, suffix } => self.upstream_namespace(key(request), &suffix, now),
+            Event::Namespace { request, suffix } => {
+                self.upstream_namespace(key(request), &suffix, now)
+            }
             Event::NamespaceDone { request, suffix } => {
                 self.upstream_namespace_done(key(request), &suffix, now);
             }
@@ -310,13 +303,11 @@ impl Relay {
     }
 
     fn remove_peer(&mut self, peer: PeerIndex, now: Instant) {
-        let requests: BTreeSet<RequestId> = {
-            let Some(entry) = self.peers.get_mut(peer.0) else { return };
-            entry.session.handle_closed();
-            entry.session.poll_event();
-            #[expect(clippy::disallowed_methods, reason = "collected into an ordered set")]
-            entry.requests.keys().copied().collect()
-        };
+        let Some(entry) = self.peers.get_mut(peer.0) else { return };
+        entry.session.handle_closed();
+        self.drain_events(peer, now);
+        #[expect(clippy::disallowed_methods, reason = "collected into an ordered set")]
+        let requests: BTreeSet<RequestId> = self.peers[peer.0].requests.keys().copied().collect();
         for stream in self.incoming_streams(peer) {
             let end = crate::session::StreamEnd::Reset(ResetCode::SESSION_CLOSED);
             self.subgroup_ended(peer, stream, end, now);

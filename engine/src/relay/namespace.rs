@@ -3,10 +3,7 @@
 use std::time::Instant;
 
 use aip_codec::moqt::{
-    error_code::RequestCode,
-    message::SubscribeTracks,
-    name::TrackNamespace,
-    parameter::Parameters,
+    error_code::RequestCode, message::SubscribeTracks, name::TrackNamespace, parameter::Parameters,
     property::Properties,
 };
 
@@ -198,9 +195,10 @@ impl Relay {
             .iter()
             .filter(|(_, track)| {
                 prefix.is_prefix_of(track.name.namespace())
-                    && track.upstreams.iter().any(|upstream| {
-                        upstream.by_publish && upstream.key.peer != key.peer
-                    })
+                    && track
+                        .upstreams
+                        .iter()
+                        .any(|upstream| upstream.by_publish && upstream.key.peer != key.peer)
             })
             .map(|(index, _)| TrackIndex(index))
             .collect();

@@ -38,8 +38,7 @@ impl Relay {
                 break;
             }
             self.cached_groups.pop_front();
-            let Some(track) =
-                self.tracks.get_mut(index.0).filter(|track| track.alias == alias)
+            let Some(track) = self.tracks.get_mut(index.0).filter(|track| track.alias == alias)
             else {
                 continue;
             };

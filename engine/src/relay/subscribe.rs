@@ -6,6 +6,7 @@ use aip_codec::moqt::{
     error_code::{PublishDoneCode, RequestCode},
     filter::LocationFilter,
     id::{RequestId, TrackAlias},
+    location::Location,
     message::{Publish, PublishStateNotify, RequestError, RequestOk, Subscribe, TrackStatus},
     name::FullTrackName,
     parameter::{Parameter, Parameters},
@@ -18,9 +19,7 @@ use super::{
     Relay,
     namespace_tree::{Interest, RequestKey},
     peer::Owner,
-    track::{
-        FillKey, Subscriber, Track, TrackIndex, Upstream, Waiting, WaitingBody,
-    },
+    track::{FillKey, Subscriber, Track, TrackIndex, Upstream, Waiting, WaitingBody},
 };
 
 impl Relay {
@@ -30,8 +29,7 @@ impl Relay {
             self.accept_subscriber(index, key, &body, now);
         } else {
             let patience = body.parameters.rendezvous_timeout().unwrap_or(0);
-            let patience =
-                Duration::from_millis(patience).min(self.config.rendezvous_timeout_max);
+            let patience = Duration::from_millis(patience).min(self.config.rendezvous_timeout_max);
             self.wait_for_publisher(index, key, WaitingBody::Subscribe(body), patience, now);
         }
     }
@@ -160,7 +158,9 @@ impl Relay {
             self.upstream_gone(index, key, RequestCode::UNSUPPORTED_EXTENSION, now);
             return;
         }
-        self.establish_upstream(index, key, ok.track_alias, &ok.parameters, ok.properties, now);
+        let largest = ok.parameters.largest_object();
+        let terms = Terms { alias: ok.track_alias, largest, properties: ok.properties };
+        self.establish_upstream(index, key, terms, now);
     }
 
     /// A publisher sends the track: whoever waited for it is answered.
@@ -168,17 +168,16 @@ impl Relay {
         &mut self,
         index: TrackIndex,
         key: RequestKey,
-        alias: TrackAlias,
-        parameters: &Parameters,
-        properties: Properties,
+        terms: Terms,
         now: Instant,
     ) {
+        let Terms { alias, largest, properties } = terms;
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         if let Some(upstream) = track.upstream_mut(key) {
             upstream.established = true;
             upstream.alias = Some(alias);
         }
-        if let Some(largest) = parameters.largest_object() {
+        if let Some(largest) = largest {
             track.note_largest(largest);
         }
         track.note_properties(properties);
@@ -303,8 +302,9 @@ impl Relay {
         if let Some(session) = self.session(key.peer) {
             session.accept(key.request, Parameters::default(), Properties::default());
         }
-        let alias = body.track_alias;
-        self.establish_upstream(index, key, alias, &body.parameters, body.properties, now);
+        let largest = body.parameters.largest_object();
+        let terms = Terms { alias: body.track_alias, largest, properties: body.properties };
+        self.establish_upstream(index, key, terms, now);
         self.want_forward(index, now);
         let interested = self.namespaces.interested_in(body.track.namespace(), Interest::Tracks);
         for watcher in interested.into_iter().filter(|watcher| watcher.peer != key.peer) {
@@ -347,10 +347,12 @@ impl Relay {
     ) {
         match self.peers[key.peer.0].requests.get(&key.request).cloned() {
             Some(Owner::Subscriber { track, subscriber }) => {
-                self.update_subscriber(track, subscriber, key, update, parameters, now);
+                self.update_subscriber((track, subscriber), key, update, parameters, now);
                 return;
             }
-            Some(Owner::TracksWatch(prefix)) => self.update_tracks_watch(key, &prefix, parameters, now),
+            Some(Owner::TracksWatch(prefix)) => {
+                self.update_tracks_watch(key, &prefix, parameters, now)
+            }
             Some(Owner::NamespaceWatch(prefix)) => {
                 self.update_namespace_watch(key, &prefix, parameters);
             }
@@ -363,8 +365,7 @@ impl Relay {
 
     fn update_subscriber(
         &mut self,
-        index: TrackIndex,
-        subscriber: usize,
+        (index, subscriber): (TrackIndex, usize),
         key: RequestKey,
         update: RequestId,
         parameters: &Parameters,
@@ -427,6 +428,13 @@ impl Relay {
             self.tracks[index.0].note_largest(largest);
         }
     }
+}
+
+/// What a publisher tells of a track when it begins to send it.
+struct Terms {
+    alias: TrackAlias,
+    largest: Option<Location>,
+    properties: Properties,
 }
 
 impl Track {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use aip_codec::moqt::{
@@ -158,9 +158,7 @@ impl Track {
     /// Notes the properties that a publisher told; the first publisher's stand.
     pub(crate) fn note_properties(&mut self, properties: Properties) {
         if !self.has_properties {
-            self.cache.set_duration_max(
-                properties.max_cache_duration().map(std::time::Duration::from_millis),
-            );
+            self.cache.set_duration_max(properties.max_cache_duration().map(Duration::from_millis));
             self.properties = properties;
             self.has_properties = true;
         }
@@ -174,6 +172,8 @@ pub(crate) struct Wanted {
     pub(crate) end: Location,
     pub(crate) order: GroupOrder,
     pub(crate) priority: u8,
+    /// How long publishers may take over what is not cached (FILL_TIMEOUT); `None` is for ever.
+    pub(crate) patience: Option<Duration>,
 }
 
 /// The request that a data stream answers: the one whose number stands in its header.

@@ -143,12 +143,7 @@ impl Relay {
         }
     }
 
-    pub(super) fn upstream_refused(
-        &mut self,
-        key: RequestKey,
-        error: &RequestError,
-        now: Instant,
-    ) {
+    pub(super) fn upstream_refused(&mut self, key: RequestKey, error: &RequestError, now: Instant) {
         if let Some(Owner::Upstream(index)) = self.disown(key) {
             self.upstream_gone(index, key, error.code, now);
         }

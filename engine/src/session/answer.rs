@@ -15,7 +15,7 @@ use aip_codec::moqt::{
 use bytes::Bytes;
 
 use super::{
-    Session,
+    Event, Session,
     request::{Kind, Request, State},
 };
 
@@ -70,7 +70,13 @@ impl Session {
         let Some(entry) = self.answerable(request) else { return };
         entry.state = State::Established;
         let stream = entry.stream;
+        let held = std::mem::take(&mut entry.updates_held);
         self.queue_message(stream, message, false);
+        self.events.extend(held.into_iter().map(|(update, parameters)| Event::Update {
+            request,
+            update,
+            parameters,
+        }));
     }
 
     /// Refuses a request of the peer's; it is over.
@@ -122,6 +128,12 @@ impl Session {
         if entry.updates_received.pop_front().is_none() {
             return;
         }
+        if entry.state == State::Pending {
+            // The request is not answered yet: one refusal stands for both.
+            self.reject_with(request, code, reason);
+            self.events.push_back(Event::Ended { request });
+            return;
+        }
         let stream = entry.stream;
         let is_publication = matches!(entry.kind, Kind::Publication(_));
         let data: Vec<_> = match &entry.kind {
@@ -129,14 +141,10 @@ impl Session {
             Kind::Publication(publication) => publication.streams.iter().copied().collect(),
             _ => Vec::new(),
         };
-        let error = RequestError {
-            code,
-            retry_interval: 0,
-            reason: Reason::new(reason),
-            redirect: None,
-        };
+        let error =
+            RequestError { code, retry_interval: 0, reason: Reason::new(reason), redirect: None };
         self.queue_message(stream, &Message::RequestError(error), false);
-        self.events.push_back(super::Event::Ended { request });
+        self.events.push_back(Event::Ended { request });
         for data in data {
             self.reset_stream(data, ResetCode::CANCELLED);
         }

@@ -4,6 +4,7 @@ use aip_codec::{
     Version,
     moqt::{
         error_code::ResetCode,
+        filter::LocationFilter,
         id::{RequestId, TrackAlias},
         location::Location,
         message::{
@@ -11,7 +12,7 @@ use aip_codec::{
             Subscribe, SubscribeNamespace, SubscribeTracks, TrackStatus,
         },
         name::{FullTrackName, TrackNamespace},
-        parameter::{GroupOrder, Parameters},
+        parameter::{GroupOrder, Parameter, Parameters},
         property::Properties,
     },
 };
@@ -99,7 +100,8 @@ impl Session {
                 return Err(AskError::Unsupported);
             }
             FetchTarget::Standalone { start, .. } => Some(*start),
-            FetchTarget::Track(_) | FetchTarget::Joining { .. } => None,
+            FetchTarget::Track(_) => absolute_start(&parameters),
+            FetchTarget::Joining { .. } => None,
         };
         let order = parameters.group_order().unwrap_or_default();
         let kind = Kind::FetchSent(FetchSent { order, start, data: None, data_ended: false });
@@ -122,14 +124,12 @@ impl Session {
             let end = super::answer::end_exclusive(end);
             return self.fetch(FetchTarget::Standalone { track, start, end }, parameters);
         }
-        let filter = aip_codec::moqt::filter::LocationFilter::Range { start, end };
         let filter = if end.object.0 == u64::MAX {
-            aip_codec::moqt::filter::LocationFilter::Groups { start, end_group: end.group }
+            LocationFilter::Groups { start, end_group: end.group }
         } else {
-            filter
+            LocationFilter::Range { start, end }
         };
-        let parameters =
-            parameters.with(aip_codec::moqt::parameter::Parameter::LocationFilter(filter));
+        let parameters = parameters.with(Parameter::LocationFilter(filter));
         self.fetch(FetchTarget::Track(track), parameters)
     }
 
@@ -204,14 +204,14 @@ impl Session {
         let limit = self.control.peer.request_updates_max;
         let entry = self.requests.get(request).ok_or(AskError::UnknownRequest)?;
         let may_update = entry.send_open
-            && match &entry.kind {
+            && matches!(
+                entry.kind,
                 Kind::Subscription(_)
-                | Kind::FetchSent(_)
-                | Kind::NamespaceSent
-                | Kind::NamespaceWatchSent { .. }
-                | Kind::TracksSent => true,
-                _ => false,
-            };
+                    | Kind::FetchSent(_)
+                    | Kind::NamespaceSent
+                    | Kind::NamespaceWatchSent { .. }
+                    | Kind::TracksSent
+            );
         if !may_update {
             return Err(AskError::UnknownRequest);
         }
@@ -312,12 +312,22 @@ impl Session {
             if let Some(alias) = subscription.alias {
                 self.aliases.remove(alias, id);
             }
-            if let Some((_, deadline)) = &subscription.done {
-                self.done_deadlines.remove(&(*deadline, id));
+            if let Some(done) = &subscription.done {
+                self.done_deadlines.remove(&(done.deadline, id));
             }
             self.fills.retain(|_, (owner, _)| *owner != id);
         }
         Some(request)
+    }
+}
+
+/// The first location that a FETCH's filter names, if it names one.
+fn absolute_start(parameters: &Parameters) -> Option<Location> {
+    match parameters.location_filter()? {
+        LocationFilter::Start { start }
+        | LocationFilter::Groups { start, .. }
+        | LocationFilter::Range { start, .. } => Some(start),
+        LocationFilter::None | LocationFilter::Relative { .. } | LocationFilter::NextObject => None,
     }
 }
 

@@ -1,13 +1,11 @@
 //! The control streams: SETUP, then GOAWAY.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aip_codec::moqt::message::{Frame, FrameDecoder, Goaway, Message, MessageType, Setup};
 use bytes::Bytes;
 
-use super::{
-    Event, Misbehavior, Session, SessionError, State, token_cache::Resolved, urgency,
-};
+use super::{Event, Misbehavior, Session, SessionError, State, token_cache::Resolved, urgency};
 use crate::transport::{Action, Side, StreamId};
 
 /// What is known of both control streams.
@@ -18,6 +16,8 @@ pub(super) struct Control {
     pub(super) decoder: Option<FrameDecoder>,
     pub(super) goaway_received: bool,
     pub(super) goaway_sent: bool,
+    /// When the peer ended either control stream, and so must have closed the connection by.
+    pub(super) closed_by: Option<Instant>,
     pub(super) peer: PeerSetup,
 }
 
@@ -28,7 +28,16 @@ pub(super) struct PeerSetup {
     pub(super) request_updates_max: u64,
 }
 
+/// How long a connection may outlive its control streams. A peer that leaves ends its streams and
+/// then the connection, and what it said last is worth hearing.
+const CLOSING_GRACE: Duration = Duration::from_millis(100);
+
 impl Session {
+    /// The peer has ended a control stream: its fault, unless it is closing the connection.
+    pub(super) fn control_stream_closed(&mut self, now: Instant) {
+        self.control.closed_by.get_or_insert(now + CLOSING_GRACE);
+    }
+
     pub(super) fn send_setup(&mut self) {
         let stream = self.open_stream(false);
         self.control.outgoing = Some(stream);
@@ -55,8 +64,7 @@ impl Session {
             return;
         }
         self.control.goaway_sent = true;
-        let request_id = (self.version.number() == 18)
-            .then(|| self.requests.next_unseen());
+        let request_id = (self.version.number() == 18).then(|| self.requests.next_unseen());
         self.queue_message(stream, &Message::Goaway(Goaway { uri, timeout, request_id }), false);
     }
 
@@ -112,10 +120,8 @@ impl Session {
             }
         }
         let aip = setup.aip.clone().filter(|_| self.config.aip.is_some());
-        self.control.peer = PeerSetup {
-            aip: aip.is_some(),
-            request_updates_max: setup.max_request_updates,
-        };
+        self.control.peer =
+            PeerSetup { aip: aip.is_some(), request_updates_max: setup.max_request_updates };
         self.state = State::Established;
         self.events.push_back(Event::Established { aip, tokens });
         self.early_bytes = 0;

@@ -4,16 +4,14 @@ use aip_codec::moqt::{
     datagram::ObjectDatagram,
     error_code::ResetCode,
     id::RequestId,
-    message::{
-        FetchOk, PublishDone, PublishStateNotify, RequestError, RequestOk, SubscribeOk,
-    },
+    location::Location,
+    message::{FetchOk, PublishDone, PublishStateNotify, RequestError, RequestOk, SubscribeOk},
     name::TrackNamespace,
     parameter::Parameters,
     stream::{
         fetch::{FetchObject, RangeKind},
         subgroup::{ObjectHeader, SubgroupHeader},
     },
-    location::Location,
 };
 use bytes::Bytes;
 

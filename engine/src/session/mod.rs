@@ -16,6 +16,8 @@ mod receive;
 mod request;
 mod request_stream;
 mod send;
+#[cfg(test)]
+mod tests;
 mod timer;
 mod token_cache;
 mod track_alias;
@@ -97,6 +99,8 @@ pub struct Session {
     unknown_alias: receive::UnknownAlias,
     /// Streams with a begun message or object, and when it began.
     partial: Partial,
+    /// Requests whose peer listens no more, and until when its last word is waited for.
+    stopped: BTreeSet<(Instant, RequestId)>,
     /// When each held-back PUBLISH_DONE is told at the latest.
     done_deadlines: BTreeSet<(Instant, RequestId)>,
     unidirectional_next: u64,
@@ -139,6 +143,7 @@ impl Session {
             early_bytes: 0,
             unknown_alias: receive::UnknownAlias::default(),
             partial: Partial::default(),
+            stopped: BTreeSet::new(),
             done_deadlines: BTreeSet::new(),
             unidirectional_next: 0,
             bidirectional_next: 0,
@@ -216,16 +221,16 @@ impl Session {
     }
 
     /// The peer asks us to send no more on a stream.
-    pub fn handle_stop(&mut self, stream: StreamId, code: u64, _now: Instant) {
+    pub fn handle_stop(&mut self, stream: StreamId, code: u64, now: Instant) {
         if self.is_closed() {
             return;
         }
         if self.control.outgoing == Some(stream) {
-            self.close_on_error(Err(Misbehavior::ControlStreamClosed.into()));
+            self.control_stream_closed(now);
         } else if stream.is_bidirectional() {
-            self.bidirectional_stopped(stream, ResetCode(code));
+            self.bidirectional_stopped(stream, ResetCode(code), now);
         } else {
-            self.outgoing_ended(stream);
+            self.data_stopped(stream);
         }
     }
 
@@ -259,8 +264,12 @@ impl Session {
         self.actions.push_back(Action::Close { code, reason: reason.to_owned() });
     }
 
-    /// The connection is gone: nothing can be said or heard any more.
+    /// The connection is gone: nothing can be said or heard any more. What the peer had said, and
+    /// was held back until more came, is told now.
     pub fn handle_closed(&mut self) {
+        while let Some(&(_, request)) = self.done_deadlines.first() {
+            self.finish_subscription(request);
+        }
         self.state = State::Closed;
         self.actions.clear();
     }

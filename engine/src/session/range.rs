@@ -47,7 +47,8 @@ mod tests {
     #[test]
     fn relative_filters_count_back_from_the_next_group() {
         let largest = Some(Location::new(7, 3));
-        let start = |groups_back| subscription_range(LocationFilter::Relative { groups_back }, largest).0;
+        let start =
+            |groups_back| subscription_range(LocationFilter::Relative { groups_back }, largest).0;
         assert_eq!(start(0), Location::new(8, 0));
         assert_eq!(start(1), Location::new(7, 0));
         assert_eq!(start(100), Location::new(0, 0));

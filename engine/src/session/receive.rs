@@ -20,7 +20,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     Event, Misbehavior, ReceivedObject, Session, SessionError, State as SessionState, StreamEnd,
-    request::{Kind, Request},
+    request::{HeldDone, Kind, Request},
 };
 use crate::transport::{Action, StreamId};
 
@@ -79,6 +79,10 @@ impl Session {
         fin: bool,
         now: Instant,
     ) -> Result<(), SessionError> {
+        if self.is_early(stream) {
+            self.keep_for_later(stream, bytes, fin);
+            return Ok(());
+        }
         let incoming = self.incoming.get_mut(&stream);
         match incoming {
             None | Some(Incoming::Untyped(_)) => self.receive_untyped(stream, bytes, fin, now)?,
@@ -350,7 +354,7 @@ impl Session {
         &mut self,
         stream: StreamId,
         end: StreamEnd,
-        _now: Instant,
+        now: Instant,
     ) -> Result<(), SessionError> {
         if let Some(Incoming::Subgroup(subgroup)) = self.incoming.get_mut(&stream)
             && let Some((_, fin)) = &mut subgroup.held
@@ -362,10 +366,13 @@ impl Session {
         }
         self.partial.forget(stream);
         if end != StreamEnd::Fin {
-            self.early.retain(|(other, ..)| *other != stream);
+            self.forget_early(stream);
         }
         match self.incoming.remove(&stream) {
-            Some(Incoming::Control) => Err(Misbehavior::ControlStreamClosed.into()),
+            Some(Incoming::Control) => {
+                self.control_stream_closed(now);
+                Ok(())
+            }
             Some(Incoming::Subgroup(subgroup)) => {
                 if end == StreamEnd::Fin {
                     subgroup.decoder.finish()?;
@@ -457,12 +464,8 @@ impl Session {
     pub(super) fn publish_done_received(&mut self, id: RequestId, done: PublishDone, now: Instant) {
         let deadline = now + self.config.unknown_alias_timeout;
         let Some(request) = self.requests.get_mut(id) else { return };
-        request.receive_open = false;
         let Kind::Subscription(subscription) = &mut request.kind else { return };
-        if subscription.done.is_some() {
-            return;
-        }
-        subscription.done = Some((done, deadline));
+        subscription.done = Some(HeldDone { body: done, deadline, put_off: false });
         self.done_deadlines.insert((deadline, id));
         self.finish_subscription_if_complete(id);
     }
@@ -480,10 +483,28 @@ impl Session {
     pub(super) fn finish_subscription(&mut self, id: RequestId) {
         let Some(request) = self.requests.get_mut(id) else { return };
         let Kind::Subscription(subscription) = &mut request.kind else { return };
-        let Some((body, deadline)) = subscription.done.take() else { return };
+        let Some(HeldDone { body, deadline, .. }) = subscription.done.take() else { return };
         self.done_deadlines.remove(&(deadline, id));
         self.end_request(id);
         self.events.push_back(Event::PublishDone { request: id, body });
+    }
+
+    /// A PUBLISH_DONE was held back for its time. Put off once if a stream is still open, which
+    /// is bounded by the time that an object may take.
+    pub(super) fn done_overdue(&mut self, id: RequestId, now: Instant) {
+        let later = now + self.config.data_stream_timeout;
+        if let Some(Request { kind: Kind::Subscription(subscription), .. }) =
+            self.requests.get_mut(id)
+            && 0 < subscription.streams_open
+            && let Some(done) = subscription.done.as_mut().filter(|done| !done.put_off)
+        {
+            self.done_deadlines.remove(&(done.deadline, id));
+            done.deadline = later;
+            done.put_off = true;
+            self.done_deadlines.insert((later, id));
+            return;
+        }
+        self.finish_subscription(id);
     }
 
     /// Reads no more of a data stream of the peer's; nothing more is told of it.

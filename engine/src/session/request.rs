@@ -1,15 +1,18 @@
 //! Requests of one session: their numbers, streams, kinds and states.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    time::Instant,
+};
 
 use aip_codec::{
     Version,
     moqt::{
         id::{RequestId, TrackAlias},
         location::Location,
-        message::{FrameDecoder, MessageType},
+        message::{FrameDecoder, MessageType, PublishDone},
         name::{FullTrackName, TrackNamespace},
-        parameter::GroupOrder,
+        parameter::{GroupOrder, Parameters},
     },
 };
 
@@ -34,6 +37,8 @@ pub(crate) struct Request {
     pub(crate) updates_sent: VecDeque<RequestId>,
     /// Updates of the peer that we have not answered, oldest first.
     pub(crate) updates_received: VecDeque<RequestId>,
+    /// Those of them that came before we answered the request: told once it is accepted.
+    pub(crate) updates_held: Vec<(RequestId, Parameters)>,
 }
 
 /// Whether a request has its first answer.
@@ -77,12 +82,26 @@ pub(crate) struct Subscription {
     pub(crate) streams_seen: u64,
     /// Data streams that have not ended.
     pub(crate) streams_open: u64,
-    /// PUBLISH_DONE, held back until its streams have come and ended, or until this time.
-    pub(crate) done: Option<(aip_codec::moqt::message::PublishDone, std::time::Instant)>,
+    /// PUBLISH_DONE, held back until its streams have come and ended, or until a time.
+    pub(crate) done: Option<HeldDone>,
+}
+
+/// PUBLISH_DONE while streams that it counts are missing or open.
+#[derive(Debug)]
+pub(crate) struct HeldDone {
+    pub(crate) body: PublishDone,
+    /// When it is told at the latest.
+    pub(crate) deadline: Instant,
+    /// Whether the deadline was put off, since a stream was still open.
+    pub(crate) put_off: bool,
 }
 
 impl Subscription {
-    pub(crate) const fn new(track: FullTrackName, by_publish: bool, fill_order: GroupOrder) -> Self {
+    pub(crate) const fn new(
+        track: FullTrackName,
+        by_publish: bool,
+        fill_order: GroupOrder,
+    ) -> Self {
         Self {
             by_publish,
             track,
@@ -97,8 +116,8 @@ impl Subscription {
     /// Whether every stream that PUBLISH_DONE counts has come and ended.
     pub(crate) fn is_complete(&self) -> bool {
         self.streams_open == 0
-            && self.done.as_ref().is_some_and(|(done, _)| {
-                done.stream_count.is_some_and(|count| count <= self.streams_seen)
+            && self.done.as_ref().is_some_and(|done| {
+                done.body.stream_count.is_some_and(|count| count <= self.streams_seen)
             })
     }
 }
@@ -116,9 +135,9 @@ pub(crate) struct Publication {
     /// Bytes in those streams that the transport has not sent.
     pub(crate) queued: usize,
     /// When bytes last left for the network, or the queue was last empty.
-    pub(crate) progress_at: Option<std::time::Instant>,
+    pub(crate) progress_at: Option<Instant>,
     /// PUBLISH_DONE that waits for the streams to be sent.
-    pub(crate) done: Option<aip_codec::moqt::message::PublishDone>,
+    pub(crate) done: Option<PublishDone>,
 }
 
 /// We fetch.
@@ -204,6 +223,11 @@ impl Kind {
         }
     }
 
+    /// Whether what the peer says last ends the request: an answer, or PUBLISH_DONE.
+    pub(crate) const fn peer_has_last_word(&self) -> bool {
+        self.is_ours() || matches!(self, Self::Subscription(_))
+    }
+
     /// Whether the peer may send REQUEST_UPDATE.
     const fn takes_update(&self) -> bool {
         matches!(
@@ -230,6 +254,7 @@ impl Request {
             paused: false,
             updates_sent: VecDeque::new(),
             updates_received: VecDeque::new(),
+            updates_held: Vec::new(),
         }
     }
 
@@ -264,6 +289,8 @@ impl Request {
 
     fn meaning_once_established(&self, message: MessageType, version: Version) -> Option<Meaning> {
         match (&self.kind, message) {
+            // PUBLISH_DONE is a publisher's last word.
+            (Kind::Subscription(subscription), _) if subscription.done.is_some() => None,
             (Kind::Subscription(_), MessageType::PublishStateNotify) if 20 <= version.number() => {
                 Some(Meaning::StateNotify)
             }

@@ -1,14 +1,18 @@
 //! What the peer says on bidirectional streams: requests, answers, updates.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use aip_codec::moqt::{
-    error_code::{RequestCode, ResetCode},
-    id::RequestId,
-    message::{Frame, FrameDecoder, Message, MessageType, Reason, RequestError, RequestUpdate},
-    name::TrackNamespace,
-    parameter::{GroupOrder, Parameter, Parameters},
-    token::Token,
+use aip_codec::{
+    Version,
+    moqt::{
+        error_code::{RequestCode, ResetCode},
+        id::{ObjectId, RequestId},
+        location::Location,
+        message::{Frame, FrameDecoder, Message, MessageType, Reason, RequestError, RequestUpdate},
+        name::TrackNamespace,
+        parameter::{GroupOrder, Parameter, Parameters},
+        token::Token,
+    },
 };
 use bytes::Bytes;
 
@@ -18,6 +22,10 @@ use super::{
     token_cache::Resolved,
 };
 use crate::transport::{Action, StreamId};
+
+/// How long a request whose peer listens no more may wait for the peer's last word, which was said
+/// before but may come after.
+const LAST_WORD_GRACE: Duration = Duration::from_millis(500);
 
 impl Session {
     pub(super) fn receive_bidirectional(
@@ -31,6 +39,10 @@ impl Session {
             return self.receive_on_request(request, bytes, fin, now);
         }
         if stream.opener() == self.side || self.is_draining(stream, fin) {
+            return Ok(());
+        }
+        if self.is_early(stream) {
+            self.keep_for_later(stream, bytes, fin);
             return Ok(());
         }
         if !matches!(self.state, SessionState::Established) {
@@ -63,19 +75,30 @@ impl Session {
 
     /// Holds what comes before the peer's SETUP, within a bound.
     pub(super) fn keep_for_later(&mut self, stream: StreamId, bytes: Bytes, fin: bool) {
-        self.early_bytes += bytes.len();
-        let has_place = self.early.iter().any(|(other, ..)| *other == stream) || {
-            self.early.len() < self.config.requests_max
-        };
-        if self.early_bytes <= self.config.early_bytes_max && has_place {
+        let size = self.early_bytes + bytes.len();
+        let has_place = self.early.len() < self.config.requests_max;
+        if size <= self.config.early_bytes_max && has_place {
+            self.early_bytes = size;
             self.early.push_back((stream, bytes, fin));
             return;
         }
-        self.early.retain(|(other, ..)| *other != stream);
+        self.forget_early(stream);
         self.actions.push_back(Action::Stop { stream, code: ResetCode::EXCESSIVE_LOAD.0 });
         if stream.is_bidirectional() {
             self.actions.push_back(Action::Reset { stream, code: ResetCode::EXCESSIVE_LOAD.0 });
         }
+    }
+
+    /// Whether something of a stream is held until the peer's SETUP is here.
+    pub(super) fn is_early(&self, stream: StreamId) -> bool {
+        matches!(self.state, SessionState::Starting { .. })
+            && self.early.iter().any(|(other, ..)| *other == stream)
+    }
+
+    /// Forgets what is held of a stream.
+    pub(super) fn forget_early(&mut self, stream: StreamId) {
+        self.early.retain(|(other, ..)| *other != stream);
+        self.early_bytes = self.early.iter().map(|(_, bytes, _)| bytes.len()).sum();
     }
 
     fn begin_request(
@@ -99,7 +122,13 @@ impl Session {
         let refusal = self.refusal(&kind, unknown_token, &body);
         let is_call = matches!(kind, Kind::CallReceived);
         self.note_alias_of_publish(id, &kind, &body)?;
-        self.requests.insert(id, Request::new(stream, kind, decoder));
+        let alias = match &kind {
+            Kind::Subscription(subscription) => subscription.alias,
+            _ => None,
+        };
+        let mut request = Request::new(stream, kind, decoder);
+        request.receive_open = !fin;
+        self.requests.insert(id, request);
         if let Some(code) = refusal {
             self.refuse_at_once(id, code, is_call);
             return Ok(());
@@ -108,6 +137,9 @@ impl Session {
             self.begin_outgoing(stream, id);
         }
         self.events.push_back(Event::Request { request: id, body, tokens });
+        if let Some(alias) = alias {
+            self.release_unknown_alias(alias)?;
+        }
         self.receive_on_request(id, Bytes::new(), fin, now)
     }
 
@@ -161,12 +193,15 @@ impl Session {
         if is_call {
             self.refuse_call(id, code, code.name());
         } else {
-            self.reject(id, RequestError {
-                code,
-                retry_interval: u64::from(code == RequestCode::EXCESSIVE_LOAD) * 1_000,
-                reason: Reason::new(code.name()),
-                redirect: None,
-            });
+            self.reject(
+                id,
+                RequestError {
+                    code,
+                    retry_interval: u64::from(code == RequestCode::EXCESSIVE_LOAD) * 1_000,
+                    reason: Reason::new(code.name()),
+                    redirect: None,
+                },
+            );
         }
     }
 
@@ -243,6 +278,8 @@ impl Session {
             return Ok(());
         }
         let stream = request.stream;
+        // Said before the messages are read, since one of them may end the request.
+        request.receive_open &= !fin;
         request.decoder.push(bytes);
         while let Some(request) = self.requests.get_mut(id) {
             let Some(frame) = request.decoder.poll()? else { break };
@@ -347,7 +384,7 @@ impl Session {
             }
             Message::FetchOk(ok) => {
                 if let Kind::FetchSent(fetch) = &request.kind
-                    && fetch.start.is_some_and(|start| ok.end.group < start.group)
+                    && fetch.start.is_some_and(|start| last_of(self.version, ok.end) < start)
                 {
                     return Err(Misbehavior::FetchEndsBeforeStart.into());
                 }
@@ -403,6 +440,9 @@ impl Session {
             Message::RequestOk(ok) if !ok.properties.is_empty() => {
                 return Err(Misbehavior::UnexpectedProperties.into());
             }
+            Message::RequestOk(ok) if !ok.parameters.iter().all(has_place_in_update_ok) => {
+                return Err(Misbehavior::UnexpectedParameter.into());
+            }
             Message::RequestOk(ok) => Ok(ok),
             Message::RequestError(error) => Err(error),
             _ => return Err(Misbehavior::UnexpectedMessage.into()),
@@ -414,7 +454,11 @@ impl Session {
         Ok(())
     }
 
-    fn update_received(&mut self, id: RequestId, update: RequestUpdate) -> Result<(), SessionError> {
+    fn update_received(
+        &mut self,
+        id: RequestId,
+        update: RequestUpdate,
+    ) -> Result<(), SessionError> {
         self.requests.note_received(update.request_id)?;
         let limit = self.config.request_updates_max;
         let (_, unknown_token) = self.resolve_tokens(&update.parameters)?;
@@ -425,11 +469,13 @@ impl Session {
             return Err(Misbehavior::UnexpectedParameter.into());
         }
         request.updates_received.push_back(update.request_id);
-        if limit != 0
-            && 19 <= self.version.number()
-            && limit < request.updates_received.len() as u64
-        {
-            return Err(Misbehavior::TooManyRequestUpdates.into());
+        if limit != 0 && limit < request.updates_received.len() as u64 {
+            if 19 <= self.version.number() {
+                return Err(Misbehavior::TooManyRequestUpdates.into());
+            }
+            // Draft 18 has no limit to tell a peer of: its request fails, not its session.
+            self.reject_update(id, RequestCode::EXCESSIVE_LOAD, "too many unanswered updates");
+            return Ok(());
         }
         if let Some(prefix) = update.parameters.track_namespace_prefix() {
             let prefix = prefix.clone();
@@ -439,19 +485,18 @@ impl Session {
             }
         }
         if unknown_token || too_many_ranges {
-            let code = if unknown_token {
-                RequestCode::UNAUTHORIZED
-            } else {
-                RequestCode::INVALID_FILTER
-            };
+            let code =
+                if unknown_token { RequestCode::UNAUTHORIZED } else { RequestCode::INVALID_FILTER };
             self.reject_update(id, code, code.name());
             return Ok(());
         }
-        self.events.push_back(Event::Update {
-            request: id,
-            update: update.request_id,
-            parameters: update.parameters,
-        });
+        let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
+        let (parameters, update) = (update.parameters, update.request_id);
+        if request.state == State::Pending && !request.kind.is_ours() {
+            request.updates_held.push((update, parameters));
+        } else {
+            self.events.push_back(Event::Update { request: id, update, parameters });
+        }
         Ok(())
     }
 
@@ -507,7 +552,7 @@ impl Session {
         if self.opening.remove(&stream).is_some() {
             self.actions.push_back(Action::Reset { stream, code: ResetCode::CANCELLED.0 });
         }
-        self.early.retain(|(other, ..)| *other != stream);
+        self.forget_early(stream);
         self.draining.remove(&stream);
         let Some(id) = self.requests.on_stream(stream) else { return };
         if let Some(request) = self.requests.get_mut(id) {
@@ -522,7 +567,12 @@ impl Session {
     }
 
     /// The peer asks us to send no more on a bidirectional stream.
-    pub(super) fn bidirectional_stopped(&mut self, stream: StreamId, code: ResetCode) {
+    pub(super) fn bidirectional_stopped(
+        &mut self,
+        stream: StreamId,
+        code: ResetCode,
+        now: Instant,
+    ) {
         let Some(id) = self.requests.on_stream(stream) else { return };
         self.drop_outgoing(stream);
         if let Some(request) = self.requests.get_mut(id) {
@@ -534,11 +584,15 @@ impl Session {
                 self.forget_call_if_over(id);
                 return;
             }
+            if request.receive_open && request.kind.peer_has_last_word() {
+                self.stopped.insert((now + LAST_WORD_GRACE, id));
+                return;
+            }
         }
         self.cancelled_by_peer(id);
     }
 
-    fn cancelled_by_peer(&mut self, id: RequestId) {
+    pub(super) fn cancelled_by_peer(&mut self, id: RequestId) {
         let has_done = self.requests.get(id).is_some_and(|request| {
             matches!(&request.kind, Kind::Subscription(subscription) if subscription.done.is_some())
         });
@@ -640,6 +694,19 @@ const fn has_place_in_update(kind: &Kind, parameter: &Parameter) -> bool {
         | Parameter::NewGroupRequest(_) => matches!(kind, Kind::Publication(_)),
         _ => false,
     }
+}
+
+/// Whether a parameter has a place in the answer to a REQUEST_UPDATE.
+const fn has_place_in_update_ok(parameter: &Parameter) -> bool {
+    matches!(parameter, Parameter::Expires(_) | Parameter::LargestObject(_))
+}
+
+/// The last location of a FETCH_OK, inclusive, as its draft writes it.
+const fn last_of(version: Version, end: Location) -> Location {
+    if 20 <= version.number() {
+        return end;
+    }
+    Location { group: end.group, object: ObjectId(end.object.0.wrapping_sub(1)) }
 }
 
 /// Checks that a REQUEST_OK has only what its request's kind allows.

@@ -146,6 +146,22 @@ impl Session {
         }
     }
 
+    /// The peer reads no more of a data stream. Of a FETCH there is only one, so that it is a cancel.
+    pub(super) fn data_stopped(&mut self, stream: StreamId) {
+        let Some(outgoing) = self.outgoing.get(&stream) else { return };
+        let owner = outgoing.owner;
+        let is_fetch = self
+            .requests
+            .get(owner)
+            .is_some_and(|request| matches!(request.kind, Kind::FetchReceived(_)));
+        if is_fetch {
+            self.drop_outgoing(stream);
+            self.cancelled_by_peer(owner);
+        } else {
+            self.outgoing_ended(stream);
+        }
+    }
+
     /// Forgets a stream's account.
     pub(super) fn drop_outgoing(&mut self, stream: StreamId) -> Option<Outgoing> {
         let outgoing = self.outgoing.remove(&stream)?;

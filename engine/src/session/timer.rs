@@ -1,7 +1,7 @@
 //! What a session does when nothing comes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     time::Instant,
 };
 
@@ -27,8 +27,8 @@ impl Partial {
     ) {
         if !partial {
             self.forget(stream);
-        } else if !self.by_stream.contains_key(&stream) {
-            self.by_stream.insert(stream, (deadline, is_message));
+        } else if let Entry::Vacant(entry) = self.by_stream.entry(stream) {
+            entry.insert((deadline, is_message));
             self.by_deadline.insert((deadline, stream));
         }
     }
@@ -66,6 +66,10 @@ impl Session {
             }
             State::Starting { .. } | State::Established => {}
         }
+        if self.control.closed_by.is_some_and(|by| by <= now) {
+            self.close_on_error(Err(Misbehavior::ControlStreamClosed.into()));
+            return;
+        }
         match self.partial.overdue(now) {
             Some(true) => {
                 self.close_on_error(Err(Misbehavior::ControlMessageTimeout.into()));
@@ -78,11 +82,20 @@ impl Session {
             None => {}
         }
         self.drop_unknown_aliases(now);
+        while let Some(&(deadline, request)) = self.stopped.first() {
+            if now < deadline {
+                break;
+            }
+            self.stopped.pop_first();
+            if self.requests.get(request).is_some() {
+                self.cancelled_by_peer(request);
+            }
+        }
         while let Some(&(deadline, request)) = self.done_deadlines.first() {
             if now < deadline {
                 break;
             }
-            self.finish_subscription(request);
+            self.done_overdue(request, now);
         }
     }
 
@@ -93,10 +106,18 @@ impl Session {
             State::Starting { deadline } => Some(deadline),
             State::Established => None,
         };
+        let stopped = self.stopped.first().map(|(deadline, _)| *deadline);
         let done = self.done_deadlines.first().map(|(deadline, _)| *deadline);
-        [setup, self.partial.next(), self.unknown_alias.deadline(), done]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            setup,
+            self.control.closed_by,
+            self.partial.next(),
+            self.unknown_alias.deadline(),
+            stopped,
+            done,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 }

@@ -122,10 +122,7 @@ mod tests {
         assert!(cache.resolve(register(1, 3)).is_ok());
         assert_eq!(cache.resolve(register(1, 3)), Err(Misbehavior::DuplicateTokenAlias));
         assert_eq!(cache.resolve(Token::Delete { alias: 1 }), Ok(Resolved::Nothing));
-        assert_eq!(
-            cache.resolve(Token::Delete { alias: 1 }),
-            Err(Misbehavior::UnknownTokenAlias)
-        );
+        assert_eq!(cache.resolve(Token::Delete { alias: 1 }), Err(Misbehavior::UnknownTokenAlias));
         assert!(cache.resolve(register(1, 84)).is_ok(), "deleting gives the room back");
     }
 
