@@ -7,6 +7,7 @@
 mod call;
 mod follow;
 mod listen;
+mod questions;
 pub mod session;
 mod standing;
 mod tools;
@@ -19,6 +20,8 @@ use tokio::{
     sync::{mpsc, watch},
     task::AbortHandle,
 };
+
+pub use questions::Questions;
 
 use crate::{
     bridge::{self, CLIENT_CAPABILITIES, ClientIdentity, PROTOCOL_VERSION},
@@ -121,7 +124,7 @@ pub struct Talk {
     /// To the agent.
     pub to_agent: mpsc::Sender<Message>,
     /// Requests to the agent need ids of their own; `None` refuses them.
-    pub questions: Option<Arc<session::Questions>>,
+    pub questions: Option<Arc<Questions>>,
 }
 
 /// A server of the tier.
