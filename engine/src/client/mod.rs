@@ -252,12 +252,18 @@ impl Client {
             return;
         };
         tell(&mut current.session);
+        self.drain_session_events(now);
+        self.close_if_moved();
+    }
+
+    /// Acts on what the session has to tell; also after answers, which let updates come that have
+    /// waited for them.
+    fn drain_session_events(&mut self, now: Instant) {
         while let Some(event) =
             self.current.as_mut().and_then(|current| current.session.poll_event())
         {
             self.handle_session_event(event, now);
         }
-        self.close_if_moved();
     }
 
     /// The peer is going away: once no call is left, so do we, and the transport finds another way.

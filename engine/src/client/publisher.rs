@@ -223,6 +223,7 @@ impl Client {
             self.answer(waiting.request, track, waiting.body);
         }
         self.forget_unused_tracks(now);
+        self.drain_session_events(now);
     }
 
     /// Sends the current version to every subscription of its track.

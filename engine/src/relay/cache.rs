@@ -14,6 +14,9 @@ use aip_codec::moqt::{
 };
 use bytes::Bytes;
 
+use super::peer::PeerIndex;
+use crate::transport::StreamId;
+
 /// What an object costs beyond its payload and properties, about.
 const OBJECT_OVERHEAD: usize = 160;
 
@@ -28,12 +31,38 @@ pub(crate) struct CachedObject {
     /// The payload's pieces, as they were received.
     pub(crate) payload: Vec<Bytes>,
     pub(crate) payload_length: u64,
-    /// Whether all of the payload is here.
-    pub(crate) complete: bool,
+    /// Who still brings its payload; `None` once all of it is here.
+    pub(crate) feeder: Option<Feeder>,
+    pub(crate) standing: Standing,
     pub(crate) received_at: Instant,
 }
 
+/// Where an object's payload comes from. Of several who bring the same object one is believed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Feeder {
+    /// A publisher's stream.
+    Live(PeerIndex, StreamId),
+    /// A FETCH of ours.
+    Fetch(u64),
+}
+
+/// What the track's subscribers have of an object.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Standing {
+    /// Nothing: it came by a FETCH of ours.
+    Fetched,
+    /// Nothing yet: it came live, while another was on its way.
+    Waiting,
+    /// It has been sent to whoever wanted it.
+    Forwarded,
+}
+
 impl CachedObject {
+    /// Whether all of the payload is here.
+    pub(crate) const fn is_complete(&self) -> bool {
+        self.feeder.is_none()
+    }
+
     fn size(&self) -> usize {
         let payload: usize = self.payload.iter().map(Bytes::len).sum();
         payload + self.properties.as_bytes().len() + OBJECT_OVERHEAD
@@ -45,6 +74,8 @@ struct Group {
     objects: BTreeMap<ObjectId, CachedObject>,
     /// The group's last object, once that is known.
     last: Option<ObjectId>,
+    /// No object of this number or above exists, once that is known.
+    end: Option<ObjectId>,
     /// Ranges of this group, inclusive, that are known to hold nothing but what is cached.
     known: Vec<(ObjectId, ObjectId)>,
     began_at: Instant,
@@ -53,7 +84,23 @@ struct Group {
 
 impl Group {
     const fn new(now: Instant) -> Self {
-        Self { objects: BTreeMap::new(), last: None, known: Vec::new(), began_at: now, size: 0 }
+        Self {
+            objects: BTreeMap::new(),
+            last: None,
+            end: None,
+            known: Vec::new(),
+            began_at: now,
+            size: 0,
+        }
+    }
+
+    /// Whether an object, or what stands in its place, contradicts nothing that is known.
+    fn admits(&self, id: ObjectId, status: ObjectStatus) -> bool {
+        if status == ObjectStatus::Normal {
+            return self.last.is_none_or(|last| id <= last) && self.end.is_none_or(|end| id < end);
+        }
+        self.last.is_none_or(|last| last < id)
+            && !self.objects.range(id..).any(|(_, object)| object.status == ObjectStatus::Normal)
     }
 
     /// The first object number from `from` on of which nothing is known; `None` if all is known.
@@ -64,7 +111,8 @@ impl Group {
     ) -> Option<ObjectId> {
         let mut next = from;
         loop {
-            if self.last.is_some_and(|last| last < next) {
+            if self.last.is_some_and(|last| last < next) || self.end.is_some_and(|end| end <= next)
+            {
                 return None;
             }
             let covered_to = if self.objects.get(&next).is_some_and(&fresh) {
@@ -87,10 +135,15 @@ impl Group {
 /// What became of an object that was put in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Inserted {
-    /// It is new.
-    New,
+    /// It is new, or takes the place of one that is too old.
+    New {
+        /// Whether subscribers had it before.
+        was_forwarded: bool,
+    },
     /// It was here, and is the same as far as that can be told.
     Duplicate,
+    /// The same: somebody else is bringing it.
+    Arriving,
     /// It was here with other immutable fields: the track is malformed.
     Conflict,
 }
@@ -142,18 +195,27 @@ impl Cache {
         object: CachedObject,
         now: Instant,
     ) -> Inserted {
-        if let Some(held) = self.object(location) {
+        let fresh = self.object(location).is_some_and(|held| self.is_fresh(held, now));
+        let mut was_forwarded = false;
+        if let Some(held) = self.object_mut(location) {
             let same = held.subgroup == object.subgroup
                 && held.priority == object.priority
                 && held.status == object.status
                 && held.payload_length == object.payload_length
-                && starts_alike(&held.payload, &object.payload);
+                && object.payload.first().is_none_or(|piece| agree(&held.payload, 0, piece));
             if !same {
                 return Inserted::Conflict;
             }
-            if held.complete && self.is_fresh(held, now) {
-                return Inserted::Duplicate;
+            if object.standing != Standing::Fetched && held.standing == Standing::Fetched {
+                held.standing = Standing::Waiting;
             }
+            match (held.feeder, object.feeder) {
+                (None, _) if fresh => return Inserted::Duplicate,
+                // Live it comes sooner than by a FETCH.
+                (None, _) | (Some(Feeder::Fetch(_)), None | Some(Feeder::Live(..))) => {}
+                (Some(_), _) => return Inserted::Arriving,
+            }
+            was_forwarded = held.standing == Standing::Forwarded;
             self.remove(location);
         }
         let size = object.size();
@@ -162,29 +224,77 @@ impl Cache {
             new_groups.push(location.group);
             Group::new(now)
         });
-        if group.last.is_some_and(|last| last < location.object) {
+        if !group.admits(location.object, object.status) {
             return Inserted::Conflict;
         }
         group.size += size;
         self.size += size;
-        if object.status == ObjectStatus::EndOfGroup || object.status == ObjectStatus::EndOfTrack {
-            group.last = Some(location.object);
+        if object.status != ObjectStatus::Normal {
+            let end = group.end.map_or(location.object, |end| end.min(location.object));
+            group.end = Some(end);
         }
-        group.objects.insert(location.object, object);
-        Inserted::New
+        let standing = if was_forwarded { Standing::Forwarded } else { object.standing };
+        group.objects.insert(location.object, CachedObject { standing, ..object });
+        Inserted::New { was_forwarded }
+    }
+
+    /// Notes that an object goes to the subscribers; false if it did before, or is gone.
+    pub(crate) fn mark_forwarded(&mut self, location: Location) -> bool {
+        let Some(object) = self.object_mut(location) else { return false };
+        let before = std::mem::replace(&mut object.standing, Standing::Forwarded);
+        before != Standing::Forwarded
+    }
+
+    /// The next object of a subgroup after `previous` that waits to be forwarded.
+    pub(crate) fn next_to_forward(
+        &self,
+        (group, subgroup): (GroupId, SubgroupId),
+        previous: Option<ObjectId>,
+    ) -> Option<(Location, &CachedObject)> {
+        let from = match previous {
+            Some(previous) => ObjectId(previous.0.checked_add(1)?),
+            None => ObjectId(0),
+        };
+        let mut objects = self.groups.get(&group)?.objects.range(from..);
+        let (id, object) = objects.find(|(_, object)| {
+            object.subgroup == Some(subgroup) && object.standing == Standing::Waiting
+        })?;
+        Some((Location { group, object: *id }, object))
     }
 
     /// Adds to the payload of an object that is arriving.
-    pub(crate) fn append(&mut self, location: Location, bytes: Bytes, last: bool) {
+    pub(crate) fn append(&mut self, location: Location, feeder: Feeder, bytes: Bytes, last: bool) {
         let Some(group) = self.groups.get_mut(&location.group) else { return };
         let Some(object) = group.objects.get_mut(&location.object) else { return };
-        if object.complete {
+        if object.feeder != Some(feeder) {
             return;
         }
         group.size += bytes.len();
         self.size += bytes.len();
         object.payload.push(bytes);
-        object.complete = last;
+        if last {
+            object.feeder = None;
+        }
+    }
+
+    /// Whether a second copy of an object, of which `bytes` begin at `offset` of the payload, says
+    /// the same as what is held, as far as both are here.
+    pub(crate) fn agrees(
+        &self,
+        location: Location,
+        feeder: Feeder,
+        offset: usize,
+        bytes: &[u8],
+    ) -> bool {
+        self.object(location)
+            .is_none_or(|held| held.feeder == Some(feeder) || agree(&held.payload, offset, bytes))
+    }
+
+    /// Forgets an object whose payload will never be whole, since who brought it is gone.
+    pub(crate) fn drop_fed_by(&mut self, location: Location, feeder: Feeder) {
+        if self.object(location).is_some_and(|object| object.feeder == Some(feeder)) {
+            self.remove(location);
+        }
     }
 
     /// Forgets one object, whole or not.
@@ -198,13 +308,20 @@ impl Cache {
     }
 
     /// Notes a group's last object. False if a later one is here: the track is malformed.
-    pub(crate) fn end_group(&mut self, group: GroupId, last: ObjectId) -> bool {
-        let Some(group) = self.groups.get_mut(&group) else { return true };
+    pub(crate) fn end_group(&mut self, last: Location) -> bool {
+        let Some(group) = self.groups.get_mut(&last.group) else { return true };
+        let is_object = |object: &CachedObject| object.status == ObjectStatus::Normal;
+        if group.objects.get(&last.object).is_some_and(|object| !is_object(object)) {
+            // What stands there is no object, but has said already where the group ends.
+            return true;
+        }
+        let last = last.object;
         if group.last.is_some_and(|known| known != last) {
             return false;
         }
         group.last = Some(last);
-        group.objects.last_key_value().is_none_or(|(id, _)| *id <= last)
+        let later = ObjectId(last.0.saturating_add(1));
+        later == last || !group.objects.range(later..).any(|(_, object)| is_object(object))
     }
 
     /// Forgets a group; its size.
@@ -237,6 +354,10 @@ impl Cache {
         }
     }
 
+    fn object_mut(&mut self, location: Location) -> Option<&mut CachedObject> {
+        self.groups.get_mut(&location.group)?.objects.get_mut(&location.object)
+    }
+
     /// The object at `location`, whatever its age.
     pub(crate) fn object(&self, location: Location) -> Option<&CachedObject> {
         self.groups.get(&location.group)?.objects.get(&location.object)
@@ -258,7 +379,9 @@ impl Cache {
             });
         }
         for (id, group) in self.groups.range_mut(start.group..=end.group) {
-            group.known.push((first_of(*id), last_of(*id)));
+            let known = (first_of(*id), last_of(*id));
+            group.known.retain(|(first, last)| *first < known.0 || known.1 < *last);
+            group.known.push(known);
         }
         if start.group < end.group {
             self.gaps.insert(start.group, end.group);
@@ -288,7 +411,7 @@ impl Cache {
                 from = ObjectId(0);
                 continue;
             };
-            let fresh = |object: &CachedObject| object.complete && self.is_fresh(object, now);
+            let fresh = |object: &CachedObject| object.is_complete() && self.is_fresh(object, now);
             match group.first_unknown(from, fresh) {
                 Some(object) if group_id < end.group || object <= end.object => {
                     return Some(Location { group: group_id, object });
@@ -346,9 +469,16 @@ impl Cache {
     }
 }
 
-/// Whether two payloads agree as far as both are here.
-fn starts_alike(one: &[Bytes], other: &[Bytes]) -> bool {
-    let one = one.iter().flat_map(|piece| piece.iter());
-    let other = other.iter().flat_map(|piece| piece.iter());
-    one.zip(other).all(|(one, other)| one == other)
+/// Whether `bytes` are what `pieces` hold from `offset` on, as far as they go.
+fn agree(pieces: &[Bytes], mut offset: usize, mut bytes: &[u8]) -> bool {
+    for piece in pieces {
+        let held = piece.get(offset..).unwrap_or_default();
+        offset = offset.saturating_sub(piece.len());
+        let length = held.len().min(bytes.len());
+        if held[..length] != bytes[..length] {
+            return false;
+        }
+        bytes = &bytes[length..];
+    }
+    true
 }

@@ -16,10 +16,15 @@ use super::{
     Relay,
     namespace_tree::RequestKey,
     peer::{Owner, PeerIndex},
+    subscribe::is_reserved,
 };
 
 impl Relay {
     pub(super) fn call_received(&mut self, key: RequestKey, body: Call) {
+        if is_reserved(&body.namespace) {
+            self.refuse_call(key, RequestCode::DOES_NOT_EXIST, "reserved namespace");
+            return;
+        }
         let publishers = self.namespaces.publishers_of(&body.namespace);
         let is_upstream =
             |peer: PeerIndex| self.peers.get(peer.0).is_some_and(|peer| peer.is_upstream_relay());

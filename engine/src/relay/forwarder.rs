@@ -4,26 +4,32 @@
 //! bytes that go out are the bytes that came in, header and all, wherever the subscriber's stream
 //! stands at the same object as the publisher's; only a stream that begins in the midst of a
 //! subgroup, or skipped something, gets its object headers written anew.
+//!
+//! Several publishers may send one subgroup. Each object goes out from whoever brings it first;
+//! while one is in the midst of an object the others' are only cached, and go out from there as
+//! soon as it is whole.
 
 use std::time::Instant;
 
 use aip_codec::moqt::{
     datagram::{Content, ObjectDatagram},
-    error_code::{PublishDoneCode, ResetCode},
-    id::{GroupId, ObjectId, SubgroupId, TrackAlias},
+    error_code::ResetCode,
+    id::{GroupId, ObjectId, SubgroupId},
     location::Location,
-    stream::subgroup::{Encoder, ObjectHeader, ObjectStatus, SubgroupHeader, SubgroupMode},
+    property::Properties,
+    stream::subgroup::{ObjectHeader, ObjectStatus, SubgroupHeader, SubgroupMode},
 };
 use bytes::{Bytes, BytesMut};
 
 use super::{
     Relay,
-    cache::{CachedObject, Inserted},
+    cache::{CachedObject, Feeder, Inserted, Standing},
+    fanout::Fanout,
     peer::PeerIndex,
-    track::{Track, TrackIndex},
+    track::TrackIndex,
 };
 use crate::{
-    session::{ReceivedObject, StreamEnd, urgency},
+    session::{ReceivedObject, StreamEnd},
     transport::StreamId,
 };
 
@@ -36,42 +42,10 @@ pub(crate) struct IncomingSubgroup {
     pub(crate) subgroup: Option<SubgroupId>,
     /// The object that came last on this stream.
     pub(crate) previous: Option<ObjectId>,
-    /// Whether the current object goes out; a duplicate does not.
+    /// Bytes of its payload that have come.
+    pub(crate) payload_length: usize,
+    /// Whether it goes out as it comes; a duplicate does not.
     pub(crate) forwards: bool,
-}
-
-/// A subgroup that is being forwarded: one stream for each subscriber that wants it.
-#[derive(Debug, Default)]
-pub(crate) struct ActiveSubgroup {
-    /// Publishers' streams that carry it.
-    pub(crate) sources: usize,
-    /// The object forwarded last.
-    previous: Option<ObjectId>,
-    /// By subscriber; `None` where none was opened.
-    streams: Vec<Option<OutgoingSubgroup>>,
-    /// A publisher's stream has said that this was all.
-    finished: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct OutgoingSubgroup {
-    stream: StreamId,
-    previous: Option<ObjectId>,
-    /// Whether the payload of the current object goes here.
-    receives: bool,
-}
-
-impl ActiveSubgroup {
-    fn stream_mut(&mut self, subscriber: usize) -> Option<&mut OutgoingSubgroup> {
-        self.streams.get_mut(subscriber)?.as_mut()
-    }
-
-    /// Forgets a subscriber, so that its successor in the table gets streams of its own.
-    pub(crate) fn forget(&mut self, subscriber: usize) {
-        if let Some(slot) = self.streams.get_mut(subscriber) {
-            *slot = None;
-        }
-    }
 }
 
 impl Relay {
@@ -91,17 +65,23 @@ impl Relay {
             SubgroupMode::Explicit(subgroup) => Some(subgroup),
             SubgroupMode::FirstObject => None,
         };
-        let incoming =
-            IncomingSubgroup { track, header, subgroup, previous: None, forwards: false };
+        let incoming = IncomingSubgroup {
+            track,
+            header,
+            subgroup,
+            previous: None,
+            payload_length: 0,
+            forwards: false,
+        };
         entry.incoming.insert(stream, incoming);
         if let Some(subgroup) = subgroup {
-            self.begin_source(track, header.group, subgroup);
+            self.begin_source(track, (header.group, subgroup));
         }
     }
 
-    fn begin_source(&mut self, track: TrackIndex, group: GroupId, subgroup: SubgroupId) {
+    fn begin_source(&mut self, track: TrackIndex, key: (GroupId, SubgroupId)) {
         if let Some(track) = self.tracks.get_mut(track.0) {
-            track.active.entry((group, subgroup)).or_default().sources += 1;
+            track.active.entry(key).or_default().sources += 1;
         }
     }
 
@@ -109,118 +89,85 @@ impl Relay {
         &mut self,
         peer: PeerIndex,
         stream: StreamId,
-        object: ReceivedObject,
+        object: &ReceivedObject,
         now: Instant,
     ) {
         let Some(entry) = self.peers.get_mut(peer.0) else { return };
         let Some(incoming) = entry.incoming.get_mut(&stream) else { return };
-        let track_index = incoming.track;
-        let header = incoming.header;
+        let (track_index, header) = (incoming.track, incoming.header);
         let (subgroup, is_new) = match incoming.subgroup {
             Some(subgroup) => (subgroup, false),
             None => (SubgroupId(object.header.object.0), true),
         };
         incoming.subgroup = Some(subgroup);
         let source_previous = incoming.previous.replace(object.header.object);
+        incoming.payload_length = object.payload.len();
+        let key = (header.group, subgroup);
         if is_new {
-            self.begin_source(track_index, header.group, subgroup);
+            self.begin_source(track_index, key);
         }
         let Some(track) = self.tracks.get_mut(track_index.0) else { return };
         let location = Location { group: header.group, object: object.header.object };
         let priority =
             header.priority.unwrap_or_else(|| track.properties.default_publisher_priority());
-        let inserted = track.cache.insert(location, cached(&object, subgroup, priority, now), now);
-        if inserted == Inserted::Conflict {
+        let has_room =
+            track.active.get(&key).is_some_and(|active| active.has_room_for(location.object));
+        let cached = CachedObject {
+            standing: if has_room { Standing::Forwarded } else { Standing::Waiting },
+            feeder: (!object.last).then_some(Feeder::Live(peer, stream)),
+            ..cached(object, subgroup, priority, now)
+        };
+        let status = object.header.status;
+        if !is_sound(&object.header.properties) || !track.note_object(location, status) {
             self.malformed_track(track_index, now);
             return;
         }
-        track.note_largest(location);
-        track.ended |= object.header.status == ObjectStatus::EndOfTrack;
-        let forwards = inserted == Inserted::New
-            && track
-                .active
-                .get(&(header.group, subgroup))
-                .is_some_and(|active| active.previous.is_none_or(|last| last < location.object));
+        let forwards = match track.cache.insert(location, cached, now) {
+            Inserted::New { was_forwarded } => has_room && !was_forwarded,
+            Inserted::Duplicate => has_room && track.cache.mark_forwarded(location),
+            // The other publisher's copy goes out when it can.
+            Inserted::Arriving => false,
+            Inserted::Conflict => {
+                self.malformed_track(track_index, now);
+                return;
+            }
+        };
         if let Some(incoming) =
             self.peers.get_mut(peer.0).and_then(|entry| entry.incoming.get_mut(&stream))
         {
-            incoming.forwards = forwards;
+            incoming.forwards = forwards && !object.last;
         }
         self.note_cached(track_index, now);
         if forwards {
-            let fanout = Fanout { track: track_index, header, subgroup, priority, location };
-            self.fan_out(&fanout, source_previous, &object, now);
+            self.set_current(track_index, key, (!object.last).then_some((peer, stream)));
+            let payload = std::slice::from_ref(&object.payload);
+            let fanout = Fanout {
+                track: track_index,
+                header,
+                subgroup,
+                priority,
+                source_previous,
+                object: &object.header,
+                payload,
+                received: Some(object),
+            };
+            self.fan_out(&fanout, now);
         }
         if object.last {
             self.pump_track_fetches(track_index, now);
         }
     }
 
-    /// Sends an object's header, and what is here of its payload, to every subscriber that wants it.
-    fn fan_out(
+    fn set_current(
         &mut self,
-        fanout: &Fanout,
-        source_previous: Option<ObjectId>,
-        object: &ReceivedObject,
-        now: Instant,
+        track: TrackIndex,
+        key: (GroupId, SubgroupId),
+        current: Option<(PeerIndex, StreamId)>,
     ) {
-        let Some(track) = self.tracks.get_mut(fanout.track.0) else { return };
-        let key = (fanout.header.group, fanout.subgroup);
-        let Some(mut active) = track.active.remove(&key) else { return };
-        let capacity = track.subscribers.capacity();
-        if active.streams.len() < capacity {
-            active.streams.resize(capacity, None);
-        }
-        let mut behind = Vec::new();
-        let mut wire = WireCache::default();
-        for (index, subscriber) in &track.subscribers {
-            if !subscriber.wants(fanout.location) {
-                if let Some(outgoing) = active.stream_mut(index) {
-                    outgoing.receives = false;
-                }
-                continue;
-            }
-            let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) else { continue };
-            let session = &mut peer.session;
-            let limits =
-                (self.config.subscription_queued_bytes_max, self.config.subscription_stall_max);
-            if session.is_behind(subscriber.key.request, limits.0, limits.1, now) {
-                behind.push(index);
-                continue;
-            }
-            let outgoing = match active.streams[index] {
-                Some(outgoing) if outgoing.may_carry(source_previous, fanout.location.object) => {
-                    outgoing
-                }
-                before => {
-                    if let Some(before) = before {
-                        session.reset_stream(before.stream, ResetCode::CANCELLED);
-                    }
-                    let first =
-                        before.is_none() && source_previous.is_none() && fanout.header.first_object;
-                    let header = fanout.outgoing_header(track.alias, first);
-                    let urgency = urgency::object(subscriber.priority, fanout.priority);
-                    let request = subscriber.key.request;
-                    let Some(stream) = session.open_subgroup(request, &header, urgency) else {
-                        continue;
-                    };
-                    OutgoingSubgroup { stream, previous: None, receives: true }
-                }
-            };
-            for bytes in wire.pieces(outgoing.previous, source_previous, fanout, object) {
-                session.send(outgoing.stream, bytes, false);
-            }
-            active.streams[index] = Some(OutgoingSubgroup {
-                previous: Some(fanout.location.object),
-                receives: true,
-                ..outgoing
-            });
-            super::touch(&mut self.touched, peer, subscriber.key.peer);
-        }
-        active.previous = Some(fanout.location.object);
-        track.active.insert(key, active);
-        for subscriber in behind {
-            self.end_subscriber(fanout.track, subscriber, PublishDoneCode::TOO_FAR_BEHIND);
+        if let Some(track) = self.tracks.get_mut(track.0)
+            && let Some(active) = track.active.get_mut(&key)
+        {
+            active.current = current;
         }
     }
 
@@ -228,35 +175,107 @@ impl Relay {
         &mut self,
         peer: PeerIndex,
         stream: StreamId,
-        bytes: Bytes,
+        bytes: &Bytes,
         last: bool,
         now: Instant,
     ) {
-        let Some(entry) = self.peers.get(peer.0) else { return };
-        let Some(incoming) = entry.incoming.get(&stream) else { return };
-        let (Some(subgroup), Some(object), true) =
-            (incoming.subgroup, incoming.previous, incoming.forwards)
-        else {
+        let Some(entry) = self.peers.get_mut(peer.0) else { return };
+        let Some(incoming) = entry.incoming.get_mut(&stream) else { return };
+        let (Some(subgroup), Some(object)) = (incoming.subgroup, incoming.previous) else {
             return;
         };
         let track_index = incoming.track;
-        let location = Location { group: incoming.header.group, object };
+        let forwards = incoming.forwards;
+        incoming.forwards &= !last;
+        let offset = incoming.payload_length;
+        incoming.payload_length += bytes.len();
+        let key = (incoming.header.group, subgroup);
         let Some(track) = self.tracks.get_mut(track_index.0) else { return };
-        track.cache.append(location, bytes.clone(), last);
-        let Some(active) = track.active.get(&(location.group, subgroup)) else { return };
-        for (index, subscriber) in &track.subscribers {
-            let Some(Some(outgoing)) = active.streams.get(index) else { continue };
-            if !outgoing.receives {
-                continue;
-            }
-            if let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) {
-                peer.session.send(outgoing.stream, bytes.clone(), false);
-                super::touch(&mut self.touched, peer, subscriber.key.peer);
-            }
+        let location = Location { group: key.0, object };
+        let feeder = Feeder::Live(peer, stream);
+        if !track.cache.agrees(location, feeder, offset, bytes) {
+            self.malformed_track(track_index, now);
+            return;
+        }
+        track.cache.append(location, feeder, bytes.clone(), last);
+        if forwards {
+            self.fan_out_payload(track_index, key, bytes, now);
         }
         self.note_cached(track_index, now);
         if last {
+            if forwards {
+                self.set_current(track_index, key, None);
+            }
+            if self.is_shared(track_index, key) {
+                self.catch_up(track_index, key, now);
+            }
             self.pump_track_fetches(track_index, now);
+        }
+    }
+
+    /// Whether something of a subgroup may be waiting for what was on its way.
+    fn is_shared(&self, track: TrackIndex, key: (GroupId, SubgroupId)) -> bool {
+        self.tracks
+            .get(track.0)
+            .and_then(|track| track.active.get(&key))
+            .is_some_and(|active| 1 < active.sources || active.finished)
+    }
+
+    /// Sends what could not go out while another object was on its way, and ends the subgroup if
+    /// that was all.
+    fn catch_up(&mut self, index: TrackIndex, key: (GroupId, SubgroupId), now: Instant) {
+        while let Some(track) = self.tracks.get_mut(index.0) {
+            let Some(active) = track.active.get(&key).filter(|active| active.current.is_none())
+            else {
+                return;
+            };
+            let previous = active.previous;
+            let finished = active.finished;
+            let Some((location, object)) = track.cache.next_to_forward(key, previous) else {
+                if finished {
+                    self.end_streams(index, key, None);
+                }
+                return;
+            };
+            let current = match object.feeder {
+                None => None,
+                Some(Feeder::Live(peer, stream)) => Some((peer, stream)),
+                Some(Feeder::Fetch(_)) => return,
+            };
+            let object = object.clone();
+            track.cache.mark_forwarded(location);
+            let header = SubgroupHeader {
+                track_alias: track.alias,
+                group: key.0,
+                subgroup: SubgroupMode::Explicit(key.1),
+                priority: Some(object.priority),
+                properties: true,
+                end_of_group: false,
+                first_object: false,
+            };
+            if let Some((peer, stream)) = current
+                && let Some(incoming) =
+                    self.peers.get_mut(peer.0).and_then(|peer| peer.incoming.get_mut(&stream))
+            {
+                incoming.forwards = true;
+            }
+            self.set_current(index, key, current);
+            let fanout = Fanout {
+                track: index,
+                header,
+                subgroup: key.1,
+                priority: object.priority,
+                source_previous: previous,
+                object: &ObjectHeader {
+                    object: location.object,
+                    properties: object.properties.clone(),
+                    payload_length: object.payload_length,
+                    status: object.status,
+                },
+                payload: &object.payload,
+                received: None,
+            };
+            self.fan_out(&fanout, now);
         }
     }
 
@@ -270,63 +289,36 @@ impl Relay {
         let Some(entry) = self.peers.get_mut(peer.0) else { return };
         let Some(incoming) = entry.incoming.remove(&stream) else { return };
         let Some(subgroup) = incoming.subgroup else { return };
-        let group = incoming.header.group;
-        let Some(track) = self.tracks.get_mut(incoming.track.0) else { return };
-        let mut consistent = true;
-        if end == StreamEnd::Fin
-            && incoming.header.end_of_group
-            && let Some(last) = incoming.previous
-        {
-            consistent = track.cache.end_group(group, last);
+        let (index, key) = (incoming.track, (incoming.header.group, subgroup));
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        if let Some(object) = incoming.previous {
+            let location = Location { group: key.0, object };
+            let ends_group = end == StreamEnd::Fin && incoming.header.end_of_group;
+            if ends_group && !track.cache.end_group(location) {
+                self.malformed_track(index, now);
+                return;
+            }
+            track.cache.drop_fed_by(location, Feeder::Live(peer, stream));
         }
-        if let (Some(object), true) = (incoming.previous, incoming.forwards) {
-            drop_if_incomplete(track, Location { group, object });
-        }
-        let Some(active) = track.active.get_mut(&(group, subgroup)) else { return };
+        let Some(active) = track.active.get_mut(&key) else { return };
         active.sources = active.sources.saturating_sub(1);
-        let code = match end {
-            StreamEnd::Fin => {
-                active.finished = true;
-                None
+        match end {
+            StreamEnd::Fin => active.finished = true,
+            StreamEnd::Reset(code) => {
+                let is_current = active.current == Some((peer, stream));
+                if is_current {
+                    // What is out of it cannot be made whole; whoever has it whole sends it anew.
+                    active.previous =
+                        active.previous.and_then(|id| id.0.checked_sub(1)).map(ObjectId);
+                }
+                if is_current || active.sources == 0 && !active.finished {
+                    self.end_streams(index, key, Some(code));
+                }
             }
-            StreamEnd::Reset(code) => Some(code),
-        };
-        let over = active.finished || active.sources == 0 || (incoming.forwards && code.is_some());
-        if over {
-            let finished = active.finished;
-            self.end_active(incoming.track, (group, subgroup), if finished { None } else { code });
         }
-        if consistent {
-            self.pump_track_fetches(incoming.track, now);
-        } else {
-            self.malformed_track(incoming.track, now);
-        }
-    }
-
-    /// Ends the subscribers' streams of a subgroup: with all there was, or by a reset.
-    fn end_active(
-        &mut self,
-        track: TrackIndex,
-        key: (GroupId, SubgroupId),
-        reset: Option<ResetCode>,
-    ) {
-        let Some(track) = self.tracks.get_mut(track.0) else { return };
-        let Some(mut active) = track.active.remove(&key) else { return };
-        for (index, subscriber) in &track.subscribers {
-            let Some(Some(outgoing)) = active.streams.get(index) else { continue };
-            let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) else { continue };
-            match reset {
-                None => peer.session.send(outgoing.stream, Bytes::new(), true),
-                Some(code) => peer.session.reset_stream(outgoing.stream, code),
-            }
-            super::touch(&mut self.touched, peer, subscriber.key.peer);
-        }
-        if 0 < active.sources {
-            // Another publisher still sends it: what it repeats goes nowhere.
-            active.streams.clear();
-            active.previous = Some(ObjectId(u64::MAX));
-            track.active.insert(key, active);
-        }
+        self.account(index);
+        self.catch_up(index, key, now);
+        self.pump_track_fetches(index, now);
     }
 
     pub(super) fn datagram_received(
@@ -342,18 +334,24 @@ impl Relay {
         let priority =
             object.priority.unwrap_or_else(|| track.properties.default_publisher_priority());
         let cached = cached_datagram(&object, priority, now);
-        match track.cache.insert(location, cached, now) {
-            Inserted::New => {}
-            Inserted::Duplicate => return,
-            Inserted::Conflict => return self.malformed_track(index, now),
+        let is_sound = is_sound(&object.properties) && track.note_object(location, cached.status);
+        let inserted = track.cache.insert(location, cached, now);
+        let ends_group = object.end_of_group;
+        if !is_sound
+            || inserted == Inserted::Conflict
+            || ends_group && !track.cache.end_group(location)
+        {
+            self.malformed_track(index, now);
+            return;
         }
-        track.note_largest(location);
-        if object.end_of_group {
-            track.cache.end_group(object.group, object.object);
-        }
+        let is_new = match inserted {
+            Inserted::New { was_forwarded } => !was_forwarded,
+            Inserted::Duplicate => track.cache.mark_forwarded(location),
+            Inserted::Arriving | Inserted::Conflict => false,
+        };
         let outgoing = ObjectDatagram { track_alias: track.alias, ..object };
         let mut bytes = BytesMut::new();
-        if outgoing.encode(&mut bytes).is_err() {
+        if !is_new || outgoing.encode(&mut bytes).is_err() {
             return;
         }
         let bytes = bytes.freeze();
@@ -371,80 +369,11 @@ impl Relay {
     }
 }
 
-/// An object on its way to the subscribers.
-struct Fanout {
-    track: TrackIndex,
-    header: SubgroupHeader,
-    subgroup: SubgroupId,
-    priority: u8,
-    location: Location,
-}
-
-impl Fanout {
-    /// The header of a subscriber's stream. The subgroup is always written out, since a stream that
-    /// begins in its midst could not say it by its first object.
-    const fn outgoing_header(&self, track_alias: TrackAlias, first_object: bool) -> SubgroupHeader {
-        let subgroup = match self.subgroup {
-            SubgroupId(0) => SubgroupMode::Zero,
-            subgroup => SubgroupMode::Explicit(subgroup),
-        };
-        SubgroupHeader { track_alias, subgroup, first_object, ..self.header }
-    }
-}
-
-impl OutgoingSubgroup {
-    /// Whether this stream may go on with `object` (draft-22 section 11.3.2): it is the next one,
-    /// or it came directly behind what this stream has, or further objects were left out of it.
-    fn may_carry(&self, source_previous: Option<ObjectId>, object: ObjectId) -> bool {
-        match (self.previous, source_previous) {
-            (Some(previous), _) if previous.0.checked_add(1) == Some(object.0) => true,
-            (Some(previous), Some(source)) => previous <= source && previous < object,
-            (None, _) => true,
-            (Some(_), None) => false,
-        }
-    }
-}
-
-/// The bytes of one object for streams that stand at different places; each form is made once.
-#[derive(Default)]
-struct WireCache {
-    rewritten: Vec<(Option<ObjectId>, Bytes)>,
-}
-
-impl WireCache {
-    fn pieces(
-        &mut self,
-        previous: Option<ObjectId>,
-        source_previous: Option<ObjectId>,
-        fanout: &Fanout,
-        object: &ReceivedObject,
-    ) -> impl Iterator<Item = Bytes> {
-        let (header, payload) = if previous == source_previous {
-            let payload = (!object.wire_has_payload).then(|| object.payload.clone());
-            (object.wire.clone(), payload)
-        } else {
-            let header = self.rewritten(previous, fanout.header.properties, &object.header);
-            (header, Some(object.payload.clone()))
-        };
-        std::iter::once(header).chain(payload.filter(|payload| !payload.is_empty()))
-    }
-
-    fn rewritten(
-        &mut self,
-        previous: Option<ObjectId>,
-        properties: bool,
-        header: &ObjectHeader,
-    ) -> Bytes {
-        if let Some((_, bytes)) = self.rewritten.iter().find(|(other, _)| *other == previous) {
-            return bytes.clone();
-        }
-        let mut bytes = BytesMut::new();
-        let encoded = Encoder::after(properties, previous).object(header, &mut bytes);
-        debug_assert!(encoded.is_ok(), "objects ascend on every stream");
-        let bytes = bytes.freeze();
-        self.rewritten.push((previous, bytes.clone()));
-        bytes
-    }
+/// Whether an object's properties break no rule of its track (draft-22 sections 3.7 and 12.1).
+fn is_sound(properties: &Properties) -> bool {
+    properties.is_empty()
+        || properties.check_immutable().is_ok()
+            && properties.unknown_mandatory_track_property().is_none()
 }
 
 fn cached(
@@ -461,7 +390,8 @@ fn cached(
         properties: object.header.properties.clone(),
         payload,
         payload_length: object.header.payload_length,
-        complete: object.last,
+        feeder: None,
+        standing: Standing::Waiting,
         received_at: now,
     }
 }
@@ -478,14 +408,8 @@ fn cached_datagram(object: &ObjectDatagram, priority: u8, now: Instant) -> Cache
         properties: object.properties.clone(),
         payload_length: payload.len() as u64,
         payload: vec![payload],
-        complete: true,
+        feeder: None,
+        standing: Standing::Forwarded,
         received_at: now,
-    }
-}
-
-/// Forgets an object whose payload will never be whole.
-fn drop_if_incomplete(track: &mut Track, location: Location) {
-    if track.cache.object(location).is_some_and(|object| !object.complete) {
-        track.cache.remove(location);
     }
 }

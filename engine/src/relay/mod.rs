@@ -5,7 +5,9 @@
 mod cache;
 mod call;
 mod config;
+mod fanout;
 mod fetch;
+mod fetch_task;
 mod forwarder;
 mod namespace;
 mod namespace_tree;
@@ -15,6 +17,7 @@ mod subscribe;
 mod timer;
 mod track;
 mod upstream;
+mod upstream_fetch;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -59,6 +62,8 @@ pub struct Relay {
     track_watches: BTreeMap<RequestKey, Parameters>,
     next_alias: u64,
     next_task: u64,
+    /// Sessions that were answered on behalf of another one, and may have something to tell.
+    answered: VecDeque<PeerIndex>,
     /// Sessions whose actions are waiting to be polled.
     touched: VecDeque<PeerIndex>,
     /// When each session's timer is due.
@@ -92,6 +97,7 @@ impl Relay {
             track_watches: BTreeMap::new(),
             next_alias: 0,
             next_task: 0,
+            answered: VecDeque::new(),
             touched: VecDeque::new(),
             session_timers: BTreeSet::new(),
             track_timers: BTreeSet::new(),
@@ -163,14 +169,17 @@ impl Relay {
             self.handle_event(peer, event, now);
         }
         self.arm_session_timer(peer);
+        while let Some(other) = self.answered.pop_front() {
+            self.drain_events(other, now);
+        }
     }
 
     fn handle_event(&mut self, peer: PeerIndex, event: Event, now: Instant) {
         let key = |request| RequestKey { peer, request };
         match event {
-            Event::Object { stream, object } => self.object_received(peer, stream, object, now),
+            Event::Object { stream, object } => self.object_received(peer, stream, &object, now),
             Event::Payload { stream, bytes, last } => {
-                self.payload_received(peer, stream, bytes, last, now);
+                self.payload_received(peer, stream, &bytes, last, now);
             }
             Event::SubgroupOpened { stream, header } => self.subgroup_opened(peer, stream, header),
             Event::SubgroupEnded { stream, end } => self.subgroup_ended(peer, stream, end, now),
@@ -242,6 +251,12 @@ impl Relay {
             }
             (Owner::Upstream(_), Response::Error(error)) => {
                 self.upstream_refused(key, &error, now);
+            }
+            (Owner::Subscriber { track, subscriber }, Response::Ok(ok)) => {
+                self.publish_accepted((track, subscriber), &ok.parameters, now);
+            }
+            (Owner::UpstreamFetch { .. }, Response::FetchOk(ok)) => {
+                self.upstream_fetch_accepted(key, &ok, now);
             }
             (Owner::Subscriber { track, subscriber }, Response::Error(_)) => {
                 self.disown(key);

@@ -11,6 +11,7 @@ use super::{
     Relay,
     namespace_tree::{Interest, RequestKey},
     peer::Owner,
+    subscribe::is_reserved,
     track::TrackIndex,
 };
 
@@ -21,10 +22,8 @@ impl Relay {
         namespace: &TrackNamespace,
         now: Instant,
     ) {
-        let reserved =
-            namespace.fields().next().is_some_and(|field| field == b"." || field == b".session");
         let peer = &self.peers[key.peer.0];
-        if reserved {
+        if is_reserved(namespace) {
             self.reject(key, RequestCode::DOES_NOT_EXIST, "reserved namespace");
         } else if self.config.session_namespaces_max <= peer.namespace_count
             || self.config.namespaces_max <= self.namespaces.published()
@@ -151,9 +150,7 @@ impl Relay {
 
     /// The session layer has refused overlapping prefixes; here the rest is checked.
     fn may_watch(&mut self, key: RequestKey, prefix: &TrackNamespace) -> bool {
-        let reserved =
-            prefix.fields().next().is_some_and(|field| field == b"." || field == b".session");
-        if reserved {
+        if is_reserved(prefix) {
             self.reject(key, RequestCode::DOES_NOT_EXIST, "reserved namespace");
             return false;
         }

@@ -8,7 +8,7 @@ use aip_codec::moqt::{
     id::{RequestId, TrackAlias},
     location::Location,
     message::{Publish, PublishStateNotify, RequestError, RequestOk, Subscribe, TrackStatus},
-    name::FullTrackName,
+    name::{FullTrackName, TrackNamespace},
     parameter::{Parameter, Parameters},
     property::Properties,
 };
@@ -55,7 +55,7 @@ impl Relay {
         key: RequestKey,
         name: &FullTrackName,
     ) -> Option<TrackIndex> {
-        if is_reserved(name) {
+        if is_reserved(name.namespace()) {
             self.reject(key, RequestCode::DOES_NOT_EXIST, "reserved namespace");
             return None;
         }
@@ -87,18 +87,21 @@ impl Relay {
             self.forget_track_if_unused(index);
             return;
         }
-        let asked = !self.tracks[index.0].upstreams.is_empty()
-            && self.tracks[index.0].upstreams.iter().any(|up| up.key.peer != key.peer)
+        let new_group = match &body {
+            WaitingBody::Subscribe(body) => body.parameters.new_group_request(),
+            WaitingBody::Fetch(_) | WaitingBody::TrackStatus(_) => None,
+        };
+        let track = &mut self.tracks[index.0];
+        track.new_group = track.new_group.max(new_group);
+        let asked = track.upstreams.iter().any(|up| up.key.peer != key.peer)
             || self.ask_publishers(index, Some(key), now);
         if !asked && patience.is_zero() {
             self.reject(key, RequestCode::DOES_NOT_EXIST, "nobody publishes this track");
             self.forget_track_if_unused(index);
             return;
         }
-        let deadline = (!asked).then(|| now + patience);
-        if let Some(deadline) = deadline {
-            self.arm_track_timer(index, deadline);
-        }
+        let deadline = now + patience;
+        self.arm_track_timer(index, deadline);
         self.tracks[index.0].waiting.push_back(Waiting { key, body, deadline });
         self.peers[key.peer.0].waiting_count += 1;
         self.own(key, Owner::Waiting(index));
@@ -114,7 +117,11 @@ impl Relay {
     ) -> bool {
         let Some(track) = self.tracks.get(index.0) else { return false };
         let name = track.name.clone();
-        let publishers = self.publishers_for(&name, on_behalf_of);
+        let publishers = self.publishers_for(track, on_behalf_of);
+        let parameters = track
+            .new_group
+            .map(|group| Parameters::default().with(Parameter::NewGroupRequest(group)))
+            .unwrap_or_default();
         let mut asked = false;
         for peer in publishers {
             if self.tracks[index.0].has_upstream_in(peer) {
@@ -122,7 +129,7 @@ impl Relay {
                 continue;
             }
             let Some(session) = self.session(peer) else { continue };
-            let Ok(request) = session.subscribe(name.clone(), Parameters::default()) else {
+            let Ok(request) = session.subscribe(name.clone(), parameters.clone()) else {
                 continue;
             };
             let key = RequestKey { peer, request };
@@ -149,13 +156,20 @@ impl Relay {
         ok: aip_codec::moqt::message::SubscribeOk,
         now: Instant,
     ) {
-        if let Some(property) = ok.properties.unknown_mandatory_track_property() {
-            tracing::debug!(property, "mandatory track property not understood");
+        let code = if ok.properties.unknown_mandatory_track_property().is_some() {
+            Some(RequestCode::UNSUPPORTED_EXTENSION)
+        } else if ok.properties.check_immutable().is_err() {
+            Some(RequestCode::MALFORMED_TRACK)
+        } else {
+            None
+        };
+        if let Some(code) = code {
+            tracing::debug!(%code, "a publisher's track is not taken");
             if let Some(session) = self.session(key.peer) {
                 session.cancel(key.request, aip_codec::moqt::error_code::ResetCode::CANCELLED);
             }
             self.disown(key);
-            self.upstream_gone(index, key, RequestCode::UNSUPPORTED_EXTENSION, now);
+            self.upstream_gone(index, key, code, now);
             return;
         }
         let largest = ok.parameters.largest_object();
@@ -192,6 +206,7 @@ impl Relay {
                 WaitingBody::Fetch(body) => self.answer_fetch(index, waiting.key, &body, now),
                 WaitingBody::TrackStatus(body) => self.answer_status(index, waiting.key, &body),
             }
+            self.answered.push_back(waiting.key.peer);
         }
         self.update_linger(index, now);
     }
@@ -227,6 +242,7 @@ impl Relay {
             session.accept_subscribe(key.request, alias, parameters, properties);
         }
         self.add_subscriber(index, key, &body.parameters, now);
+        self.pass_on_new_group(index, &body.parameters);
         let forward = body.parameters.forward().unwrap_or(true);
         if let (true, Some(fill)) = (forward, body.parameters.fill_parameters()) {
             let filled_by = FillKey { owner: key, asked_by: key.request };
@@ -371,9 +387,31 @@ impl Relay {
         parameters: &Parameters,
         now: Instant,
     ) {
+        let forward = self.change_subscriber((index, subscriber), parameters);
+        let largest = self.tracks[index.0].largest;
+        let mut answer = Parameters::default();
+        if let Some(largest) = largest {
+            answer.push(Parameter::LargestObject(largest));
+        }
+        if let Some(session) = self.session(key.peer) {
+            session.accept_update(key.request, answer);
+        }
+        self.want_forward(index, now);
+        if let (true, Some(fill)) = (forward, parameters.fill_parameters()) {
+            let filled_by = FillKey { owner: key, asked_by: update };
+            self.begin_fill(index, filled_by, fill, parameters, now);
+        }
+    }
+
+    /// Changes what a subscriber wants; whether it wants objects at all.
+    fn change_subscriber(
+        &mut self,
+        (index, subscriber): (TrackIndex, usize),
+        parameters: &Parameters,
+    ) -> bool {
         let track = &mut self.tracks[index.0];
         let largest = track.largest;
-        let entry = &mut track.subscribers[subscriber];
+        let Some(entry) = track.subscribers.get_mut(subscriber) else { return false };
         if let Some(priority) = parameters.subscriber_priority() {
             entry.priority = priority;
         }
@@ -387,17 +425,36 @@ impl Relay {
             entry.forward = forward;
         }
         let forward = entry.forward;
-        let mut answer = Parameters::default();
-        if let Some(largest) = largest {
-            answer.push(Parameter::LargestObject(largest));
-        }
-        if let Some(session) = self.session(key.peer) {
-            session.accept_update(key.request, answer);
-        }
+        self.pass_on_new_group(index, parameters);
+        forward
+    }
+
+    /// A subscriber has accepted our PUBLISH; in drafts 18 and 19 it says with that what it wants.
+    pub(super) fn publish_accepted(
+        &mut self,
+        (index, subscriber): (TrackIndex, usize),
+        parameters: &Parameters,
+        now: Instant,
+    ) {
+        self.change_subscriber((index, subscriber), parameters);
         self.want_forward(index, now);
-        if let (true, Some(fill)) = (forward, parameters.fill_parameters()) {
-            let filled_by = FillKey { owner: key, asked_by: update };
-            self.begin_fill(index, filled_by, fill, parameters, now);
+    }
+
+    /// Asks the publishers for a new group, if a subscriber wants one that is not on its way.
+    fn pass_on_new_group(&mut self, index: TrackIndex, parameters: &Parameters) {
+        let Some(group) = parameters.new_group_request() else { return };
+        let track = &mut self.tracks[index.0];
+        if !track.wants_new_group(group) {
+            return;
+        }
+        let established = track.upstreams.iter().filter(|upstream| upstream.established);
+        let keys: Vec<RequestKey> = established.map(|upstream| upstream.key).collect();
+        for key in keys {
+            let Some(session) = self.session(key.peer) else { continue };
+            let parameters = Parameters::default().with(Parameter::NewGroupRequest(group));
+            if let Err(error) = session.update(key.request, parameters) {
+                tracing::debug!(%error, "publisher cannot be asked for a new group");
+            }
         }
     }
 
@@ -453,9 +510,9 @@ impl Track {
     }
 }
 
-/// Whether a name stands under a namespace that only its session may use, or nobody.
-fn is_reserved(name: &FullTrackName) -> bool {
-    name.namespace().fields().next().is_some_and(|field| field == b"." || field == b".session")
+/// Whether a namespace is one that only its session may use, or nobody.
+pub(super) fn is_reserved(namespace: &TrackNamespace) -> bool {
+    namespace.fields().next().is_some_and(|field| field == b"." || field == b".session")
 }
 
 /// How a subscription's end is told downstream, given how its publisher ended it.

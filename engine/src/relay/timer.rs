@@ -65,7 +65,7 @@ impl Relay {
         let late: Vec<_> = track
             .waiting
             .iter()
-            .filter(|waiting| waiting.deadline.is_some_and(|deadline| deadline <= now))
+            .filter(|waiting| track.upstreams.is_empty() && waiting.deadline <= now)
             .map(|waiting| waiting.key)
             .collect();
         let silent: Vec<_> = track
@@ -86,8 +86,9 @@ impl Relay {
             self.upstream_gone(index, key, RequestCode::TIMEOUT, now);
         }
         if lingered {
-            self.end_linger(index);
+            self.end_linger(index, now);
         }
+        self.pump_track_fetches(index, now);
         self.forget_track_if_unused(index);
     }
 }

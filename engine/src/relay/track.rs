@@ -12,15 +12,13 @@ use aip_codec::moqt::{
     name::FullTrackName,
     parameter::GroupOrder,
     property::Properties,
+    stream::subgroup::ObjectStatus,
 };
 use slab::Slab;
 
 use super::{
-    cache::Cache,
-    fetch::{FetchTask, UpstreamFetch},
-    forwarder::ActiveSubgroup,
-    namespace_tree::RequestKey,
-    peer::PeerIndex,
+    cache::Cache, fanout::ActiveSubgroup, fetch_task::FetchTask, namespace_tree::RequestKey,
+    peer::PeerIndex, upstream_fetch::UpstreamFetch,
 };
 
 /// A track's place in the relay's table.
@@ -40,7 +38,10 @@ pub(crate) struct Track {
     pub(crate) properties: Properties,
     pub(crate) has_properties: bool,
     pub(crate) largest: Option<Location>,
-    pub(crate) ended: bool,
+    /// Where END_OF_TRACK was said: nothing exists there or after.
+    pub(crate) end: Option<Location>,
+    /// The largest NEW_GROUP_REQUEST that publishers have been asked and have not met.
+    pub(crate) new_group: Option<u64>,
     pub(crate) cache: Cache,
     /// What the relay's account holds of this cache.
     pub(crate) accounted: usize,
@@ -89,8 +90,8 @@ impl Subscriber {
 pub(crate) struct Waiting {
     pub(crate) key: RequestKey,
     pub(crate) body: WaitingBody,
-    /// When it is refused for want of a publisher; `None` while a publisher is being asked.
-    pub(crate) deadline: Option<Instant>,
+    /// When it is refused for want of a publisher, unless one is being asked then.
+    pub(crate) deadline: Instant,
 }
 
 /// What waits.
@@ -112,7 +113,8 @@ impl Track {
             properties: Properties::default(),
             has_properties: false,
             largest: None,
-            ended: false,
+            end: None,
+            new_group: None,
             cache: Cache::default(),
             accounted: 0,
             active: BTreeMap::new(),
@@ -135,6 +137,12 @@ impl Track {
         self.upstreams.iter().any(|upstream| upstream.key.peer == peer)
     }
 
+    /// Whether a session receives the track from us, or waits for it.
+    pub(crate) fn has_downstream_in(&self, peer: PeerIndex) -> bool {
+        self.subscribers.iter().any(|(_, subscriber)| subscriber.key.peer == peer)
+            || self.waiting.iter().any(|waiting| waiting.key.peer == peer)
+    }
+
     /// Whether nothing keeps the track any more.
     pub(crate) fn is_unused(&self) -> bool {
         self.upstreams.is_empty()
@@ -150,9 +158,39 @@ impl Track {
 
     /// Notes that an object at `location` exists.
     pub(crate) fn note_largest(&mut self, location: Location) {
+        if self.largest.is_none_or(|largest| largest.group < location.group) {
+            self.new_group = None;
+        }
         if self.largest.is_none_or(|largest| largest < location) {
             self.largest = Some(location);
         }
+    }
+
+    /// Notes what was received at `location`. False if it contradicts the track's end.
+    pub(crate) fn note_object(&mut self, location: Location, status: ObjectStatus) -> bool {
+        let is_end = status == ObjectStatus::EndOfTrack;
+        let is_behind_end =
+            self.end.is_some_and(|end| end < location || end == location && !is_end);
+        if is_behind_end || is_end && self.largest.is_some_and(|largest| location < largest) {
+            return false;
+        }
+        if is_end {
+            self.end = Some(location);
+        }
+        self.note_largest(location);
+        true
+    }
+
+    /// Whether a NEW_GROUP_REQUEST is to be passed on: it wants a group that is neither here nor
+    /// asked for. It is then noted as asked for.
+    pub(crate) fn wants_new_group(&mut self, group: u64) -> bool {
+        let is_here = group != 0 && self.largest.is_some_and(|largest| group <= largest.group.0);
+        let is_asked = self.new_group.is_some_and(|asked| group <= asked);
+        if is_here || is_asked || !self.properties.dynamic_groups() {
+            return false;
+        }
+        self.new_group = Some(group);
+        true
     }
 
     /// Notes the properties that a publisher told; the first publisher's stand.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use aip_codec::moqt::{
     error_code::{PublishDoneCode, RequestCode, ResetCode},
     message::RequestError,
-    name::{FullTrackName, TrackNamespace},
+    name::TrackNamespace,
     parameter::Parameters,
 };
 
@@ -15,7 +15,7 @@ use super::{
     namespace_tree::RequestKey,
     peer::{Owner, PeerIndex},
     subscribe::done_code,
-    track::TrackIndex,
+    track::{Track, TrackIndex},
 };
 use crate::session::StreamEnd;
 
@@ -24,10 +24,10 @@ impl Relay {
     /// if there are none, other relays; never back to a relay that asks us.
     pub(super) fn publishers_for(
         &self,
-        name: &FullTrackName,
+        track: &Track,
         on_behalf_of: Option<RequestKey>,
     ) -> Vec<PeerIndex> {
-        let found = self.namespaces.publishers_of(name.namespace());
+        let found = self.namespaces.publishers_of(track.name.namespace());
         let is_relay = |peer: &PeerIndex| {
             self.peers.get(peer.0).is_some_and(super::peer::Peer::is_upstream_relay)
         };
@@ -41,7 +41,10 @@ impl Relay {
         if on_behalf_of.is_some_and(|key| is_relay(&key.peer)) {
             return Vec::new();
         }
-        self.upstream_relays()
+        let mut relays = self.upstream_relays();
+        // A relay that has the track from us would only send it back.
+        relays.retain(|relay| !track.has_downstream_in(*relay));
+        relays
     }
 
     /// Sessions with other relays that this one has dialled and that take requests.
@@ -157,25 +160,47 @@ impl Relay {
         now: Instant,
     ) {
         let Some(Owner::Upstream(index)) = self.disown(key) else { return };
-        self.reset_streams_of(index, key.peer, now);
-        let Some(track) = self.tracks.get_mut(index.0) else { return };
-        if let Some(position) = track.upstreams.iter().position(|upstream| upstream.key == key) {
-            let upstream = track.upstreams.remove(position);
-            if let Some(alias) = upstream.alias {
-                self.peers[key.peer.0].aliases.remove(&alias);
-            }
-        }
-        if !self.tracks[index.0].upstreams.is_empty() {
+        self.remove_upstream(index, key, now);
+        let Some(track) = self.tracks.get(index.0).filter(|track| track.upstreams.is_empty())
+        else {
             return;
-        }
-        let asked = code.is_none() && self.tracks[index.0].has_demand() && {
-            self.ask_publishers(index, None, now)
         };
+        let has_demand = track.has_demand();
+        let asked = code.is_none() && has_demand && self.ask_publishers(index, None, now);
         if !asked {
             self.end_subscribers(index, done_code(code));
-            self.refuse_all_waiting(index, RequestCode::DOES_NOT_EXIST);
+            self.refuse_waiting_of(index, RequestCode::DOES_NOT_EXIST, now);
         }
         self.forget_track_if_unused(index);
+    }
+
+    /// Forgets one publisher of a track, and what its streams were bringing.
+    fn remove_upstream(&mut self, index: TrackIndex, key: RequestKey, now: Instant) {
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        let Some(position) = track.upstreams.iter().position(|upstream| upstream.key == key) else {
+            return;
+        };
+        let Some(alias) = track.upstreams.remove(position).alias else { return };
+        let is_shared = track
+            .upstreams
+            .iter()
+            .any(|other| other.key.peer == key.peer && other.alias == Some(alias));
+        if is_shared {
+            return;
+        }
+        self.peers[key.peer.0].aliases.remove(&alias);
+        for stream in self.incoming_streams(key.peer) {
+            let belongs = self.peers[key.peer.0].incoming.get(&stream).is_some_and(|incoming| {
+                incoming.track == index && incoming.header.track_alias == alias
+            });
+            if belongs {
+                let end = StreamEnd::Reset(ResetCode::CANCELLED);
+                self.subgroup_ended(key.peer, stream, end, now);
+                if let Some(session) = self.session(key.peer) {
+                    session.stop_incoming(stream, ResetCode::CANCELLED);
+                }
+            }
+        }
     }
 
     /// A publisher that was asked will not send the track.
@@ -184,32 +209,15 @@ impl Relay {
         index: TrackIndex,
         key: RequestKey,
         code: RequestCode,
-        _now: Instant,
+        now: Instant,
     ) {
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         track.upstreams.retain(|upstream| upstream.key != key);
         if track.upstreams.is_empty() {
-            self.refuse_all_waiting(index, code);
+            self.refuse_waiting_of(index, code, now);
             self.end_subscribers(index, PublishDoneCode::INTERNAL_ERROR);
         }
         self.forget_track_if_unused(index);
-    }
-
-    /// Resets what one session was sending of a track.
-    fn reset_streams_of(&mut self, index: TrackIndex, peer: PeerIndex, now: Instant) {
-        let streams = self.incoming_streams(peer);
-        for stream in streams {
-            let belongs = self.peers[peer.0]
-                .incoming
-                .get(&stream)
-                .is_some_and(|incoming| incoming.track == index);
-            if belongs {
-                self.subgroup_ended(peer, stream, StreamEnd::Reset(ResetCode::CANCELLED), now);
-                if let Some(session) = self.session(peer) {
-                    session.stop_incoming(stream, ResetCode::CANCELLED);
-                }
-            }
-        }
     }
 
     pub(super) fn refuse_waiting(
@@ -229,9 +237,16 @@ impl Relay {
         self.reject(key, code, reason);
     }
 
-    fn refuse_all_waiting(&mut self, index: TrackIndex, code: RequestCode) {
-        let keys: Vec<RequestKey> =
-            self.tracks[index.0].waiting.iter().map(|waiting| waiting.key).collect();
+    /// Nobody is left who could send a track: refuses who waits for it, but for those who have
+    /// said that they would wait for a publisher to come.
+    fn refuse_waiting_of(&mut self, index: TrackIndex, code: RequestCode, now: Instant) {
+        let may_come = code == RequestCode::DOES_NOT_EXIST;
+        let keys: Vec<RequestKey> = self.tracks[index.0]
+            .waiting
+            .iter()
+            .filter(|waiting| !may_come || waiting.deadline <= now)
+            .map(|waiting| waiting.key)
+            .collect();
         for key in keys {
             self.refuse_waiting(index, key, code, "the publisher does not send this track");
         }
@@ -251,11 +266,7 @@ impl Relay {
             .collect();
         for index in waiting {
             let on_behalf_of = self.tracks[index.0].waiting.front().map(|waiting| waiting.key);
-            if self.ask_publishers(index, on_behalf_of, now) {
-                for waiting in &mut self.tracks[index.0].waiting {
-                    waiting.deadline = None;
-                }
-            }
+            self.ask_publishers(index, on_behalf_of, now);
         }
     }
 
@@ -321,6 +332,7 @@ impl Relay {
             active.forget(subscriber);
         }
         self.disown(entry.key);
+        self.forget_fills_of(index);
         if let Some(session) = self.session(entry.key.peer) {
             session.reset_unfinished_streams_of(entry.key.request, ResetCode::INTERNAL_ERROR);
             session.publish_done(entry.key.request, code, code.name());
@@ -340,28 +352,17 @@ impl Relay {
     }
 
     /// Nobody has come back for a track: ends our own subscriptions to it.
-    pub(super) fn end_linger(&mut self, index: TrackIndex) {
+    pub(super) fn end_linger(&mut self, index: TrackIndex, now: Instant) {
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         track.linger_until = None;
-        let (keep, end): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut track.upstreams).into_iter().partition(|up| up.by_publish);
-        track.upstreams = keep;
-        for upstream in end {
-            if let Some(alias) = upstream.alias {
-                self.peers[upstream.key.peer.0].aliases.remove(&alias);
+        let ours: Vec<RequestKey> =
+            track.upstreams.iter().filter(|up| !up.by_publish).map(|up| up.key).collect();
+        for key in ours {
+            self.disown(key);
+            if let Some(session) = self.session(key.peer) {
+                session.cancel(key.request, ResetCode::CANCELLED);
             }
-            self.disown(upstream.key);
-            if let Some(session) = self.session(upstream.key.peer) {
-                session.cancel(upstream.key.request, ResetCode::CANCELLED);
-            }
-            let peer = upstream.key.peer;
-            for stream in self.incoming_streams(peer) {
-                let entry = &mut self.peers[peer.0];
-                if entry.incoming.get(&stream).is_some_and(|incoming| incoming.track == index) {
-                    entry.incoming.remove(&stream);
-                    entry.session.stop_incoming(stream, ResetCode::CANCELLED);
-                }
-            }
+            self.remove_upstream(index, key, now);
         }
     }
 

@@ -3,7 +3,9 @@
 //! Links carry streams and datagrams, as the seam above QUIC has them. Bytes of one stream come in
 //! order; streams overtake each other. A seed makes everything; the same seed makes the same trace.
 
+pub mod heard;
 pub mod node;
+pub mod peer;
 pub mod random;
 
 use std::{
@@ -375,7 +377,7 @@ impl World {
             return;
         }
         if 1 < bytes.len() && self.random.chance(self.weather.cut) {
-            let at = self.random.below(bytes.len() as u64 - 1) as usize + 1;
+            let at = self.random.index(bytes.len() - 1) + 1;
             let pipe = self.links[link.0].pipes.entry((from, stream)).or_default();
             pipe.pending.push_back((bytes.slice(..at), false));
             pipe.pending.push_back((bytes.slice(at..), fin));
@@ -480,6 +482,19 @@ impl World {
         self.note(&[session.0]);
         tell(self.nodes[node.0].as_mut(), session, self.now);
         self.carry_out(node);
+    }
+
+    /// Bytes that a node has handed over and that are not on their way.
+    pub fn queued(&self, node: NodeId) -> usize {
+        self.links
+            .iter()
+            .filter(|link| link.up)
+            .flat_map(|link| {
+                link.pipes.iter().map(move |((from, _), pipe)| (link.ends[*from].0, pipe))
+            })
+            .filter(|(from, _)| *from == node)
+            .flat_map(|(_, pipe)| pipe.pending.iter().map(|(bytes, _)| bytes.len()))
+            .sum()
     }
 
     /// Connections that are up.

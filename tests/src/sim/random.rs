@@ -26,6 +26,12 @@ impl Random {
         if limit == 0 { 0 } else { self.next() % limit }
     }
 
+    /// A number from 0 to `length` - 1, as an index; 0 if there is none.
+    #[expect(clippy::cast_possible_truncation, reason = "it is below a usize")]
+    pub const fn index(&mut self, length: usize) -> usize {
+        self.below(length as u64) as usize
+    }
+
     /// A number from `low` to `high`, both included.
     pub const fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high - low + 1)

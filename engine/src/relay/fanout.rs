@@ -1,0 +1,302 @@
+//! One subgroup on its way to every subscriber that wants it: a stream for each.
+
+use aip_codec::moqt::{
+    error_code::{PublishDoneCode, ResetCode},
+    id::{GroupId, ObjectId, SubgroupId, TrackAlias},
+    location::Location,
+    stream::subgroup::{Encoder, ObjectHeader, SubgroupHeader, SubgroupMode},
+};
+use bytes::{Bytes, BytesMut};
+use std::time::Instant;
+
+use super::{Relay, peer::PeerIndex, track::TrackIndex};
+use crate::{
+    session::{ReceivedObject, Session, urgency},
+    transport::StreamId,
+};
+
+/// A publisher's stream.
+pub(crate) type Source = (PeerIndex, StreamId);
+
+/// A subgroup that is being forwarded: one stream for each subscriber that wants it.
+#[derive(Debug, Default)]
+pub(crate) struct ActiveSubgroup {
+    /// Publishers' streams that carry it.
+    pub(crate) sources: usize,
+    /// The object forwarded last.
+    pub(crate) previous: Option<ObjectId>,
+    /// The publisher's stream in the midst of whose object the subscribers' streams are: until it
+    /// is whole, no other object may be written there.
+    pub(crate) current: Option<Source>,
+    /// A publisher's stream has said that this was all.
+    pub(crate) finished: bool,
+    /// By subscriber; `None` where none was opened.
+    streams: Vec<Option<OutgoingSubgroup>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct OutgoingSubgroup {
+    stream: StreamId,
+    /// Whether its objects have properties.
+    properties: bool,
+    previous: Option<ObjectId>,
+    /// Whether the payload of the current object goes here.
+    receives: bool,
+}
+
+impl ActiveSubgroup {
+    /// Whether an object can be written behind what was forwarded.
+    pub(crate) fn has_room_for(&self, object: ObjectId) -> bool {
+        self.current.is_none() && self.previous.is_none_or(|previous| previous < object)
+    }
+
+    /// Forgets a subscriber, so that its successor in the table gets streams of its own.
+    pub(crate) fn forget(&mut self, subscriber: usize) {
+        if let Some(slot) = self.streams.get_mut(subscriber) {
+            *slot = None;
+        }
+    }
+
+    /// The streams that the payload of the current object goes to, by subscriber.
+    fn receivers(&self) -> impl Iterator<Item = (usize, StreamId)> {
+        self.streams
+            .iter()
+            .enumerate()
+            .filter_map(|(subscriber, slot)| slot.map(|outgoing| (subscriber, outgoing)))
+            .filter(|(_, outgoing)| outgoing.receives)
+            .map(|(subscriber, outgoing)| (subscriber, outgoing.stream))
+    }
+}
+
+impl OutgoingSubgroup {
+    /// Whether this stream may go on with `object` (draft-22 section 11.3.2): it is the next one,
+    /// or it came directly behind what this stream has, or further objects were left out of it.
+    fn may_carry(&self, source_previous: Option<ObjectId>, object: &ObjectHeader) -> bool {
+        let has_form = self.properties || object.properties.is_empty();
+        let has_place = match (self.previous, source_previous) {
+            (Some(previous), _) if previous.0.checked_add(1) == Some(object.object.0) => true,
+            (Some(previous), Some(source)) => previous <= source && previous < object.object,
+            (None, _) => true,
+            (Some(_), None) => false,
+        };
+        has_form && has_place
+    }
+}
+
+/// An object on its way to the subscribers.
+pub(crate) struct Fanout<'a> {
+    pub(crate) track: TrackIndex,
+    /// The header of the publisher's stream.
+    pub(crate) header: SubgroupHeader,
+    pub(crate) subgroup: SubgroupId,
+    pub(crate) priority: u8,
+    /// The object before it on the publisher's stream.
+    pub(crate) source_previous: Option<ObjectId>,
+    pub(crate) object: &'a ObjectHeader,
+    /// What is here of its payload.
+    pub(crate) payload: &'a [Bytes],
+    /// How it stood in the publisher's stream, if it comes from there now.
+    pub(crate) received: Option<&'a ReceivedObject>,
+}
+
+impl Fanout<'_> {
+    const fn location(&self) -> Location {
+        Location { group: self.header.group, object: self.object.object }
+    }
+
+    /// The header of a subscriber's stream. The subgroup is always written out, since a stream that
+    /// begins in its midst could not say it by its first object.
+    const fn outgoing_header(&self, track_alias: TrackAlias, first_object: bool) -> SubgroupHeader {
+        let subgroup = match self.subgroup {
+            SubgroupId(0) => SubgroupMode::Zero,
+            subgroup => SubgroupMode::Explicit(subgroup),
+        };
+        let properties = self.header.properties || !self.object.properties.is_empty();
+        SubgroupHeader { track_alias, subgroup, first_object, properties, ..self.header }
+    }
+
+    /// The subscriber's stream for this object: the one it has, or a new one. `None` if it reads
+    /// no more of the subgroup.
+    fn stream(
+        &self,
+        before: Option<OutgoingSubgroup>,
+        session: &mut Session,
+        (request, alias, priority): (aip_codec::moqt::id::RequestId, TrackAlias, u8),
+    ) -> Option<OutgoingSubgroup> {
+        if let Some(before) = before {
+            // Whoever has stopped a subgroup is not sent it again on another stream.
+            session.stream_queued_bytes(before.stream)?;
+            if before.may_carry(self.source_previous, self.object) {
+                return Some(before);
+            }
+            session.reset_stream(before.stream, ResetCode::CANCELLED);
+        }
+        let is_first =
+            before.is_none() && self.source_previous.is_none() && self.header.first_object;
+        let header = self.outgoing_header(alias, is_first);
+        let urgency = urgency::object(priority, self.priority);
+        let stream = session.open_subgroup(request, &header, urgency)?;
+        let properties = header.properties;
+        Some(OutgoingSubgroup { stream, properties, previous: None, receives: true })
+    }
+}
+
+impl Relay {
+    /// Sends an object's header, and what is here of its payload, to every subscriber that wants it.
+    pub(super) fn fan_out(&mut self, fanout: &Fanout<'_>, now: Instant) {
+        let Some(track) = self.tracks.get_mut(fanout.track.0) else { return };
+        let key = (fanout.header.group, fanout.subgroup);
+        let Some(active) = track.active.get_mut(&key) else { return };
+        let capacity = track.subscribers.capacity();
+        if active.streams.len() < capacity {
+            active.streams.resize(capacity, None);
+        }
+        let location = fanout.location();
+        let limits =
+            (self.config.subscription_queued_bytes_max, self.config.subscription_stall_max);
+        let mut behind = Vec::new();
+        let mut wire = WireCache::default();
+        for (index, subscriber) in &track.subscribers {
+            let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) else { continue };
+            let session = &mut peer.session;
+            let slot = &mut active.streams[index];
+            if !subscriber.wants(location) {
+                leave_out(slot, session, subscriber.forward);
+                super::touch(&mut self.touched, peer, subscriber.key.peer);
+                continue;
+            }
+            let request = subscriber.key.request;
+            if session.is_behind(request, limits.0, limits.1, now) {
+                behind.push(index);
+                continue;
+            }
+            let to = (request, track.alias, subscriber.priority);
+            let Some(mut outgoing) = fanout.stream(*slot, session, to) else {
+                if let Some(slot) = slot {
+                    slot.receives = false;
+                }
+                continue;
+            };
+            wire.send(session, &outgoing, fanout);
+            outgoing.previous = Some(location.object);
+            outgoing.receives = true;
+            *slot = Some(outgoing);
+            super::touch(&mut self.touched, peer, subscriber.key.peer);
+        }
+        active.previous = Some(location.object);
+        for subscriber in behind {
+            self.end_subscriber(fanout.track, subscriber, PublishDoneCode::TOO_FAR_BEHIND);
+        }
+    }
+
+    /// Sends more of the current object's payload to whoever got its beginning.
+    pub(super) fn fan_out_payload(
+        &mut self,
+        track_index: TrackIndex,
+        key: (GroupId, SubgroupId),
+        bytes: &Bytes,
+        now: Instant,
+    ) {
+        let Some(track) = self.tracks.get(track_index.0) else { return };
+        let Some(active) = track.active.get(&key) else { return };
+        let limits =
+            (self.config.subscription_queued_bytes_max, self.config.subscription_stall_max);
+        let mut behind = Vec::new();
+        for (index, stream) in active.receivers() {
+            let Some(subscriber) = track.subscribers.get(index) else { continue };
+            let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) else { continue };
+            if peer.session.is_behind(subscriber.key.request, limits.0, limits.1, now) {
+                behind.push(index);
+                continue;
+            }
+            peer.session.send(stream, bytes.clone(), false);
+            super::touch(&mut self.touched, peer, subscriber.key.peer);
+        }
+        for subscriber in behind {
+            self.end_subscriber(track_index, subscriber, PublishDoneCode::TOO_FAR_BEHIND);
+        }
+    }
+
+    /// Ends the subscribers' streams of a subgroup: with all there was, or by a reset. Other
+    /// publishers' streams of it may go on, on new streams.
+    pub(super) fn end_streams(
+        &mut self,
+        track: TrackIndex,
+        key: (GroupId, SubgroupId),
+        reset: Option<ResetCode>,
+    ) {
+        let Some(track) = self.tracks.get_mut(track.0) else { return };
+        let Some(active) = track.active.get_mut(&key) else { return };
+        let streams = std::mem::take(&mut active.streams);
+        active.finished = false;
+        active.current = None;
+        if active.sources == 0 {
+            track.active.remove(&key);
+        }
+        for (index, subscriber) in &track.subscribers {
+            let Some(Some(outgoing)) = streams.get(index) else { continue };
+            let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) else { continue };
+            match reset {
+                None => peer.session.send(outgoing.stream, Bytes::new(), true),
+                Some(code) => peer.session.reset_stream(outgoing.stream, code),
+            }
+            super::touch(&mut self.touched, peer, subscriber.key.peer);
+        }
+    }
+}
+
+/// An object that its subscriber does not want. One that it misses because it has paused leaves a
+/// hole, so that the stream can not end as if it were whole; what a filter leaves out does not.
+fn leave_out(slot: &mut Option<OutgoingSubgroup>, session: &mut Session, forward: bool) {
+    let Some(outgoing) = slot else { return };
+    outgoing.receives = false;
+    if !forward {
+        session.reset_stream(outgoing.stream, ResetCode::CANCELLED);
+        *slot = None;
+    }
+}
+
+/// The bytes of one object for streams that stand at different places; each form is made once.
+#[derive(Default)]
+struct WireCache {
+    rewritten: Vec<(Option<ObjectId>, bool, Bytes)>,
+}
+
+impl WireCache {
+    /// Sends the object as it came where the stream stands as the publisher's did, else with a
+    /// header of its own; the payload is shared either way.
+    fn send(&mut self, session: &mut Session, outgoing: &OutgoingSubgroup, fanout: &Fanout<'_>) {
+        if let Some(received) = fanout.received
+            && outgoing.previous == fanout.source_previous
+            && outgoing.properties == fanout.header.properties
+        {
+            session.send(outgoing.stream, received.wire.clone(), false);
+            if !received.wire_has_payload {
+                session.send(outgoing.stream, received.payload.clone(), false);
+            }
+            return;
+        }
+        let header = self.header(outgoing, fanout.object);
+        session.send(outgoing.stream, header, false);
+        for piece in fanout.payload {
+            session.send(outgoing.stream, piece.clone(), false);
+        }
+    }
+
+    fn header(&mut self, outgoing: &OutgoingSubgroup, object: &ObjectHeader) -> Bytes {
+        let (previous, properties) = (outgoing.previous, outgoing.properties);
+        let held = self
+            .rewritten
+            .iter()
+            .find(|(other, with, _)| (*other, *with) == (previous, properties));
+        if let Some((.., bytes)) = held {
+            return bytes.clone();
+        }
+        let mut bytes = BytesMut::new();
+        let encoded = Encoder::after(properties, previous).object(object, &mut bytes);
+        debug_assert!(encoded.is_ok(), "objects ascend on every stream");
+        let bytes = bytes.freeze();
+        self.rewritten.push((previous, properties, bytes.clone()));
+        bytes
+    }
+}

@@ -1,0 +1,308 @@
+//! FETCH of ours: what the cache lacks is asked of a publisher, once for all who want it.
+
+use std::time::Instant;
+
+use aip_codec::moqt::{
+    error_code::{RequestCode, ResetCode},
+    id::ObjectId,
+    location::Location,
+    message::FetchOk,
+    name::FullTrackName,
+    parameter::{GroupOrder, Parameter, Parameters},
+    stream::{
+        fetch::{FetchObject, RangeKind},
+        subgroup::ObjectStatus,
+    },
+};
+use bytes::Bytes;
+
+use super::{
+    Relay,
+    cache::{CachedObject, Feeder, Inserted, Standing},
+    fetch_task::{FetchTask, after, before},
+    namespace_tree::RequestKey,
+    peer::Owner,
+    track::{Track, TrackIndex},
+};
+use crate::session::StreamEnd;
+
+/// A FETCH of ours.
+#[derive(Debug)]
+pub(crate) struct UpstreamFetch {
+    pub(crate) key: RequestKey,
+    start: Location,
+    end: Location,
+    order: GroupOrder,
+    /// The object that came last.
+    last: Option<Location>,
+    /// Ranges that the publisher cannot tell of either.
+    unknown: Vec<(Location, Location)>,
+}
+
+/// What FETCHes of ours say of a location that the cache does not know.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Coverage {
+    /// No FETCH has to do with it.
+    None,
+    /// One may still bring it.
+    Awaited,
+    /// A publisher has said that it does not know, up to there.
+    Unknown(Location),
+}
+
+impl Track {
+    /// What is to be expected of FETCHes of ours for `location`.
+    pub(crate) fn coverage(&self, location: Location) -> Coverage {
+        let mut coverage = Coverage::None;
+        for fetch in self.upstream_fetches.values() {
+            if location < fetch.start || fetch.end < location {
+                continue;
+            }
+            let unknown =
+                fetch.unknown.iter().find(|(from, to)| *from <= location && location <= *to);
+            match unknown {
+                Some((_, to)) => coverage = Coverage::Unknown(*to),
+                None => return Coverage::Awaited,
+            }
+        }
+        coverage
+    }
+}
+
+impl Relay {
+    /// Fetches from a publisher what a task lacks. False if there is none.
+    pub(super) fn begin_upstream_fetch(
+        &mut self,
+        index: TrackIndex,
+        task: &FetchTask,
+        from: Location,
+        to: Location,
+    ) -> bool {
+        let order = task.wanted.order;
+        let start = match order {
+            GroupOrder::Ascending => from,
+            GroupOrder::Descending => task.wanted.start,
+        };
+        let track = &self.tracks[index.0];
+        let name: FullTrackName = track.name.clone();
+        let publishers: Vec<_> = track
+            .upstreams
+            .iter()
+            .filter(|upstream| upstream.established)
+            .map(|upstream| upstream.key.peer)
+            .collect();
+        for peer in publishers {
+            let mut parameters = Parameters::default();
+            if order == GroupOrder::Descending {
+                parameters.push(Parameter::GroupOrder(order));
+            }
+            let Some(session) = self.session(peer) else { continue };
+            let Ok(request) = session.fetch_range(name.clone(), start, to, parameters) else {
+                continue;
+            };
+            let key = RequestKey { peer, request };
+            let fetch = self.next_task;
+            self.next_task += 1;
+            self.tracks[index.0].upstream_fetches.insert(
+                fetch,
+                UpstreamFetch { key, start, end: to, order, last: None, unknown: Vec::new() },
+            );
+            self.own(key, Owner::UpstreamFetch { track: index, fetch });
+            return true;
+        }
+        false
+    }
+
+    /// A publisher answers a FETCH of ours. What it says of its track must be understood.
+    pub(super) fn upstream_fetch_accepted(&mut self, key: RequestKey, ok: &FetchOk, now: Instant) {
+        let properties = &ok.properties;
+        let is_understood = properties.unknown_mandatory_track_property().is_none()
+            && properties.check_immutable().is_ok();
+        if is_understood {
+            return;
+        }
+        let Some((index, id, _)) = self.upstream_fetch_mut(key) else { return };
+        self.disown(key);
+        if let Some(session) = self.session(key.peer) {
+            session.cancel(key.request, ResetCode::CANCELLED);
+        }
+        self.upstream_fetch_failed(index, id, RequestCode::UNSUPPORTED_EXTENSION, now);
+    }
+
+    fn upstream_fetch_mut(
+        &mut self,
+        key: RequestKey,
+    ) -> Option<(TrackIndex, u64, &mut UpstreamFetch)> {
+        let Some(Owner::UpstreamFetch { track, fetch }) =
+            self.peers.get(key.peer.0)?.requests.get(&key.request).cloned()
+        else {
+            return None;
+        };
+        let entry = self.tracks.get_mut(track.0)?.upstream_fetches.get_mut(&fetch)?;
+        Some((track, fetch, entry))
+    }
+
+    pub(super) fn fetched_object(
+        &mut self,
+        key: RequestKey,
+        object: FetchObject,
+        payload: Bytes,
+        last: bool,
+        now: Instant,
+    ) {
+        let Some((index, id, fetch)) = self.upstream_fetch_mut(key) else { return };
+        let location = object.location;
+        let known = known_by(fetch, location);
+        fetch.last = Some(location);
+        let cached = CachedObject {
+            subgroup: object.subgroup,
+            priority: object.priority,
+            status: ObjectStatus::Normal,
+            properties: object.properties,
+            payload: if payload.is_empty() { Vec::new() } else { vec![payload] },
+            payload_length: object.payload_length,
+            feeder: (!last).then_some(Feeder::Fetch(id)),
+            standing: Standing::Fetched,
+            received_at: now,
+        };
+        let cache = &mut self.tracks[index.0].cache;
+        if cache.insert(location, cached, now) == Inserted::Conflict {
+            self.malformed_track(index, now);
+            return;
+        }
+        for (from, to) in known.into_iter().filter(|(from, to)| from <= to) {
+            cache.mark_known(from, to, now);
+        }
+        self.note_cached(index, now);
+        if last {
+            self.pump_track_fetches(index, now);
+        }
+    }
+
+    pub(super) fn fetched_payload(
+        &mut self,
+        key: RequestKey,
+        bytes: Bytes,
+        last: bool,
+        now: Instant,
+    ) {
+        let Some((index, id, fetch)) = self.upstream_fetch_mut(key) else { return };
+        let Some(location) = fetch.last else { return };
+        self.tracks[index.0].cache.append(location, Feeder::Fetch(id), bytes, last);
+        self.note_cached(index, now);
+        if last {
+            self.pump_track_fetches(index, now);
+        }
+    }
+
+    pub(super) fn fetched_range(
+        &mut self,
+        key: RequestKey,
+        kind: RangeKind,
+        end: Location,
+        now: Instant,
+    ) {
+        let Some((index, _, fetch)) = self.upstream_fetch_mut(key) else { return };
+        let from = fetch.last.map_or(fetch.start, after);
+        fetch.last = Some(end);
+        if fetch.order == GroupOrder::Descending {
+            // What such a range spans is not clear in this order: the safe reading is all.
+            fetch.unknown = vec![(fetch.start, fetch.end)];
+        } else if kind == RangeKind::NonExistent && from <= end {
+            self.tracks[index.0].cache.mark_known(from, end, now);
+        } else if from <= end {
+            fetch.unknown.push((from, end));
+        }
+        self.pump_track_fetches(index, now);
+    }
+
+    pub(super) fn fetch_stream_ended(&mut self, key: RequestKey, end: StreamEnd, now: Instant) {
+        let Some((index, id, fetch)) = self.upstream_fetch_mut(key) else { return };
+        if end != StreamEnd::Fin {
+            self.upstream_fetch_failed(index, id, RequestCode::INTERNAL_ERROR, now);
+            return;
+        }
+        let (start, end, is_unknown) = (fetch.start, fetch.end, !fetch.unknown.is_empty());
+        if is_unknown && fetch.order == GroupOrder::Descending {
+            self.upstream_fetch_failed(index, id, RequestCode::INTERNAL_ERROR, now);
+            return;
+        }
+        let from = match (fetch.order, fetch.last) {
+            (GroupOrder::Ascending, Some(last)) => after(last),
+            (GroupOrder::Ascending, None) | (GroupOrder::Descending, _) => start,
+        };
+        let cache = &mut self.tracks[index.0].cache;
+        if from <= end {
+            cache.mark_known(from, end, now);
+        }
+        if !is_unknown {
+            cache.forget_expired(start, end, now);
+        }
+        self.note_cached(index, now);
+        self.pump_track_fetches(index, now);
+        self.forget_upstream_fetch(index, id, now);
+    }
+
+    /// A publisher does not answer a FETCH of ours: tasks that need it say so and go on.
+    pub(super) fn upstream_fetch_failed(
+        &mut self,
+        index: TrackIndex,
+        id: u64,
+        code: RequestCode,
+        now: Instant,
+    ) {
+        tracing::debug!(%code, "a publisher did not answer a fetch");
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        if let Some(fetch) = track.upstream_fetches.get_mut(&id) {
+            fetch.unknown = vec![(fetch.start, fetch.end)];
+            if let Some(last) = fetch.last {
+                track.cache.drop_fed_by(last, Feeder::Fetch(id));
+            }
+        }
+        self.account(index);
+        self.pump_track_fetches(index, now);
+        self.forget_upstream_fetch(index, id, now);
+    }
+
+    fn forget_upstream_fetch(&mut self, index: TrackIndex, id: u64, now: Instant) {
+        if let Some(track) = self.tracks.get_mut(index.0) {
+            track.upstream_fetches.remove(&id);
+        }
+        self.pump_track_fetches(index, now);
+    }
+}
+
+/// The ranges of which a publisher's answer tells all by going on to `location`.
+fn known_by(fetch: &UpstreamFetch, location: Location) -> [(Location, Location); 3] {
+    let nothing = (Location::MAX, Location::default());
+    let (first, last) = (fetch.start.object, ObjectId(u64::MAX));
+    let in_group = if location.group == fetch.start.group { first } else { ObjectId(0) };
+    let begins = Location { group: location.group, object: in_group };
+    let up_to = before_in_group(location);
+    match (fetch.order, fetch.last) {
+        (GroupOrder::Ascending, prior) => {
+            let from = prior.map_or(fetch.start, after);
+            let gap = if from < location { (from, before(location)) } else { nothing };
+            [gap, nothing, nothing]
+        }
+        (GroupOrder::Descending, None) => {
+            let above = Location::new(location.group.0.saturating_add(1), 0);
+            [(above, fetch.end), up_to.map_or(nothing, |to| (begins, to)), nothing]
+        }
+        (GroupOrder::Descending, Some(prior)) if prior.group == location.group => {
+            [up_to.map_or(nothing, |to| (prior.next_object(), to)), nothing, nothing]
+        }
+        (GroupOrder::Descending, Some(prior)) => {
+            let rest = Location { group: prior.group, object: last }.min(fetch.end);
+            let above = Location::new(location.group.0.saturating_add(1), 0);
+            let below = Location::new(prior.group.0.saturating_sub(1), u64::MAX);
+            [(prior.next_object(), rest), (above, below), up_to.map_or(nothing, |to| (begins, to))]
+        }
+    }
+}
+
+/// The location before `location` in its group, if there is one.
+fn before_in_group(location: Location) -> Option<Location> {
+    let object = ObjectId(location.object.0.checked_sub(1)?);
+    Some(Location { group: location.group, object })
+}

@@ -1,0 +1,271 @@
+//! PUBLISH and SUBSCRIBE_TRACKS through a relay.
+
+use aip_codec::{
+    Version,
+    moqt::{
+        error_code::{PublishDoneCode, ResetCode},
+        filter::LocationFilter,
+        id::{RequestId, TrackAlias},
+        message::RequestOk,
+        parameter::{Parameter, Parameters},
+        property::Properties,
+    },
+};
+use aip_engine::session::{Event, Request, Response};
+use aip_tests::sim::{NodeId, peer::Subgroup};
+
+use super::{DRAFTS, Stage, at, namespace, none, objects, track, with};
+
+impl Stage {
+    fn publish(&mut self, peer: NodeId, name: &str, parameters: Parameters) -> RequestId {
+        self.tell(peer, |peer| {
+            let properties = Properties::default();
+            peer.session().publish(track(name), TrackAlias(7), parameters, properties).unwrap()
+        })
+    }
+
+    fn watch(&mut self, peer: NodeId, prefix: &str, parameters: Parameters) -> RequestId {
+        let prefix = namespace(prefix);
+        let request =
+            self.tell(peer, |peer| peer.session().subscribe_tracks(prefix, parameters).unwrap());
+        assert!(matches!(self.response(peer, request), Response::Ok(_)));
+        request
+    }
+
+    /// The one PUBLISH that a peer has got.
+    #[track_caller]
+    fn published(&mut self, peer: NodeId) -> (RequestId, aip_codec::moqt::message::Publish) {
+        match self.request(peer) {
+            (request, Request::Publish(body)) => (request, body),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_published_track_goes_to_who_wants_all_tracks() {
+    for drafts in DRAFTS {
+        let mut stage = Stage::new();
+        let early = stage.peer(drafts.1);
+        stage.watch(early, "live", none());
+        let elsewhere = stage.peer(drafts.1);
+        stage.watch(elsewhere, "live/rooms", none());
+        let publisher = stage.peer(drafts.0);
+        stage.watch(publisher, "", none());
+        let upstream = stage.publish(publisher, "t", with(Parameter::LargestObject(at(3, 1))));
+        assert!(matches!(stage.response(publisher, upstream), Response::Ok(_)));
+        // Not to other prefixes, not back to where it came from.
+        assert!(stage.take(elsewhere).is_empty());
+        assert!(stage.take(publisher).is_empty());
+        let late = stage.peer(drafts.1);
+        stage.watch(late, "", none());
+        for watcher in [early, late] {
+            let (request, body) = stage.published(watcher);
+            assert_eq!(body.track, track("t"));
+            assert_eq!(body.parameters.largest_object(), Some(at(3, 1)), "{drafts:?}");
+            stage.tell(watcher, |peer| peer.accept(request));
+        }
+        let group = Subgroup::new(7, 4);
+        stage.tell(publisher, |peer| peer.send_subgroup(upstream, &group, &objects(&["a"])));
+        for watcher in [early, late] {
+            assert_eq!(stage.lines(watcher), ["4: 0=a fin"], "{drafts:?}");
+        }
+        stage.tell(publisher, |peer| {
+            peer.session().publish_done(upstream, PublishDoneCode::TRACK_ENDED, "");
+        });
+        for watcher in [early, late] {
+            let told = stage.take(watcher);
+            assert!(matches!(told[..], [Event::PublishDone { .. }]), "{drafts:?}: {told:?}");
+        }
+        assert_eq!(stage.counts().1, 0);
+    }
+}
+
+#[test]
+fn a_published_track_with_objects_at_once() {
+    for drafts in DRAFTS {
+        let mut stage = Stage::new();
+        let watcher = stage.peer(drafts.1);
+        stage.watch(watcher, "live", none());
+        let publisher = stage.peer(drafts.0);
+        // All in one breath: the objects do not wait for PUBLISH_OK.
+        stage.tell(publisher, |peer| {
+            let properties = Properties::default();
+            let session = peer.session();
+            let upstream = session.publish(track("t"), TrackAlias(7), none(), properties).unwrap();
+            for group in 0..5 {
+                peer.send_subgroup(upstream, &Subgroup::new(7, group), &objects(&["a", "b"]));
+            }
+        });
+        assert_eq!(stage.lines(watcher).len(), 5, "{drafts:?}");
+    }
+}
+
+#[test]
+fn a_watchers_wishes_are_those_of_its_watch() {
+    for drafts in DRAFTS {
+        let mut stage = Stage::new();
+        let watcher = stage.peer(drafts.1);
+        stage.watch(watcher, "live", with(Parameter::Forward(false)));
+        let publisher = stage.peer(drafts.0);
+        let upstream = stage.publish(publisher, "t", none());
+        let (request, body) = stage.published(watcher);
+        assert_eq!(body.parameters.forward(), Some(false), "{drafts:?}");
+        stage.tell(watcher, |peer| peer.accept(request));
+        let group = Subgroup::new(7, 1);
+        stage.tell(publisher, |peer| peer.send_subgroup(upstream, &group, &objects(&["a"])));
+        assert_eq!(stage.lines(watcher), [""; 0]);
+        stage.tell(watcher, |peer| {
+            peer.session().update(request, with(Parameter::Forward(true))).unwrap();
+        });
+        let group = Subgroup::new(7, 2);
+        stage.tell(publisher, |peer| peer.send_subgroup(upstream, &group, &objects(&["a"])));
+        assert_eq!(stage.lines(watcher), ["2: 0=a fin"], "{drafts:?}");
+    }
+}
+
+#[test]
+fn drafts_18_and_19_say_what_they_want_with_their_ok() {
+    for version in [Version::Draft18, Version::Draft19] {
+        let mut stage = Stage::new();
+        let watcher = stage.peer(version);
+        stage.watch(watcher, "live", none());
+        let publisher = stage.peer(Version::Draft22);
+        let upstream = stage.publish(publisher, "t", none());
+        let (request, _) = stage.published(watcher);
+        stage.tell(watcher, |peer| {
+            let filter = LocationFilter::Start { start: at(3, 0) };
+            let parameters = with(Parameter::LocationFilter(filter));
+            peer.session().accept(request, parameters, Properties::default());
+        });
+        let send = |stage: &mut Stage, group| {
+            let group = Subgroup::new(7, group);
+            stage.tell(publisher, |peer| peer.send_subgroup(upstream, &group, &objects(&["a"])));
+        };
+        send(&mut stage, 2);
+        send(&mut stage, 3);
+        assert_eq!(stage.lines(watcher), ["3: 0=a fin"], "{version:?}");
+        let other = stage.peer(version);
+        stage.watch(other, "live", none());
+        let (request, _) = stage.published(other);
+        stage.tell(other, |peer| {
+            let parameters = with(Parameter::Forward(false));
+            peer.session().accept(request, parameters, Properties::default());
+        });
+        send(&mut stage, 4);
+        assert_eq!(stage.lines(other), [""; 0], "{version:?}");
+    }
+}
+
+#[test]
+fn a_paused_publisher_is_asked_to_go_on_when_somebody_wants_it() {
+    for drafts in DRAFTS {
+        let mut stage = Stage::new();
+        let publisher = stage.peer(drafts.0);
+        let upstream = stage.publish(publisher, "t", with(Parameter::Forward(false)));
+        assert!(matches!(stage.response(publisher, upstream), Response::Ok(_)));
+        assert!(stage.take(publisher).is_empty(), "nobody wants it");
+        let (paused, _) = stage.join(drafts.1, with(Parameter::Forward(false)));
+        assert!(stage.take(publisher).is_empty(), "nobody wants it now");
+        stage.take(paused);
+        stage.join(drafts.1, none());
+        let told = stage.take(publisher);
+        let [Event::Update { parameters, .. }] = &told[..] else { panic!("{told:?}") };
+        assert_eq!(parameters.forward(), Some(true), "{drafts:?}");
+    }
+}
+
+#[test]
+fn a_rendezvous_is_not_published_to_as_well() {
+    for drafts in DRAFTS {
+        let mut stage = Stage::new();
+        let peer = stage.peer(drafts.1);
+        stage.watch(peer, "live", none());
+        let patience = with(Parameter::RendezvousTimeout(5_000));
+        let subscription = stage.subscribe(peer, "t", patience);
+        let publisher = stage.peer(drafts.0);
+        let upstream = stage.publish(publisher, "t", none());
+        assert!(matches!(stage.response(peer, subscription), Response::SubscribeOk(_)));
+        assert!(stage.requests(peer).is_empty(), "{drafts:?}");
+        let group = Subgroup::new(7, 1);
+        stage.tell(publisher, |peer| peer.send_subgroup(upstream, &group, &objects(&["a"])));
+        assert_eq!(stage.lines(peer), ["1: 0=a fin"]);
+    }
+}
+
+#[test]
+fn a_cancelled_watch_gets_no_more_tracks() {
+    for drafts in DRAFTS {
+        let mut stage = Stage::new();
+        let watcher = stage.peer(drafts.1);
+        let watch = stage.watch(watcher, "live", none());
+        let publisher = stage.peer(drafts.0);
+        stage.publish(publisher, "a", none());
+        assert_eq!(stage.requests(watcher).len(), 1);
+        stage.tell(watcher, |peer| peer.session().cancel(watch, ResetCode::CANCELLED));
+        stage.tell(publisher, |peer| {
+            let properties = Properties::default();
+            peer.session().publish(track("b"), TrackAlias(8), none(), properties).unwrap();
+        });
+        assert!(stage.requests(watcher).is_empty(), "{drafts:?}");
+    }
+}
+
+#[test]
+fn a_refused_track_is_left() {
+    for drafts in DRAFTS {
+        let mut stage = Stage::new();
+        let watcher = stage.peer(drafts.1);
+        stage.watch(watcher, "live", none());
+        let publisher = stage.peer(drafts.0);
+        let upstream = stage.publish(publisher, "t", none());
+        let (request, _) = stage.published(watcher);
+        let code = aip_codec::moqt::error_code::RequestCode::UNINTERESTED;
+        stage.tell(watcher, |peer| peer.session().reject_with(request, code, ""));
+        let group = Subgroup::new(7, 1);
+        stage.tell(publisher, |peer| peer.send_subgroup(upstream, &group, &objects(&["a"])));
+        assert_eq!(stage.lines(watcher), [""; 0], "{drafts:?}");
+        assert!(!stage.closed(watcher));
+    }
+}
+
+#[test]
+fn a_watch_may_move() {
+    for drafts in DRAFTS {
+        let mut stage = Stage::new();
+        let publisher = stage.peer(drafts.0);
+        stage.publish(publisher, "t", none());
+        let watcher = stage.peer(drafts.1);
+        let watch = stage.watch(watcher, "other", none());
+        assert!(stage.requests(watcher).is_empty());
+        stage.tell(watcher, |peer| {
+            let prefix = Parameter::TrackNamespacePrefix(namespace("live"));
+            peer.session().update(watch, with(prefix)).unwrap();
+        });
+        assert_eq!(stage.published(watcher).1.track, track("t"), "{drafts:?}");
+    }
+}
+
+#[test]
+fn a_track_that_a_session_publishes_twice_ends_twice() {
+    let drafts = (Version::Draft22, Version::Draft22);
+    let mut stage = Stage::new();
+    let publisher = stage.publisher(drafts.0, "live");
+    let published = stage.publish(publisher, "t", none());
+    let (subscriber, _) = stage.join(drafts.1, none());
+    // The relay has it already: nothing is asked.
+    assert!(stage.requests(publisher).is_empty());
+    let again = stage.publish(publisher, "t", none());
+    assert!(matches!(stage.response(publisher, again), Response::Ok(RequestOk { .. })));
+    let done = |stage: &mut Stage, request| {
+        stage.tell(publisher, |peer| {
+            peer.session().publish_done(request, PublishDoneCode::TRACK_ENDED, "");
+        });
+    };
+    done(&mut stage, published);
+    let group = Subgroup::new(7, 1);
+    stage.tell(publisher, |peer| peer.send_subgroup(again, &group, &objects(&["a"])));
+    assert_eq!(stage.lines(subscriber), ["1: 0=a fin"]);
+    done(&mut stage, again);
+    assert!(matches!(stage.take(subscriber)[..], [Event::PublishDone { .. }]));
+}
