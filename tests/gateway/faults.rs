@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use aip_engine::io::{Target, Trust};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::tier::{Agent, Relay, Serving, connector, modern_shell, shell};
+use crate::tier::{Agent, Relay, Serving, connector, library, modern_shell, shell};
 
 /// What a request of MCP 2026-07-28 says of itself.
 fn meta() -> Value {
@@ -181,6 +182,34 @@ async fn a_server_that_comes_back_is_followed_again() {
     agent.ask("tools/call", json!({"name": "crash"})).await.unwrap_err();
     agent.notified("notifications/tools/list_changed").await;
     assert_eq!(agent.ask("tools/list", json!({})).await.unwrap()["runs"], 2);
+    agent.close().await;
+    serving.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_comes_back_is_used_again() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.md"), "one\n").unwrap();
+    let mut relay = Relay::start();
+    // Its certificate is another one each time.
+    relay.target = Target::new(&format!("moqt://{}", relay.address), Trust::Insecure).unwrap();
+    let serving = Serving::start(&relay, library(folder.path(), Some(false))).await;
+    let (link, _served, _worker) = relay.link();
+    let mut agent = Agent::begun(connector(link).await).await;
+    let uri = json!({"uri": "library:///a.md"});
+    agent.ask("resources/subscribe", uri.clone()).await.unwrap();
+    let address = relay.address;
+    drop(relay);
+    std::fs::write(folder.path().join("a.md"), "two\n").unwrap();
+    let _relay = Relay::start_at(address);
+    let deadline = Instant::now() + crate::tier::PATIENCE;
+    while agent.ask("tools/call", json!({"name": "statistics"})).await.is_err() {
+        assert!(Instant::now() < deadline, "it is not found again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    agent.notified("notifications/resources/updated").await;
+    let text = agent.ask("resources/read", uri).await.unwrap();
+    assert_eq!(text["contents"][0]["text"], "two\n");
     agent.close().await;
     serving.end().await;
 }

@@ -1,6 +1,6 @@
 //! A relay, edges and agents on this machine, ended with the test.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use aip_engine::{
     io::{self, Handle, Identity, Target, Trust},
@@ -30,20 +30,26 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// A relay of our own.
 pub(crate) struct Relay {
     handle: Option<Handle<relay::Command>>,
+    pub(crate) address: SocketAddr,
     pub(crate) target: Target,
 }
 
 impl Relay {
     pub(crate) fn start() -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap())
+    }
+
+    /// The same at this address.
+    pub(crate) fn start_at(address: SocketAddr) -> Self {
         aip_gateway::log::start();
-        let address = "127.0.0.1:0".parse().unwrap();
         let config = io::Config::server(vec![address], Identity::Development)
             .with_drain_timeout(Duration::from_millis(100));
         let handle = io::spawn(config, || relay::Relay::new(relay::Config::default())).unwrap();
-        let url = format!("moqt://{}", handle.addresses()[0]);
+        let address = handle.addresses()[0];
+        let url = format!("moqt://{address}");
         let trust = Trust::CertificateSha256(vec![handle.certificate_sha256().unwrap()]);
         let target = Target::new(&url, trust).unwrap();
-        Self { handle: Some(handle), target }
+        Self { handle: Some(handle), address, target }
     }
 
     /// A link to it.

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use aip_gateway::demonstration::{self, library};
+use aip_gateway::demonstration::{self, Failure, library};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -56,7 +56,11 @@ async fn main() -> ExitCode {
                 reads: arguments.reads,
                 keep: arguments.keep,
             };
-            demonstration::run(options, stopped()).await
+            match demonstration::run(options, stopped()).await {
+                Err(Failure::Stopped) => return ExitCode::from(130),
+                Err(Failure::Error(reason)) => Err(reason),
+                Ok(()) => Ok(()),
+            }
         }
     };
     match done {

@@ -7,8 +7,10 @@
 mod call;
 mod follow;
 mod listen;
+mod questions;
 pub mod session;
 mod standing;
+mod tools;
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,6 +20,8 @@ use tokio::{
     sync::{mpsc, watch},
     task::AbortHandle,
 };
+
+pub use questions::Questions;
 
 use crate::{
     bridge::{self, CLIENT_CAPABILITIES, ClientIdentity, PROTOCOL_VERSION},
@@ -120,7 +124,7 @@ pub struct Talk {
     /// To the agent.
     pub to_agent: mpsc::Sender<Message>,
     /// Requests to the agent need ids of their own; `None` refuses them.
-    pub questions: Option<Arc<session::Questions>>,
+    pub questions: Option<Arc<Questions>>,
 }
 
 /// A server of the tier.
@@ -130,6 +134,7 @@ pub struct Connector {
     options: Options,
     description: watch::Receiver<Arc<Description>>,
     watching: AbortHandle,
+    tools: tools::Known,
 }
 
 impl Drop for Connector {
@@ -168,7 +173,13 @@ impl Connector {
         let (changed, receiver) = watch::channel(Arc::new(description));
         let watching = tokio::spawn(watch_server(link.clone(), track, subscription, changed));
         let watching = watching.abort_handle();
-        Ok(Arc::new(Self { link, options, description: receiver, watching }))
+        Ok(Arc::new(Self {
+            link,
+            options,
+            description: receiver,
+            watching,
+            tools: tools::Known::default(),
+        }))
     }
 
     /// What the server says of itself.

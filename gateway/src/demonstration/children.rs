@@ -16,7 +16,7 @@ const LINES_KEPT: usize = 20;
 /// Lines that may wait to be looked at; older ones go.
 const LINES_MAX: usize = 4_096;
 
-/// Processes that nobody needs any more but that must stay.
+/// Processes that stay until the end.
 #[derive(Debug, Default)]
 pub(super) struct Children {
     kept: Vec<Child>,
@@ -43,10 +43,9 @@ pub(super) fn beside(name: &str) -> Result<PathBuf, String> {
 
 impl Children {
     /// Starts a program of this project; its standard input and output are closed.
-    pub(super) fn start(&self, name: &str, arguments: &[String]) -> Result<Child, String> {
-        let mut command = Command::new(beside(name)?);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
-        Child::start(name, command)
+    pub(super) fn start(&mut self, name: &str, arguments: &[String]) -> Result<&mut Child, String> {
+        self.kept.push(Child::begin(name, arguments)?);
+        self.kept.last_mut().ok_or_else(|| format!("{name} is not there"))
     }
 
     /// The same, with its standard input and output for an agent.
@@ -63,13 +62,12 @@ impl Children {
         streams.ok_or_else(|| format!("{name} has no standard streams"))
     }
 
-    /// Keeps a process until the end.
-    pub(super) fn keep(&mut self, child: Child) {
-        self.kept.push(child);
-    }
-
     /// Ends them all, last started first.
     pub(super) async fn end(mut self) {
+        // Edges of agents end at once, together; what was started first ends alone.
+        let rest = self.kept.split_off(self.kept.len().min(1));
+        let ending = rest.into_iter().map(|mut child| async move { child.end().await });
+        futures::future::join_all(ending).await;
         while let Some(mut child) = self.kept.pop() {
             child.end().await;
         }
@@ -77,10 +75,19 @@ impl Children {
 }
 
 impl Child {
+    /// Starts a program of this project; its standard input and output are closed.
+    pub(super) fn begin(name: &str, arguments: &[String]) -> Result<Self, String> {
+        let mut command = Command::new(beside(name)?);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+        Self::start(name, command)
+    }
+
     fn start(name: &str, mut command: Command) -> Result<Self, String> {
         let mut process = command
             .env("RUST_LOG", "warn,aip_gateway=info,aip_mcp=info,aip_relay=info,aip_engine=info")
             .stderr(Stdio::piped())
+            // Ctrl-C is for the demonstration, which ends them in order.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| format!("{name} cannot be started: {error}"))?;
@@ -145,8 +152,9 @@ impl Child {
             _ = self.process.kill().await;
         }
         let mut lines: Vec<String> = self.last.drain(..).collect();
+        // What it started may hold its stderr open.
         while let Ok(Some(line)) =
-            tokio::time::timeout(Duration::from_millis(500), self.lines.recv()).await
+            tokio::time::timeout(Duration::from_millis(200), self.lines.recv()).await
         {
             lines.push(line);
         }

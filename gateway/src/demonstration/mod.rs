@@ -48,12 +48,37 @@ impl Default for Options {
     }
 }
 
+/// Why it is not shown to the end.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Failure {
+    /// It was stopped.
+    Stopped,
+    /// It did not go as it should.
+    Error(String),
+}
+
+impl From<String> for Failure {
+    fn from(reason: String) -> Self {
+        Self::Error(reason)
+    }
+}
+
 /// What runs besides the agents.
+#[derive(Default)]
 struct Stage {
     children: Children,
+    /// The edge beside the server.
+    serving: Option<Child>,
+    agents: Vec<Agent>,
+    /// What came of it, once it is known.
+    report: Option<Report>,
+}
+
+/// Where everything is.
+#[derive(Clone, Debug)]
+struct Places {
     relay: Relay,
-    serving: Child,
-    listening: Child,
+    /// The edge that agents reach by HTTP.
     url: String,
 }
 
@@ -76,45 +101,52 @@ impl Relay {
 /// Shows it. `stop` ends it early; nothing is left running, whatever happens.
 ///
 /// # Errors
-/// Why it did not go as it should.
-pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(), String> {
+/// Why it was not shown to the end, or did not go as it should.
+pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(), Failure> {
     let shelf = Shelf::new().map_err(|error| format!("no folder can be made: {error}"))?;
-    tokio::select! {
-        done = show(&options, &shelf) => done,
-        () = stop => Err("stopped".to_owned()),
+    let mut stage = Stage::default();
+    let shown = tokio::select! {
+        shown = show(&mut stage, &options, &shelf) => shown.map_err(Failure::Error),
+        () = stop => Err(Failure::Stopped),
+    };
+    let report = stage.report.take();
+    let served = stage.strike().await;
+    let Some(report) = report else { return shown };
+    report.say(served);
+    if !options.keep {
+        report::say(report::FOR_LATER);
     }
+    Ok(report.verdict()?)
 }
 
-async fn show(options: &Options, shelf: &Shelf) -> Result<(), String> {
-    let mut stage = Stage::set(options, shelf).await?;
+async fn show(stage: &mut Stage, options: &Options, shelf: &Shelf) -> Result<(), String> {
+    let places = stage.set(options, shelf).await?;
     report::say(&format!(
         "relay at {}, server `{NAME}`, HTTP edge at {}",
-        stage.relay.url, stage.url
+        places.relay.url, places.url
     ));
-    let agents = stage.agents(options).await?;
-    let plan = Plan::make(&agents, options, shelf).await?;
+    stage.begin_agents(&places, options).await?;
+    let agents = &stage.agents;
+    let plan = Plan::make(agents, options, shelf).await?;
     for line in plan.describe() {
         report::say(&line);
     }
-    let mut outcome = act(&agents, &plan, options, shelf).await;
-    let asked = plan.asked(&agents).await;
-    for agent in &agents {
+    let mut outcome = act(agents, &plan, options, shelf).await;
+    let asked = plan.asked(agents).await;
+    for agent in agents {
         outcome.agents.push(agent.describe());
     }
+    let report = Report { outcome, must_be_told: plan.follows_changes(), asked };
     if options.keep {
-        report::say(&report::snippet(&stage.relay, &stage.url));
+        report::say(&report.table());
+        report::say(&report::snippet(&places));
         report::say("everything stays up until Ctrl-C");
+        stage.report = Some(report);
         // Ended by `stop`.
-        std::future::pending::<()>().await;
+        return std::future::pending().await;
     }
-    for agent in agents {
-        agent.end().await;
-    }
-    let served = stage.strike().await;
-    let report = Report { outcome, plan: &plan, asked, served };
-    report::say(&report.table());
-    report::say(&report::snippet_for_later());
-    report.verdict()
+    stage.report = Some(report);
+    Ok(())
 }
 
 /// All agents do at once what the plan says.
@@ -144,14 +176,10 @@ async fn act(agents: &[Agent], plan: &Plan, options: &Options, shelf: &Shelf) ->
 }
 
 impl Stage {
-    async fn set(options: &Options, shelf: &Shelf) -> Result<Self, String> {
-        let mut children = Children::default();
-        let mut relay_process = children.start(
-            "aip-relay",
-            &["--listen", "127.0.0.1:0", "--dev-cert", "--open"].map(str::to_owned),
-        )?;
-        let relay = relay_of(&mut relay_process).await?;
-        children.keep(relay_process);
+    /// Starts relay, server and edges.
+    async fn set(&mut self, options: &Options, shelf: &Shelf) -> Result<Places, String> {
+        let arguments = ["--listen", "127.0.0.1:0", "--dev-cert", "--open"].map(str::to_owned);
+        let relay = relay_of(self.children.start("aip-relay", &arguments)?).await?;
         let mut arguments = vec!["serve".to_owned(), "--name".to_owned(), NAME.to_owned()];
         arguments.extend(relay.arguments());
         arguments.push("--".to_owned());
@@ -166,44 +194,46 @@ impl Stage {
                 arguments.extend([program, "library".to_owned(), folder]);
             }
         }
-        let mut serving = children.start("aip-mcp", &arguments)?;
+        let serving = self.serving.insert(Child::begin("aip-mcp", &arguments)?);
         let patience = if options.server.is_some() { BEGIN_OTHERS } else { BEGIN };
         serving.wait_for("published", patience).await?;
         let mut arguments = vec!["connect".to_owned(), "--server".to_owned(), NAME.to_owned()];
         arguments.extend(["--listen".to_owned(), "127.0.0.1:0".to_owned()]);
         arguments.extend(relay.arguments());
-        let mut listening = children.start("aip-mcp", &arguments)?;
+        let listening = self.children.start("aip-mcp", &arguments)?;
         let line = listening.wait_for("listening on http://", BEGIN).await?;
         let url = line.split_whitespace().find(|word| word.starts_with("http://"));
         let url = url.ok_or("the edge does not say its URL")?.to_owned();
-        Ok(Self { children, relay, serving, listening, url })
+        Ok(Places { relay, url })
     }
 
-    /// Half of the agents over HTTP, half over standard streams of an edge of their own; of each
-    /// half, one keeps to sessions, and the others do what the server does.
-    async fn agents(&mut self, options: &Options) -> Result<Vec<Agent>, String> {
-        let mut agents = Vec::new();
+    /// Half of the agents over HTTP, half over standard streams of an edge of their own; one of
+    /// each kind keeps to sessions, and the others do what the server does.
+    async fn begin_agents(&mut self, places: &Places, options: &Options) -> Result<(), String> {
         for index in 0..options.agents {
             let sessions = index / 2 == 0;
             let agent = if index % 2 == 0 {
-                Agent::over_http(index, &self.url, sessions).await
+                Agent::over_http(index, &places.url, sessions).await
             } else {
                 let mut arguments =
                     vec!["connect".to_owned(), "--server".to_owned(), NAME.to_owned()];
-                arguments.extend(self.relay.arguments());
+                arguments.extend(places.relay.arguments());
                 Agent::over_stdio(index, &mut self.children, &arguments, sessions).await
             };
-            agents.push(agent?);
+            self.agents.push(agent?);
         }
-        Ok(agents)
+        Ok(())
     }
 
-    /// Ends everything, and gives what the edge beside the server has counted.
+    /// Ends everything, the relay last, and gives what the edge beside the server has counted.
     async fn strike(mut self) -> Option<Served> {
-        self.listening.end().await;
-        let last_words = self.serving.end().await;
+        futures::future::join_all(self.agents.into_iter().map(Agent::end)).await;
+        let served = match &mut self.serving {
+            Some(serving) => Served::of(&serving.end().await),
+            None => None,
+        };
         self.children.end().await;
-        Served::of(&last_words)
+        served
     }
 }
 

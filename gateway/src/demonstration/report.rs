@@ -4,17 +4,16 @@ use std::io::Write as _;
 
 use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 
-use super::{Relay, Served, agent::Outcome, children, plan::Plan};
+use super::{Places, Served, agent::Outcome, children};
 
 /// Everything that was counted.
 #[derive(Debug)]
-pub(super) struct Report<'a> {
+pub(super) struct Report {
     pub(super) outcome: Outcome,
-    pub(super) plan: &'a Plan,
+    /// Whether every agent had to be told of a change.
+    pub(super) must_be_told: bool,
     /// Reads of resources that the server itself counted.
     pub(super) asked: Option<u64>,
-    /// What the edge beside the server counted.
-    pub(super) served: Option<Served>,
 }
 
 /// Says a line.
@@ -27,7 +26,7 @@ fn milliseconds(microseconds: u64) -> String {
     format!("{}.{:02}", microseconds / 1_000, microseconds % 1_000 / 10)
 }
 
-impl Report<'_> {
+impl Report {
     /// One row for each agent, and one for all.
     pub(super) fn table(&self) -> String {
         let mut table = Table::new();
@@ -73,46 +72,49 @@ impl Report<'_> {
         text
     }
 
-    /// Whether all went as it should, and what the relay spared the server.
-    pub(super) fn verdict(&self) -> Result<(), String> {
+    /// Says it all. `served` is what the edge beside the server counted.
+    pub(super) fn say(&self, served: Option<Served>) {
+        say(&self.table());
         if let Some(asked) = self.asked {
             say(&format!(
                 "the agents read the resource {} times; the server was asked {asked} times",
                 self.outcome.counts.reads
             ));
         }
-        if let Some(served) = self.served {
+        if let Some(served) = served {
             say(&format!(
                 "the edge beside the server passed on {} calls and asked for {} tracks",
                 served.calls, served.track_reads
             ));
         }
+        say(&format!("{} errors", self.errors()));
+    }
+
+    fn errors(&self) -> u64 {
         let agents = self.outcome.agents.len() as u64;
-        let mut errors = self.outcome.counts.errors;
-        if self.plan.follows_changes() && self.outcome.counts.told != agents {
-            errors = errors.max(1);
-        }
-        say(&format!("{errors} errors"));
-        if errors == 0 { Ok(()) } else { Err("it did not go as it should".to_owned()) }
+        let untold = self.must_be_told && self.outcome.counts.told != agents;
+        self.outcome.counts.errors.max(u64::from(untold))
+    }
+
+    /// Whether all went as it should.
+    pub(super) fn verdict(&self) -> Result<(), String> {
+        if self.errors() == 0 { Ok(()) } else { Err("it did not go as it should".to_owned()) }
     }
 }
 
 /// How to point an MCP client at what is up.
-pub(super) fn snippet(relay: &Relay, url: &str) -> String {
+pub(super) fn snippet(places: &Places) -> String {
     let program = children::beside("aip-mcp").unwrap_or_default();
     let mut arguments = vec!["connect".to_owned(), "--server".to_owned(), super::NAME.to_owned()];
-    arguments.extend(relay.arguments());
+    arguments.extend(places.relay.arguments());
     let servers = serde_json::json!({"mcpServers": {
         "demo": {"command": program, "args": arguments},
-        "demo-http": {"type": "http", "url": url},
+        "demo-http": {"type": "http", "url": places.url},
     }});
     let servers = serde_json::to_string_pretty(&servers).unwrap_or_default();
     format!("for the configuration of an MCP client:\n{servers}")
 }
 
 /// The same for who did not ask to keep it.
-pub(super) fn snippet_for_later() -> String {
-    "to use it with an MCP client of your own: `make demo KEEP=1` leaves it up and prints the \
-     client's configuration"
-        .to_owned()
-}
+pub(super) const FOR_LATER: &str = "to use it with an MCP client of your own: `make demo KEEP=1` \
+                                    leaves it up and prints the client's configuration";

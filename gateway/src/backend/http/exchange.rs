@@ -8,12 +8,12 @@ use tokio::sync::mpsc;
 
 use super::{
     Shared, State, away,
-    parameters::Parameters,
     post::{self, Answer, Failed},
 };
 use crate::{
     backend::{Event, News, Restore, answer_unasked, own_meta, tell},
     message::{Id, Kind, Message, code, object_members, string_member},
+    parameters::Parameters,
 };
 
 /// How long to wait before a stream that broke off is resumed, if the server does not say.

@@ -1,7 +1,6 @@
 //! An MCP server that is reached by Streamable HTTP, with sessions or without.
 
 mod exchange;
-mod parameters;
 mod post;
 mod sse;
 mod supervisor;
@@ -20,11 +19,11 @@ use tokio::{
     task::AbortHandle,
 };
 
-use self::parameters::Parameters;
 use super::{Asker, Event, Exchange, Interest, News, tell};
 use crate::{
     description::Description,
     message::{Limits, Message, code},
+    parameters::Parameters,
 };
 
 /// How a server is reached.

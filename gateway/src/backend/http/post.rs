@@ -9,7 +9,7 @@ use reqwest::{
 
 use super::{Shared, State, sse};
 use crate::{
-    frontend::http::encoded,
+    header::{encoded, named_member},
     message::{Kind, Message, string_member},
 };
 
@@ -125,11 +125,7 @@ pub(super) fn with_method(
         return request;
     }
     let request = request.header("mcp-method", encoded(message.method()));
-    let member = match message.method() {
-        "tools/call" | "prompts/get" => "name",
-        "resources/read" => "uri",
-        _ => return request,
-    };
+    let Some(member) = named_member(message.method()) else { return request };
     match string_member(message.body(), member) {
         Some(name) => request.header("mcp-name", encoded(&name)),
         None => request,

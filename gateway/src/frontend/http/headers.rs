@@ -1,11 +1,12 @@
 //! What the headers of a request say, and whether that is true.
 
 use axum::http::{HeaderMap, header};
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 use crate::{
     bridge::{CLIENT_CAPABILITIES, PROTOCOL_VERSION},
-    message::{Message, code, meta, string_member},
+    header::{decoded, named_member},
+    message::{Message, code, meta, object_members, string_member},
+    parameters::Parameters,
     revision::Revision,
 };
 
@@ -66,99 +67,112 @@ pub(super) fn check_session_version(headers: &HeaderMap) -> Result<(), String> {
     }
 }
 
-/// Code, reason and data of an error.
-type Refused = (i32, String, String);
+/// Why a request is refused.
+#[derive(Clone, Debug)]
+pub(super) struct Refused {
+    pub(super) code: i32,
+    pub(super) reason: String,
+    /// JSON text; empty is none.
+    pub(super) data: String,
+}
+
+impl Refused {
+    pub(super) const fn new(code: i32, reason: String) -> Self {
+        Self { code, reason, data: String::new() }
+    }
+
+    pub(super) fn mismatch(reason: &str) -> Self {
+        Self::new(code::HEADER_MISMATCH, format!("Header mismatch: {reason}"))
+    }
+}
 
 /// Whether the headers of a request without a session are there and say what its body says.
 pub(super) fn check_modern(headers: &HeaderMap, message: &Message) -> Result<(), Refused> {
-    let mismatch = |reason: String| (code::HEADER_MISMATCH, reason, String::new());
-    let text = |name: &str| match headers.get(name) {
-        None => Ok(None),
-        Some(value) => value
-            .to_str()
-            .map(Some)
-            .map_err(|_| mismatch(format!("Header mismatch: {name} holds invalid characters"))),
-    };
+    let text = |name: &str| text_of(headers, name);
     let said = text(VERSION)?;
     let body = meta(message.body(), PROTOCOL_VERSION);
     let body: Option<String> = body.and_then(|member| serde_json::from_str(member.value).ok());
     if said.is_none() && body.is_none() && message.method() != "server/discover" {
         let reason = "Mcp-Session-Id is missing: send `initialize` first, or say a revision without \
                       sessions in MCP-Protocol-Version and params._meta";
-        return Err((code::INVALID_REQUEST, reason.to_owned(), String::new()));
+        return Err(Refused::new(code::INVALID_REQUEST, reason.to_owned()));
     }
     let Some(said) = said else {
-        return Err(mismatch("Header mismatch: MCP-Protocol-Version is missing".to_owned()));
+        return Err(Refused::mismatch("MCP-Protocol-Version is missing"));
     };
     let Some(body) = body else {
         let reason = format!("params._meta must say `{PROTOCOL_VERSION}`");
-        return Err((code::INVALID_PARAMS, reason, String::new()));
+        return Err(Refused::new(code::INVALID_PARAMS, reason));
     };
     if said != body {
-        return Err(mismatch(format!(
-            "Header mismatch: MCP-Protocol-Version is '{}', the body says '{}'",
-            said.escape_debug(),
-            body.escape_debug()
+        let (said, body) = (said.escape_debug(), body.escape_debug());
+        return Err(Refused::mismatch(&format!(
+            "MCP-Protocol-Version is '{said}', the body says '{body}'"
         )));
     }
     if !Revision::parse(&body).is_some_and(Revision::is_modern) {
         let requested = serde_json::Value::from(body);
         let data = format!(r#"{{"supported":["{}"],"requested":{requested}}}"#, Revision::LATEST);
         let reason = "Unsupported protocol version".to_owned();
-        return Err((code::UNSUPPORTED_PROTOCOL_VERSION, reason, data));
+        return Err(Refused { code: code::UNSUPPORTED_PROTOCOL_VERSION, reason, data });
     }
     if meta(message.body(), CLIENT_CAPABILITIES).is_none() {
         let reason = format!("params._meta must say `{CLIENT_CAPABILITIES}`");
-        return Err((code::INVALID_PARAMS, reason, String::new()));
+        return Err(Refused::new(code::INVALID_PARAMS, reason));
     }
     if text(METHOD)? != Some(message.method()) {
-        return Err(mismatch("Header mismatch: Mcp-Method is not the body's method".to_owned()));
+        return Err(Refused::mismatch("Mcp-Method is not the body's method"));
     }
-    let member = match message.method() {
-        "tools/call" | "prompts/get" => "name",
-        "resources/read" => "uri",
-        _ => return Ok(()),
-    };
+    let Some(member) = named_member(message.method()) else { return Ok(()) };
     let wanted = string_member(message.body(), member);
     let named = text(NAME)?.map(decoded);
     // What has no name in its body is for the server to refuse.
     if named.is_none() || (wanted.is_some() && named.flatten() != wanted) {
-        return Err(mismatch(format!("Header mismatch: Mcp-Name is not the body's {member}")));
+        return Err(Refused::mismatch(&format!("Mcp-Name is not the body's {member}")));
     }
     Ok(())
 }
 
-/// A header's value, which may be written in Base64; `None` if it is written wrongly.
-fn decoded(value: &str) -> Option<String> {
-    let encoded = value.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?="));
-    match encoded {
-        None => Some(value.to_owned()),
-        Some(encoded) => String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok(),
+/// Whether the headers of a tool's arguments say what these are.
+pub(super) fn check_parameters(
+    headers: &HeaderMap,
+    message: &Message,
+    parameters: &Parameters,
+) -> Result<(), Refused> {
+    let Some(tool) = string_member(message.body(), "name") else { return Ok(()) };
+    let members = object_members(message.body()).unwrap_or_default();
+    let arguments = members.iter().find(|member| member.name == "arguments");
+    let arguments = arguments.and_then(|member| serde_json::from_str(member.value).ok());
+    for (name, wanted) in parameters.wanted(&tool, &arguments.unwrap_or_default()) {
+        let said = text_of(headers, &name)?;
+        let agrees = match (said, &wanted) {
+            (None, None) => true,
+            (Some(said), Some(wanted)) => decoded(said).is_some_and(|said| same(&said, wanted)),
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        if !agrees {
+            return Err(Refused::mismatch(&format!("{name} is not the body's argument")));
+        }
     }
+    Ok(())
 }
 
-/// A value as a header may carry it: as it is, or in Base64.
-pub(crate) fn encoded(value: &str) -> String {
-    let plain = value.bytes().all(|byte| (0x20..0x7f).contains(&byte) || byte == b'\t')
-        && value.trim() == value
-        && !(value.starts_with("=?base64?") && value.ends_with("?="));
-    if plain { value.to_owned() } else { format!("=?base64?{}?=", BASE64_STANDARD.encode(value)) }
+/// A header's value as text.
+fn text_of<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Refused> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let text = value.to_str().map(Some);
+    text.map_err(|_| Refused::mismatch(&format!("{name} holds invalid characters")))
+}
+
+/// Whether two values are the same text, or the same number.
+fn same(said: &str, wanted: &str) -> bool {
+    said == wanted
+        || matches!((said.parse::<f64>(), wanted.parse::<f64>()), (Ok(said), Ok(wanted)) if said == wanted)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_travel_in_headers_whatever_they_hold() {
-        for value in ["a", "", " a", "é", "a\nb", "=?base64?literal?=", "file:///a b"] {
-            let header = encoded(value);
-            assert!(header.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{header}");
-            assert_eq!(decoded(&header).as_deref(), Some(value));
-        }
-        assert_eq!(encoded("Hello, 世界"), "=?base64?SGVsbG8sIOS4lueVjA==?=");
-        assert_eq!(decoded("=?base64?!?="), None);
-    }
 
     #[test]
     fn this_machine_has_these_names() {

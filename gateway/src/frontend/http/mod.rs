@@ -5,8 +5,6 @@
 //! JSON; if something comes before it, or it takes long, it is a stream of events.
 
 mod headers;
-
-pub(crate) use headers::encoded;
 mod respond;
 mod sessions;
 
@@ -23,7 +21,7 @@ use axum::{
 use tokio::{net::TcpListener, sync::mpsc};
 
 use self::{
-    headers::{SESSION_ID, VERSION},
+    headers::{Refused, SESSION_ID, VERSION},
     respond::{Working, answer_json, error_json},
     sessions::Sessions,
 };
@@ -280,8 +278,12 @@ async fn without_session(
         let reason = "Mcp-Session-Id is missing";
         return error_json(StatusCode::BAD_REQUEST, None, code::INVALID_REQUEST, reason);
     }
-    if let Err((code, reason, data)) = headers::check_modern(headers, &message) {
-        let error = Message::error(message.id(), code, &reason, &data);
+    let checked = match headers::check_modern(headers, &message) {
+        Ok(()) => check_parameters(edge, headers, &message).await,
+        Err(refused) => Err(refused),
+    };
+    if let Err(refused) = checked {
+        let error = Message::error(message.id(), refused.code, &refused.reason, &refused.data);
         return answer_json(StatusCode::BAD_REQUEST, &error);
     }
     let connector = Arc::clone(&edge.connector);
@@ -294,6 +296,24 @@ async fn without_session(
         _ = to_agent.send(answer).await;
     });
     respond::respond(Working::new(working, None), messages, true).await
+}
+
+/// Whether the headers of a tool's arguments say what these are.
+async fn check_parameters(
+    edge: &Edge,
+    headers: &HeaderMap,
+    message: &Message,
+) -> Result<(), Refused> {
+    if message.method() != "tools/call" {
+        return Ok(());
+    }
+    let known = edge.connector.parameters(false).await;
+    if headers::check_parameters(headers, message, &known).is_ok() {
+        return Ok(());
+    }
+    // The tools may have changed since.
+    let known = edge.connector.parameters(true).await;
+    headers::check_parameters(headers, message, &known)
 }
 
 /// The stream of a session.

@@ -4,20 +4,20 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::frontend::http::encoded;
+use crate::header::encoded;
 
 /// How deep an annotated argument may stand.
 const DEPTH_MAX: usize = 16;
 
 /// For each tool, the headers of its arguments and where these stand.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Parameters {
+pub(crate) struct Parameters {
     tools: BTreeMap<String, Vec<(String, Vec<String>)>>,
 }
 
 impl Parameters {
     /// Learns from a result of `tools/list`. The cursor of the next page, if there is one.
-    pub(super) fn learn(&mut self, result: &str) -> Option<String> {
+    pub(crate) fn learn(&mut self, result: &str) -> Option<String> {
         let result: Value = serde_json::from_str(result).ok()?;
         for tool in result.get("tools")?.as_array()? {
             let Some(name) = tool.get("name").and_then(Value::as_str) else { continue };
@@ -32,25 +32,36 @@ impl Parameters {
         result.get("nextCursor")?.as_str().map(ToOwned::to_owned)
     }
 
-    /// The headers of a call: name and value.
-    pub(super) fn headers(&self, tool: &str, arguments: &Value) -> Vec<(String, String)> {
+    /// Each header that a tool's arguments may have, and what it must say; `None` is that it must
+    /// not be there.
+    pub(crate) fn wanted(&self, tool: &str, arguments: &Value) -> Vec<(String, Option<String>)> {
         let annotated = self.tools.get(tool).into_iter().flatten();
         annotated
-            .filter_map(|(name, path)| {
-                let value = path.iter().try_fold(arguments, |value, step| value.get(step))?;
-                let text = match value {
-                    Value::String(text) => text.clone(),
-                    Value::Bool(_) => value.to_string(),
-                    Value::Number(number) if number.is_i64() || number.is_u64() => {
-                        number.to_string()
-                    }
-                    Value::Null | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-                        return None;
-                    }
-                };
-                Some((format!("mcp-param-{name}"), encoded(&text)))
+            .map(|(name, path)| {
+                let value = path.iter().try_fold(arguments, |value, step| value.get(step));
+                (format!("mcp-param-{name}"), value.and_then(text_of))
             })
             .collect()
+    }
+
+    /// The headers of a call: name and value.
+    pub(crate) fn headers(&self, tool: &str, arguments: &Value) -> Vec<(String, String)> {
+        let wanted = self.wanted(tool, arguments).into_iter();
+        wanted.filter_map(|(name, text)| Some((name, encoded(&text?)))).collect()
+    }
+}
+
+/// An argument as a header says it.
+fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) => Some(value.to_string()),
+        Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
+        // An integer may be written as 42.0.
+        Value::Number(number) => {
+            number.as_f64().filter(|n| n.fract() == 0.0).map(|n| n.to_string())
+        }
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
