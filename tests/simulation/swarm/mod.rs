@@ -37,9 +37,12 @@ impl Drop for Replay {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let seed = self.0;
-            eprintln!(
-                "replay: SIMULATION_SEED={seed} cargo nextest run -p aip-tests --test simulation swarm"
-            );
+            #[expect(clippy::print_stderr, reason = "says how to see it again")]
+            {
+                eprintln!(
+                    "replay: SIMULATION_SEED={seed} cargo nextest run -p aip-tests --test simulation swarm"
+                );
+            }
         }
     }
 }

@@ -166,6 +166,7 @@ impl Swarm {
     fn sink_lost(&mut self, index: usize) {
         let node = self.sinks[index].place.node.0;
         let connection = self.sinks[index].connection;
+        #[expect(clippy::needless_collect, reason = "the loop changes what is walked")]
         let subscriptions: Vec<RequestId> =
             self.sinks[index].subscriptions.keys().copied().collect();
         let fetches = self.fetches.live(node, connection).into_iter().map(RequestId);

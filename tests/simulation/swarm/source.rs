@@ -110,9 +110,9 @@ impl Swarm {
             }
             for (&request, _) in subscriptions {
                 let key = (request, subgroup);
-                if !writers.contains_key(&key) {
+                if let std::collections::btree_map::Entry::Vacant(entry) = writers.entry(key) {
                     let Some(writer) = peer.open(request, &header) else { continue };
-                    writers.insert(key, writer);
+                    entry.insert(writer);
                 }
                 let Some(writer) = writers.get_mut(&key) else { continue };
                 let length = payload.len() as u64;

@@ -292,6 +292,9 @@ impl World {
     }
 
     /// The next thing that happens before `end`; false if nothing does.
+    ///
+    /// # Panics
+    /// If a node has no end of wishes, which is a fault of the node.
     pub fn step(&mut self, end: Instant) -> bool {
         let occurrence = self.occurrences.first_key_value().map(|((when, _), _)| *when);
         let timer = self.nodes.iter().filter_map(|node| node.poll_timeout()).min();
@@ -354,7 +357,10 @@ impl World {
                 let [client, server] = self.links[index].ends.map(|(node, _)| node.0);
                 let arrow = if from == 0 { "->" } else { "<-" };
                 let time = self.elapsed();
-                eprintln!("{time:?} {client} {arrow} {server}: {}", describe(&action));
+                #[expect(clippy::print_stderr, reason = "asked for, to look into a seed")]
+                {
+                    eprintln!("{time:?} {client} {arrow} {server}: {}", describe(&action));
+                }
             }
             self.act(LinkId(index), from, action);
         }
