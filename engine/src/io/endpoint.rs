@@ -393,9 +393,11 @@ impl Endpoint {
     }
 
     /// Lets a connection write what it has, then removes it if nothing is left of it, or sees to
-    /// its next deadline. It must have been taken off the list.
-    pub(super) fn transmit(&mut self, slot: u32, now: Instant) {
-        let Some((connection, mut context)) = self.connection(slot, now) else { return };
+    /// its next deadline. Says whether it has more than its share. It must have been taken off the
+    /// list.
+    pub(super) fn transmit(&mut self, slot: u32, now: Instant) -> bool {
+        let mut more = false;
+        let Some((connection, mut context)) = self.connection(slot, now) else { return more };
         connection.pump(&mut context);
         self.give_ids(slot);
         while let Some(connection) = self.table.get(slot) {
@@ -428,7 +430,7 @@ impl Endpoint {
             match built {
                 super::udp::Built::More if port_full => {}
                 super::udp::Built::More => {
-                    self.attend(slot);
+                    more = true;
                     break;
                 }
                 super::udp::Built::Done if connection.written(now) => {}
@@ -436,6 +438,7 @@ impl Endpoint {
             }
         }
         self.settle(slot);
+        more
     }
 
     /// Sends packets of a path of another socket: the peer has turned to another of our ports.
