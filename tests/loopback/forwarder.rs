@@ -7,8 +7,10 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
+
+use crate::node::PATIENCE;
 
 /// Forwards datagrams between one client and one server.
 pub(crate) struct Forwarder {
@@ -27,6 +29,8 @@ struct Path {
     broken: AtomicBool,
     /// Datagrams longer than this vanish.
     narrow: AtomicUsize,
+    /// Datagrams that vanished.
+    lost: AtomicUsize,
 }
 
 const TICK: Duration = Duration::from_millis(20);
@@ -49,6 +53,7 @@ impl Forwarder {
             closed: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             narrow: AtomicUsize::new(usize::MAX),
+            lost: AtomicUsize::new(0),
         });
         let (there, back) = (Arc::clone(&path), Arc::clone(&path));
         let threads =
@@ -68,12 +73,21 @@ impl Forwarder {
 
     /// From now on nothing passes.
     pub(crate) fn cut(&self) {
-        self.path.broken.store(true, Ordering::Relaxed);
+        self.path.broken.store(true, Ordering::SeqCst);
     }
 
     /// From now on everything passes again.
     pub(crate) fn mend(&self) {
-        self.path.broken.store(false, Ordering::Relaxed);
+        self.path.broken.store(false, Ordering::SeqCst);
+    }
+
+    /// Waits until something has vanished.
+    pub(crate) fn wait_for_loss(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.path.lost.load(Ordering::SeqCst) == 0 {
+            assert!(Instant::now() < deadline, "nothing is lost");
+            thread::park_timeout(Duration::from_millis(1));
+        }
     }
 
     /// From now on no datagram longer than this passes.
@@ -93,7 +107,10 @@ impl Drop for Forwarder {
 
 impl Path {
     fn passes(&self, length: usize) -> bool {
-        !self.broken.load(Ordering::Relaxed) && length <= self.narrow.load(Ordering::Relaxed)
+        let passes =
+            !self.broken.load(Ordering::SeqCst) && length <= self.narrow.load(Ordering::Relaxed);
+        self.lost.fetch_add(usize::from(!passes), Ordering::SeqCst);
+        passes
     }
 
     fn forward(&self) {

@@ -242,9 +242,13 @@ fn a_server_that_restarts_ends_the_sessions_of_the_one_before_at_once() {
     target.url = format!("moqt://127.0.0.1:{}", forwarder.port()).parse().unwrap();
     let client = Node::new(Config::client(vec![target]).with_dial(dial), PLAIN);
     let (session, _) = client.connected();
-    first.connected();
+    // Until a server has confirmed the handshake, its client sends packets that no server may
+    // answer by a reset.
+    client.send(session, client_bidi(0), "hello", true);
+    client.whole_stream(session, client_bidi(0));
     forwarder.cut();
     first.end();
+    forwarder.wait_for_loss();
 
     let mut again = Handshake::default();
     again.stateless_reset_key = Some(key.0.clone());
@@ -253,7 +257,7 @@ fn a_server_that_restarts_ends_the_sessions_of_the_one_before_at_once() {
     let second = Node::new(config, ECHO);
     forwarder.mend();
     let began = Instant::now();
-    client.send(session, client_bidi(0), "still there?", true);
+    client.send(session, client_bidi(1), "still there?", true);
     assert_eq!(client.closed(session), Closed::TimedOut);
     assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
     second.counted("a reset", |counters| 0 < counters.stateless_resets_total);

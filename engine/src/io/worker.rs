@@ -367,7 +367,9 @@ impl<D: Driver> Worker<D> {
     fn transmit_all(&mut self, now: Instant) {
         for _ in 0..Endpoint::senders_max() {
             let Some(slot) = self.endpoint.next_attended() else { break };
-            self.endpoint.transmit(slot, now);
+            if self.endpoint.transmit(slot, now) {
+                self.backlog.push(slot);
+            }
             self.serve(slot, 0, now);
         }
     }

@@ -7,6 +7,8 @@
 //!
 //! A stream is forgotten as soon as its last byte, or its reset, has been handed to quiche.
 
+mod stream;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeSet, BinaryHeap, VecDeque},
@@ -15,24 +17,17 @@ use std::{
 use bytes::Bytes;
 use quiche::Shutdown;
 
+use self::stream::{Outcome, State, Stream, stop_code};
 use super::{connection::Event, quic::Quic, stream_map::StreamMap};
 use crate::{
     metrics::Counters,
     transport::{Side, StreamId},
 };
 
-/// Urgency of a stream that was never given one.
-const URGENCY: u8 = 127;
-/// Bytes that a stream may hand over before others of its urgency have their turn.
-const SHARE: usize = 32 << 10;
 /// Streams in a row that had no room, after which the connection is taken to have none.
 const MISSES_MAX: u32 = 8;
 /// Turns that may be stale before they are looked for.
 const TURNS_SPARE: usize = 64;
-/// What a stop is told with if quiche has already forgotten the stream, and with it the code.
-const CANCELLED: u64 = 1;
-/// What a stream is reset with if quiche refuses its bytes, which never happens.
-const INTERNAL_ERROR: u64 = 0;
 
 /// The sending sides.
 #[derive(Debug)]
@@ -68,45 +63,6 @@ struct Turn {
     stream: u64,
 }
 
-#[derive(Debug)]
-struct Stream {
-    first: Option<Bytes>,
-    rest: VecDeque<Bytes>,
-    queued: usize,
-    fin: bool,
-    urgency: u8,
-    /// Whether quiche knows it.
-    opened: bool,
-    /// What it is reset with once it is open.
-    reset: Option<u64>,
-    state: State,
-    /// The number of its valid turn, if it is ready.
-    turn: u64,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum State {
-    /// Nothing is queued.
-    Idle,
-    /// It has a turn.
-    Ready,
-    /// It has no room; quiche will tell.
-    Blocked,
-    /// The peer allows no more streams of its kind.
-    Waiting,
-}
-
-/// How a stream's turn ended.
-enum Outcome {
-    Drained,
-    Finished,
-    Share,
-    Blocked,
-    Waiting,
-    Stopped(u64),
-    Gone,
-}
-
 /// Where the consequences of an action go.
 pub(super) struct Output<'a> {
     /// What the driver must be told.
@@ -136,106 +92,6 @@ impl Output<'_> {
         if 0 < length {
             self.counters.stream_bytes_dropped_total += length as u64;
             self.events.push_back(Event::Sent { stream: StreamId(stream), length });
-        }
-    }
-}
-
-impl Stream {
-    const fn new(opened: bool) -> Self {
-        Self {
-            first: None,
-            rest: VecDeque::new(),
-            queued: 0,
-            fin: false,
-            urgency: URGENCY,
-            opened,
-            reset: None,
-            state: State::Idle,
-            turn: 0,
-        }
-    }
-
-    fn push(&mut self, bytes: Bytes) {
-        self.queued += bytes.len();
-        if self.first.is_none() && self.rest.is_empty() {
-            self.first = Some(bytes);
-        } else {
-            self.rest.push_back(bytes);
-        }
-    }
-
-    fn pop(&mut self) -> Option<Bytes> {
-        self.first.take().or_else(|| self.rest.pop_front())
-    }
-
-    fn is_drained(&self) -> bool {
-        self.first.is_none() && self.rest.is_empty()
-    }
-
-    fn clear(&mut self) -> usize {
-        self.first = None;
-        self.rest.clear();
-        std::mem::take(&mut self.queued)
-    }
-
-    /// Hands over what there is room for; says how much, and how it ended.
-    fn write(&mut self, quic: &mut Quic, id: u64) -> (usize, Outcome) {
-        let mut written = 0;
-        if !self.opened {
-            match quic.stream_priority(id, self.urgency, true) {
-                Ok(()) => self.opened = true,
-                Err(quiche::Error::StreamLimit) => return (0, Outcome::Waiting),
-                Err(_) => return (0, Outcome::Gone),
-            }
-        }
-        if let Some(code) = self.reset {
-            return match quic.stream_shutdown(id, Shutdown::Write, code) {
-                Ok(()) => (0, Outcome::Finished),
-                Err(_) => (0, Outcome::Gone),
-            };
-        }
-        loop {
-            match quic.stream_capacity(id) {
-                Err(quiche::Error::StreamStopped(code)) => {
-                    return (written, Outcome::Stopped(code));
-                }
-                Err(_) => return (written, Outcome::Gone),
-                // An end without bytes needs no room.
-                Ok(0) if !self.is_drained() => return (written, Outcome::Blocked),
-                Ok(_) => {}
-            }
-            if SHARE < written && !self.is_drained() {
-                return (written, Outcome::Share);
-            }
-            let bytes = match self.pop() {
-                Some(bytes) => bytes,
-                None if self.fin => Bytes::new(),
-                None => return (written, Outcome::Drained),
-            };
-            let length = bytes.len();
-            let last = self.fin && self.is_drained();
-            match quic.stream_send_zc(id, bytes, last) {
-                Ok((taken, rest)) => {
-                    written += taken;
-                    self.queued -= taken;
-                    if taken < length {
-                        self.first = rest;
-                        return (written, Outcome::Blocked);
-                    }
-                }
-                Err(quiche::Error::StreamStopped(code)) => {
-                    return (written, Outcome::Stopped(code));
-                }
-                Err(error) => {
-                    // There was room, so this cannot be; the bytes are lost, so is the stream.
-                    tracing::error!(stream = id, %error, "QUIC refuses bytes");
-                    quic.stream_shutdown(id, Shutdown::Write, INTERNAL_ERROR).ok();
-                    return (written, Outcome::Gone);
-                }
-            }
-            if last {
-                return (written, Outcome::Finished);
-            }
         }
     }
 }
@@ -563,13 +419,4 @@ impl Outgoing {
 /// 0 for bidirectional, 1 for unidirectional.
 const fn kind(id: u64) -> usize {
     (id >> 1 & 1) as usize
-}
-
-/// Why an open stream that was not ended takes no more bytes: it was stopped, even if quiche has
-/// forgotten it since.
-const fn stop_code(error: quiche::Error) -> u64 {
-    match error {
-        quiche::Error::StreamStopped(code) => code,
-        _ => CANCELLED,
-    }
 }

@@ -1,5 +1,7 @@
 //! A worker's sockets, connections and timers: everything but the driver.
 
+mod transmit;
+
 use std::{
     collections::VecDeque,
     io,
@@ -15,26 +17,22 @@ use super::{
     cid::Issuer,
     config::Config,
     connection::{Begin, Connection, Context, Role},
-    connection_table::{ConnectionTable, generation_of, slot_of},
+    connection_table::{ConnectionTable, generation_of},
     error::Error,
     packet::Packet,
     quic,
     stateless_reset::ResetKey,
     timer_wheel::{Tick, TimerWheel},
     tls,
-    udp::{Blocked, Limits, ReceiveBatch, SendBatch, Socket, Written},
+    udp::{Blocked, ReceiveBatch, SendBatch, Socket},
 };
 use crate::{metrics::Counters, transport::SessionId};
 
 /// Messages and bytes received from one socket in one turn.
 const RECEIVE_CALLS: usize = 8;
 const RECEIVE_BYTES: usize = 1 << 20;
-/// Bytes that one connection sends before the others have their turn.
-const SEND_SHARE: usize = 256 << 10;
 /// Connections that send in one turn, before packets are received again.
 const SENDERS_MAX: usize = 256;
-/// Bytes of the largest packet that is ever written.
-const PACKET_MAX: usize = 1_500;
 /// How long to wait when the system has no memory for packets.
 const MEMORY_WAIT: std::time::Duration = std::time::Duration::from_millis(1);
 /// How long to wait when the socket is full, though the poll should tell when it is not.
@@ -392,135 +390,6 @@ impl Endpoint {
         }
     }
 
-    /// Lets a connection write what it has, then removes it if nothing is left of it, or sees to
-    /// its next deadline. It must have been taken off the list.
-    pub(super) fn transmit(&mut self, slot: u32, now: Instant) {
-        let Some((connection, mut context)) = self.connection(slot, now) else { return };
-        connection.pump(&mut context);
-        self.give_ids(slot);
-        while let Some(connection) = self.table.get(slot) {
-            let port = &mut self.ports[connection.socket];
-            if port.out.is_full() {
-                flush(port, &mut self.counters);
-            }
-            if port.out.is_full() {
-                // What the socket does not take is not sealed yet.
-                port.stalled.push(slot);
-                break;
-            }
-            let Port { socket, out, .. } = port;
-            let limits =
-                Limits { datagram_max: PACKET_MAX, bytes_max: SEND_SHARE, segments_max: 64 };
-            let mut strays = Vec::new();
-            let built = out.build(limits, socket.gso(), |room| -> Written {
-                loop {
-                    let (length, info) = connection.write(room)?;
-                    if socket.is_home_of(info.from) {
-                        return Some((length, info.to, socket.from(info.from)));
-                    }
-                    strays.push((info, room[..length].to_vec()));
-                }
-            });
-            self.forward_strays(slot, &strays);
-            let port_full =
-                self.table.get(slot).is_none_or(|it| self.ports[it.socket].out.is_full());
-            let Some(connection) = self.table.get(slot) else { break };
-            match built {
-                super::udp::Built::More if port_full => {}
-                super::udp::Built::More => {
-                    self.attend(slot);
-                    break;
-                }
-                super::udp::Built::Done if connection.written(now) => {}
-                super::udp::Built::Done => break,
-            }
-        }
-        self.settle(slot);
-    }
-
-    /// Sends packets of a path of another socket: the peer has turned to another of our ports.
-    fn forward_strays(&mut self, slot: u32, strays: &[(quiche::SendInfo, Vec<u8>)]) {
-        for (info, packet) in strays {
-            let home = self.ports.iter().position(|port| port.socket.is_home_of(info.from));
-            let Some(home) = home else { continue };
-            let Port { socket, out, .. } = &mut self.ports[home];
-            out.push(info.to, socket.from(info.from), packet);
-            if let Some(connection) = self.table.get(slot) {
-                connection.socket = home;
-            }
-        }
-    }
-
-    /// Gives the peer ids to move with.
-    fn give_ids(&mut self, slot: u32) {
-        let Some(connection) = self.table.get(slot) else { return };
-        while connection.wants_id() {
-            let generation = generation_of(connection.session);
-            let Ok(id) = self.ids.issue(slot, generation) else { return };
-            let Ok(token) = self.reset_key.token(&id) else { return };
-            let id = quiche::ConnectionId::from_ref(&id);
-            if connection.quic().new_scid(&id, token, false).is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Removes a connection of which nothing is left, or sets its next deadline.
-    fn settle(&mut self, slot: u32) {
-        let Some(connection) = self.table.get(slot) else { return };
-        if connection.is_over() && !connection.has_events() {
-            if let Some(mut connection) = self.table.remove(slot) {
-                connection.clear(&mut self.counters);
-                self.counters.connections -= 1;
-            }
-            return;
-        }
-        if connection.has_events() {
-            self.attend(slot);
-            return;
-        }
-        let Some(deadline) = connection.deadline() else { return };
-        if connection.timer.is_none_or(|timer| self.wheel.tick_at(deadline) < timer) {
-            connection.timer = Some(self.wheel.set(deadline, connection.session));
-        }
-    }
-
-    /// Lets connections see to what is due.
-    pub(super) fn handle_timeouts(&mut self, now: Instant) {
-        let mut fired = std::mem::take(&mut self.fired);
-        self.wheel.advance(now, &mut fired);
-        for (tick, session) in fired.drain(..) {
-            let slot = slot_of(session);
-            let Some((connection, mut context)) = self.connection(slot, now) else { continue };
-            if connection.session != session || connection.timer != Some(tick) {
-                continue;
-            }
-            connection.timer = None;
-            if connection.deadline().is_some_and(|deadline| deadline <= now) {
-                connection.handle_timeout(&mut context);
-                self.attend(slot);
-            } else {
-                self.settle(slot);
-            }
-        }
-        self.fired = fired;
-    }
-
-    /// Hands what was written to the system.
-    pub(super) fn flush(&mut self) {
-        for index in 0..self.ports.len() {
-            let port = &mut self.ports[index];
-            if !port.out.is_empty() {
-                flush(port, &mut self.counters);
-            }
-            if port.blocked.is_none() && !port.stalled.is_empty() {
-                for slot in std::mem::take(&mut port.stalled) {
-                    self.attend(slot);
-                }
-            }
-        }
-    }
-
     /// How many connections may send in one turn.
     pub(super) const fn senders_max() -> usize {
         SENDERS_MAX
@@ -537,14 +406,4 @@ impl Endpoint {
     pub(super) const fn config(&self) -> &Config {
         &self.config
     }
-}
-
-fn flush(port: &mut Port, counters: &mut Counters) {
-    let flushed = port.out.flush(&mut port.socket);
-    counters.udp_send_calls_total += flushed.calls;
-    counters.udp_sent_total += flushed.datagrams;
-    counters.udp_sent_bytes_total += flushed.bytes;
-    counters.udp_send_refused_total += flushed.refused;
-    counters.udp_send_blocked_total += u64::from(flushed.blocked.is_some());
-    port.blocked = flushed.blocked;
 }

@@ -1,0 +1,112 @@
+//! Paths that change under a connection: what quiche leaves to its user, or leaves undone.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use super::{Connection, DATAGRAM_OVERHEAD, PATH_MIN};
+use crate::metrics::Counters;
+
+/// Timeouts without an acknowledgement between, after which the path is taken to have become
+/// narrower.
+const SILENT_TIMEOUTS: u32 = 2;
+/// How long packets are looked after that were under way to an address that the peer has left.
+const LEFT_BEHIND: Duration = Duration::from_secs(10);
+/// How long to wait for the proof that a new path is the peer's before asking again.
+const PROOF: Duration = Duration::from_millis(100);
+
+impl Connection {
+    /// Writes a packet that asks for an acknowledgement of those under way to an address that the
+    /// peer has left.
+    ///
+    /// quiche takes packets for lost when a later one of the same path is acknowledged. After the
+    /// peer moved, nothing is sent on the old path any more, so what was lost there stays lost and
+    /// its streams stand still. Therefore a last packet is written on the old path, but sent to
+    /// where the peer is now.
+    pub(super) fn write_nudge(&mut self, room: &mut [u8]) -> Option<(usize, quiche::SendInfo)> {
+        let (local, peer) = self.path_in_use()?;
+        while let Some(index) = self.nudges.checked_sub(1) {
+            self.nudges = index;
+            let Some(&(from, to)) = self.paths.get(index) else { continue };
+            if (from, to) != (local, peer)
+                && self.quic.send_ack_eliciting_on_path(from, to).is_ok()
+                && let Ok((length, info)) = self.quic.send_on_path(room, Some(from), Some(to))
+            {
+                return Some((length, quiche::SendInfo { from: local, to: peer, ..info }));
+            }
+        }
+        None
+    }
+
+    /// Our address and the peer's on the path that quiche sends on.
+    pub(super) fn path_in_use(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let path = self.quic.path_stats().find(|path| path.active)?;
+        Some((path.local_addr, path.peer_addr))
+    }
+
+    /// Takes note of what quiche says of the path.
+    pub(super) fn follow_path(&mut self, counters: &mut Counters, now: Instant) {
+        while let Some(event) = self.quic.path_event_next() {
+            match event {
+                quiche::PathEvent::PeerMigrated(_, peer) => {
+                    tracing::debug!(session = %self.session, from = %self.peer, to = %peer, "moved");
+                    self.left_until = Some(now + LEFT_BEHIND);
+                    self.nudges = self.paths.len();
+                    self.peer = peer;
+                    self.path_mtu = PATH_MIN;
+                    counters.migrations_total += 1;
+                }
+                quiche::PathEvent::New(local, peer) => {
+                    self.paths.push((local, peer));
+                    self.left_until = Some(now + LEFT_BEHIND);
+                    self.prove_at = Some(now + PROOF);
+                }
+                quiche::PathEvent::Closed(local, peer) => {
+                    self.paths.retain(|path| *path != (local, peer));
+                }
+                quiche::PathEvent::PmtuUpdated { peer, pmtu, .. } if peer == self.peer => {
+                    let narrower = pmtu < self.path_mtu;
+                    self.path_mtu = pmtu;
+                    if narrower {
+                        let fits = pmtu.saturating_sub(DATAGRAM_OVERHEAD);
+                        self.quic.dgram_purge_outgoing(|datagram| fits < datagram.len());
+                    }
+                }
+                _ => {}
+            }
+        }
+        while self.quic.retired_scid_next().is_some() {}
+    }
+
+    /// quiche searches the path's width once. If large packets vanish later, it goes on sending
+    /// them; so it is asked to search again when nothing is acknowledged any more.
+    pub(super) fn suspect_path(&mut self, counters: &mut Counters) {
+        let acknowledged = self.quic.stats().acked_bytes;
+        if self.acknowledged != acknowledged {
+            self.acknowledged = acknowledged;
+            self.silent_timeouts = 0;
+        }
+        self.silent_timeouts += 1;
+        if SILENT_TIMEOUTS <= self.silent_timeouts
+            && self.quic.pmtu().is_some_and(|pmtu| PATH_MIN < pmtu)
+        {
+            self.silent_timeouts = 0;
+            counters.path_mtu_revalidations_total += 1;
+            self.quic.revalidate_pmtu();
+        }
+    }
+
+    /// quiche asks a peer that moved for a proof, but not again if the answer is lost and the
+    /// question is not; nor does it make sure that its own answers are sent. Without a proof it
+    /// sends no more than three times what it receives.
+    pub(super) fn prove_path(&mut self, now: Instant) {
+        self.prove_at = None;
+        if let Some((local, peer)) = self.path_in_use()
+            && self.quic.is_path_validated(local, peer) == Ok(false)
+            && self.quic.probe_path(local, peer).is_ok()
+        {
+            self.prove_at = Some(now + PROOF);
+        }
+    }
+}

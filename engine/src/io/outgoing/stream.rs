@@ -1,0 +1,166 @@
+//! The sending side of one stream: its queue, and how it is emptied.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use quiche::Shutdown;
+
+use crate::io::quic::Quic;
+
+/// Urgency of a stream that was never given one.
+const URGENCY: u8 = 127;
+/// Bytes that a stream may hand over before others of its urgency have their turn.
+const SHARE: usize = 32 << 10;
+/// What a stop is told with if quiche has already forgotten the stream, and with it the code.
+const CANCELLED: u64 = 1;
+/// What a stream is reset with if quiche refuses its bytes, which never happens.
+const INTERNAL_ERROR: u64 = 0;
+
+/// One stream.
+#[derive(Debug)]
+pub(super) struct Stream {
+    first: Option<Bytes>,
+    rest: VecDeque<Bytes>,
+    pub(super) queued: usize,
+    pub(super) fin: bool,
+    pub(super) urgency: u8,
+    /// Whether quiche knows it.
+    pub(super) opened: bool,
+    /// What it is reset with once it is open.
+    pub(super) reset: Option<u64>,
+    pub(super) state: State,
+    /// The number of its valid turn, if it is ready.
+    pub(super) turn: u64,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum State {
+    /// Nothing is queued.
+    Idle,
+    /// It has a turn.
+    Ready,
+    /// It has no room; quiche will tell.
+    Blocked,
+    /// The peer allows no more streams of its kind.
+    Waiting,
+}
+
+/// How a stream's turn ended.
+pub(super) enum Outcome {
+    Drained,
+    Finished,
+    Share,
+    Blocked,
+    Waiting,
+    Stopped(u64),
+    Gone,
+}
+
+impl Stream {
+    pub(super) const fn new(opened: bool) -> Self {
+        Self {
+            first: None,
+            rest: VecDeque::new(),
+            queued: 0,
+            fin: false,
+            urgency: URGENCY,
+            opened,
+            reset: None,
+            state: State::Idle,
+            turn: 0,
+        }
+    }
+
+    pub(super) fn push(&mut self, bytes: Bytes) {
+        self.queued += bytes.len();
+        if self.first.is_none() && self.rest.is_empty() {
+            self.first = Some(bytes);
+        } else {
+            self.rest.push_back(bytes);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        self.first.take().or_else(|| self.rest.pop_front())
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        self.first.is_none() && self.rest.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) -> usize {
+        self.first = None;
+        self.rest.clear();
+        std::mem::take(&mut self.queued)
+    }
+
+    /// Hands over what there is room for; says how much, and how it ended.
+    pub(super) fn write(&mut self, quic: &mut Quic, id: u64) -> (usize, Outcome) {
+        let mut written = 0;
+        if !self.opened {
+            match quic.stream_priority(id, self.urgency, true) {
+                Ok(()) => self.opened = true,
+                Err(quiche::Error::StreamLimit) => return (0, Outcome::Waiting),
+                Err(_) => return (0, Outcome::Gone),
+            }
+        }
+        if let Some(code) = self.reset {
+            return match quic.stream_shutdown(id, Shutdown::Write, code) {
+                Ok(()) => (0, Outcome::Finished),
+                Err(_) => (0, Outcome::Gone),
+            };
+        }
+        loop {
+            match quic.stream_capacity(id) {
+                Err(quiche::Error::StreamStopped(code)) => {
+                    return (written, Outcome::Stopped(code));
+                }
+                Err(_) => return (written, Outcome::Gone),
+                // An end without bytes needs no room.
+                Ok(0) if !self.is_drained() => return (written, Outcome::Blocked),
+                Ok(_) => {}
+            }
+            if SHARE < written && !self.is_drained() {
+                return (written, Outcome::Share);
+            }
+            let bytes = match self.pop() {
+                Some(bytes) => bytes,
+                None if self.fin => Bytes::new(),
+                None => return (written, Outcome::Drained),
+            };
+            let length = bytes.len();
+            let last = self.fin && self.is_drained();
+            match quic.stream_send_zc(id, bytes, last) {
+                Ok((taken, rest)) => {
+                    written += taken;
+                    self.queued -= taken;
+                    if taken < length {
+                        self.first = rest;
+                        return (written, Outcome::Blocked);
+                    }
+                }
+                Err(quiche::Error::StreamStopped(code)) => {
+                    return (written, Outcome::Stopped(code));
+                }
+                Err(error) => {
+                    // There was room, so this cannot be; the bytes are lost, so is the stream.
+                    tracing::error!(stream = id, %error, "QUIC refuses bytes");
+                    quic.stream_shutdown(id, Shutdown::Write, INTERNAL_ERROR).ok();
+                    return (written, Outcome::Gone);
+                }
+            }
+            if last {
+                return (written, Outcome::Finished);
+            }
+        }
+    }
+}
+
+/// Why an open stream that was not ended takes no more bytes: it was stopped, even if quiche has
+/// forgotten it since.
+pub(super) const fn stop_code(error: quiche::Error) -> u64 {
+    match error {
+        quiche::Error::StreamStopped(code) => code,
+        _ => CANCELLED,
+    }
+}
