@@ -25,7 +25,7 @@ use super::{
 impl Relay {
     pub(super) fn subscribe_received(&mut self, key: RequestKey, body: Subscribe, now: Instant) {
         let Some(index) = self.track_for(key, &body.track) else { return };
-        if self.tracks[index.0].is_established() {
+        if self.is_served_to(index, key) {
             self.accept_subscriber(index, key, &body, now);
         } else {
             let patience = body.parameters.rendezvous_timeout().unwrap_or(0);
@@ -47,6 +47,16 @@ impl Relay {
             let body = WaitingBody::TrackStatus(body);
             self.wait_for_publisher(index, key, body, Duration::ZERO, now);
         }
+    }
+
+    /// Whether a track can be sent to who asks for it. What another relay sends us is no answer
+    /// when that relay asks.
+    fn is_served_to(&self, index: TrackIndex, key: RequestKey) -> bool {
+        let is_relay = self.peers[key.peer.0].is_upstream_relay();
+        self.tracks[index.0]
+            .upstreams
+            .iter()
+            .any(|upstream| upstream.established && !(is_relay && upstream.key.peer == key.peer))
     }
 
     /// The track that a request names, begun if need be. `None` if the request was refused.
@@ -270,6 +280,10 @@ impl Relay {
             joined_at: track.largest.filter(|_| forward),
         });
         self.own(key, Owner::Subscriber { track: index, subscriber });
+        if self.peers[key.peer.0].is_upstream_relay() {
+            // What we have of this relay would from now on be our own echo.
+            self.leave_upstreams(index, now, |upstream| upstream.key.peer == key.peer);
+        }
         self.want_forward(index, now);
         self.update_linger(index, now);
     }

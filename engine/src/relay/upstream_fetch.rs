@@ -92,6 +92,8 @@ impl Relay {
             .iter()
             .filter(|upstream| upstream.established)
             .map(|upstream| upstream.key.peer)
+            // Another relay that asks is not asked back.
+            .filter(|peer| *peer != task.key.owner.peer || !self.peers[peer.0].is_upstream_relay())
             .collect();
         for peer in publishers {
             let mut parameters = Parameters::default();

@@ -33,6 +33,7 @@ const SEEDS: u64 = 200;
 /// Says on the way out of a failed run how to see it again.
 struct Replay(u64);
 
+#[expect(clippy::print_stderr, reason = "whoever sees the test fail needs it")]
 impl Drop for Replay {
     fn drop(&mut self) {
         if std::thread::panicking() {

@@ -166,11 +166,10 @@ impl Swarm {
     fn sink_lost(&mut self, index: usize) {
         let node = self.sinks[index].place.node.0;
         let connection = self.sinks[index].connection;
-        let subscriptions: Vec<RequestId> =
-            self.sinks[index].subscriptions.keys().copied().collect();
-        let fetches = self.fetches.live(node, connection).into_iter().map(RequestId);
-        for request in subscriptions.into_iter().chain(fetches) {
-            self.request_over(index, request);
+        let mut requests = self.fetches.live(node, connection);
+        requests.extend(self.sinks[index].subscriptions.keys().map(|request| request.0));
+        for request in requests {
+            self.request_over(index, RequestId(request));
         }
     }
 

@@ -1,6 +1,6 @@
 //! The source: a bare session that publishes groups of several subgroups, object by object.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use aip_codec::moqt::{
     error_code::RequestCode,
@@ -110,11 +110,13 @@ impl Swarm {
             }
             for (&request, _) in subscriptions {
                 let key = (request, subgroup);
-                if !writers.contains_key(&key) {
-                    let Some(writer) = peer.open(request, &header) else { continue };
-                    writers.insert(key, writer);
-                }
-                let Some(writer) = writers.get_mut(&key) else { continue };
+                let writer = match writers.entry(key) {
+                    Entry::Occupied(entry) => entry.into_mut(),
+                    Entry::Vacant(entry) => {
+                        let Some(writer) = peer.open(request, &header) else { continue };
+                        entry.insert(writer)
+                    }
+                };
                 let length = payload.len() as u64;
                 writer.begin(peer.session(), object, length, Properties::default());
                 let stream = writer.stream;

@@ -21,6 +21,6 @@ pub fn payload(track: u64, group: u64, object: u64, length_max: u64) -> bytes::B
     let mut random = crate::sim::random::Random::new(track << 40 ^ group << 20 ^ object);
     let mut text = format!("{track}/{group}/{object}:").into_bytes();
     let length = random.index(usize::try_from(length_max).unwrap_or(usize::MAX));
-    text.extend((0..length).map(|index| (index % 251) as u8));
+    text.extend((0..=250).cycle().take(length));
     text.into()
 }
