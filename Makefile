@@ -19,7 +19,7 @@ test: ## all tests
 	@.ci/require build nextest node
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) nextest run --locked --workspace --all-features
-	$(CARGO) test --locked --workspace --doc --quiet
+	$(CARGO) test --locked --workspace --all-features --doc --quiet
 
 interop: ## other people's MOQT clients against our relay
 	@.ci/require build

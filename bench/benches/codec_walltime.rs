@@ -1,5 +1,4 @@
 //! Time of reading and writing objects and messages.
-#![expect(missing_docs, reason = "the macros of the harness make undocumented items")]
 
 use std::hint::black_box;
 

@@ -1,5 +1,4 @@
 //! Time that the relay takes for one object, from received bytes to queued bytes.
-#![expect(missing_docs, reason = "the macros of the harness make undocumented items")]
 
 use std::hint::black_box;
 

@@ -15,10 +15,10 @@ fn datagrams_arrive_whole() {
         let bytes = Bytes::from(pattern(length, index as u64));
         pair.client.act(pair.dialled, Action::SendDatagram { bytes: bytes.clone() });
         let echoed = pair.client.wait("a datagram", |told| match told {
-            Told::Datagram(_, bytes) => Some(bytes.clone()),
+            Told::Datagram(session, bytes) => Some((*session, bytes.clone())),
             _ => None,
         });
-        assert_eq!(echoed, bytes);
+        assert_eq!(echoed, (pair.dialled, bytes));
     }
 }
 

@@ -71,6 +71,11 @@ impl Forwarder {
         self.path.broken.store(true, Ordering::Relaxed);
     }
 
+    /// From now on everything passes again.
+    pub(crate) fn mend(&self) {
+        self.path.broken.store(false, Ordering::Relaxed);
+    }
+
     /// From now on no datagram longer than this passes.
     pub(crate) fn narrow(&self, length: usize) {
         self.path.narrow.store(length, Ordering::Relaxed);

@@ -372,8 +372,8 @@ impl Node {
     pub(crate) fn end(self) {
         self.handle.shutdown();
         drop(self.handle.mailbox().send(Command::Drained));
-        let Ok(outcome) = self.handle.join_within(PATIENCE) else { panic!("it does not end") };
-        outcome.unwrap();
+        assert!(self.handle.wait(PATIENCE), "it does not end");
+        self.handle.join().unwrap();
     }
 }
 

@@ -1,6 +1,11 @@
 //! `aip-relay`: arguments, configuration, start.
 
-use std::{io, io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use aip_codec::Version;
 use aip_engine::{
@@ -233,7 +238,11 @@ const fn is_usage(error: &Error) -> bool {
 fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
 }
 
 #[cfg(test)]
@@ -242,9 +251,13 @@ mod tests {
 
     use super::*;
 
-    fn configured(arguments: &[&str], file: &str) -> Result<Config, Error> {
+    fn file(text: &str) -> ConfigFile {
+        toml::from_str(text).unwrap()
+    }
+
+    fn configured(arguments: &[&str], file: ConfigFile) -> Result<Config, Error> {
         let arguments = Arguments::parse_from([&["aip-relay"], arguments].concat());
-        configuration(arguments, toml::from_str(file).unwrap())
+        configuration(arguments, file)
     }
 
     #[test]
@@ -254,9 +267,9 @@ mod tests {
 
     #[test]
     fn the_command_line_wins() {
-        let file = "listen = ['127.0.0.1:1']\ncert = 'a'\nkey = 'b'\nupstream = ['moqt://a']\n\
+        let text = "listen = ['127.0.0.1:1']\ncert = 'a'\nkey = 'b'\nupstream = ['moqt://a']\n\
                     insecure = true\nadmin = '127.0.0.1:2'";
-        let config = configured(&[], file).unwrap();
+        let config = configured(&[], file(text)).unwrap();
         assert!(matches!(config.identity, Some(Identity::Files { .. })));
         assert_eq!(config.targets[0].trust, Some(Trust::Insecure));
         assert_eq!(config.admin, Some("127.0.0.1:2".parse().unwrap()));
@@ -270,7 +283,7 @@ mod tests {
             "--admin",
             "[::1]:4",
         ];
-        let config = configured(&arguments, file).unwrap();
+        let config = configured(&arguments, file(text)).unwrap();
         assert_eq!(config.listen, ["[::1]:3".parse().unwrap()]);
         assert!(matches!(config.identity, Some(Identity::Development)));
         let pins = Trust::CertificateSha256(vec![[0xab; 32]]);
@@ -280,12 +293,12 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_said() {
-        let message = configured(&["--dev-cert"], "").unwrap_err().to_string();
+        let message = configured(&["--dev-cert"], file("")).unwrap_err().to_string();
         assert!(message.contains("--listen"), "{message}");
-        let message = configured(&["--listen", "127.0.0.1:0"], "").unwrap_err().to_string();
+        let message = configured(&["--listen", "127.0.0.1:0"], file("")).unwrap_err().to_string();
         assert!(message.contains("--dev-cert"), "{message}");
         let arguments = ["--listen", "127.0.0.1:0", "--dev-cert", "--upstream", "https://a"];
-        assert!(is_usage(&configured(&arguments, "").unwrap_err()));
+        assert!(is_usage(&configured(&arguments, file("")).unwrap_err()));
     }
 
     #[test]

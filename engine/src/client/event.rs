@@ -135,7 +135,7 @@ pub enum Event {
         namespace: TrackNamespace,
     },
     /// Somebody asks for a track that has no version, or only an expired one: answer with
-    /// [`Client::publish`] or [`Client::refuse`]. Said once until then.
+    /// [`super::Client::publish`] or [`super::Client::refuse`]. Said once until then.
     TrackWanted {
         /// The track.
         track: FullTrackName,

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, time::Instant};
 use boring::rand::rand_bytes;
 
 use super::{
-    cid::{Cid, Issuer},
+    cid::{Cid, Issuer, RetryCid},
     config::{Config, RetryPolicy},
     connection_table::{InitialKey, generation_of},
     error::Error,
@@ -60,7 +60,7 @@ pub(super) enum Verdict {
     /// Nothing.
     Ignore,
     /// This is sent back.
-    Answer(Answer),
+    Answer(Box<Answer>),
     /// A connection begins with it.
     Accept { quic: Box<Quic>, initial: InitialKey, session: SessionId },
 }
@@ -80,7 +80,7 @@ impl Answer {
     fn of<E>(write: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Verdict {
         let mut bytes = [0; ANSWER_MAX];
         match write(&mut bytes) {
-            Ok(length) => Verdict::Answer(Self { bytes, length }),
+            Ok(length) => Verdict::Answer(Box::new(Self { bytes, length })),
             Err(_) => Verdict::Ignore,
         }
     }
@@ -194,7 +194,7 @@ impl Acceptor {
         initial: &Initial<'_>,
         now: Instant,
     ) -> Option<OriginalId> {
-        let retry: &Cid = initial.destination.try_into().ok()?;
+        let retry: &RetryCid = initial.destination.try_into().ok()?;
         self.tokens.open(initial.token, from, retry, now)
     }
 
@@ -205,8 +205,7 @@ impl Acceptor {
         ids: &Issuer,
         now: Instant,
     ) -> Verdict {
-        // The id names a slot only so that the kernel steers what follows to this worker.
-        let Ok(retry) = ids.issue(0, 0) else { return Verdict::Ignore };
+        let Ok(retry) = ids.issue_retry() else { return Verdict::Ignore };
         let mut token = [0; TOKEN_MAX];
         let minted = self.tokens.mint(&mut token, from, initial.destination, &retry, now);
         let Some(length) = minted else { return Verdict::Ignore };
@@ -277,4 +276,44 @@ impl Acceptor {
 /// An id as quiche wants it.
 const fn id(bytes: &[u8]) -> quiche::ConnectionId<'_> {
     quiche::ConnectionId::from_ref(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::config::Identity;
+
+    #[test]
+    fn the_longest_transport_parameters_fit() {
+        let now = Instant::now();
+        let mut config =
+            Config::server(vec!["127.0.0.1:0".parse().unwrap()], Identity::Development);
+        config.handshake.retry = RetryPolicy::Always;
+        config.quic.idle_timeout = std::time::Duration::from_secs(1_000);
+        config.quic.stream_window = (1 << 30) - 1;
+        config.quic.stream_window_max = (1 << 30) - 1;
+        config.quic.connection_window = (1 << 30) - 1;
+        config.quic.connection_window_max = (1 << 30) - 1;
+        config.quic.streams_bidirectional_max = (1 << 14) - 1;
+        config.quic.streams_unidirectional_max = (1 << 14) - 1;
+        config.quic.check().unwrap();
+        let certificate = tls::Certificate::new(&Identity::Development).unwrap();
+        let key = ResetKey::random().unwrap();
+        let mut acceptor = Acceptor::new(&config, &certificate, key, now).unwrap();
+        let ids = Issuer::new(0).unwrap();
+        let retry = ids.issue_retry().unwrap();
+        let from = "127.0.0.1:1".parse().unwrap();
+        let mut token = [0; TOKEN_MAX];
+        let length = acceptor.tokens.mint(&mut token, from, &[7; 20], &retry, now).unwrap();
+        let mut datagram = vec![0xc3, 0, 0, 0, 1, 8];
+        datagram.extend(retry);
+        datagram.push(0);
+        datagram.extend([0x40, u8::try_from(length).unwrap()]);
+        datagram.extend(&token[..length]);
+        datagram.resize(INITIAL_MIN, 0);
+        let stranger = Stranger { from, to: from, datagram: &datagram };
+        let room = Room { next: Some((0, SessionId(1 << 24))), connections: 0, ids: &ids };
+        let verdict = acceptor.handle(stranger, room, &mut Counters::default(), now);
+        assert!(matches!(verdict, Verdict::Accept { .. }));
+    }
 }

@@ -185,7 +185,7 @@ impl Connection {
             }
         }
         // What the client still sends is read, so that closing does not reset what it reads.
-        let _ = self.stream.shutdown(std::net::Shutdown::Write);
+        self.stream.shutdown(std::net::Shutdown::Write).ok();
         let mut rest = [0; 1_024];
         loop {
             match self.stream.read(&mut rest) {

@@ -17,6 +17,10 @@ pub(super) const SLOTS_MAX: usize = 1 << 24;
 /// The bytes of an id that this side issued.
 pub(super) type Cid = [u8; LENGTH];
 
+/// The bytes of an id that stands in a Retry: no connection has it yet. Short, because quiche has
+/// 128 bytes for all transport parameters, and after a Retry four ids are among them.
+pub(super) type RetryCid = [u8; 8];
+
 /// Issues ids, and reads them.
 #[derive(Debug)]
 pub(super) struct Issuer {
@@ -43,6 +47,14 @@ impl Issuer {
         }
         cid[4..6].copy_from_slice(&generation.to_be_bytes());
         rand_bytes(&mut cid[6..])?;
+        Ok(cid)
+    }
+
+    /// A new id for a Retry.
+    pub(super) fn issue_retry(&self) -> Result<RetryCid, ErrorStack> {
+        let mut cid = RetryCid::default();
+        cid[0] = self.worker;
+        rand_bytes(&mut cid[1..])?;
         Ok(cid)
     }
 

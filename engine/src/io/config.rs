@@ -233,7 +233,7 @@ pub struct Dial {
     /// The longest wait. 10 s.
     #[serde(with = "super::config_file::duration")]
     pub backoff_max: Duration,
-    /// Time in which a handshake must end. 5 s.
+    /// Time in which a handshake must end; then it begins anew. 3 s.
     #[serde(with = "super::config_file::duration")]
     pub timeout: Duration,
 }
@@ -243,7 +243,7 @@ impl Default for Dial {
         Self {
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(10),
-            timeout: Duration::from_secs(5),
+            timeout: Duration::from_secs(3),
         }
     }
 }
@@ -265,9 +265,16 @@ impl Quic {
             0 < self.stream_window && 0 < self.connection_window,
             "a window of 0 bytes lets nothing through",
         )?;
+        // Larger numbers would not fit the transport parameters, for which quiche has 128 bytes.
         demand(
-            0 < self.streams_bidirectional_max && 0 < self.streams_unidirectional_max,
-            "a session needs streams of both kinds",
+            self.stream_window < 1 << 30 && self.connection_window < 1 << 30,
+            "a window must be less than 1 GiB at first",
+        )?;
+        let streams = 1..1 << 14;
+        demand(
+            streams.contains(&self.streams_bidirectional_max)
+                && streams.contains(&self.streams_unidirectional_max),
+            "streams of either kind must be between 1 and 16,383",
         )?;
         demand(
             (1_200..=1_500).contains(&self.udp_payload_max),

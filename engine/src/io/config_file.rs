@@ -105,22 +105,23 @@ impl Default for RelayLimits {
 
 impl From<RelayLimits> for relay::Config {
     fn from(file: RelayLimits) -> Self {
-        let mut relay = Self::default();
-        relay.tracks_max = file.tracks_max;
-        relay.namespaces_max = file.namespaces_max;
-        relay.session_namespaces_max = file.session_namespaces_max;
-        relay.session_watches_max = file.session_watches_max;
-        relay.session_waiting_max = file.session_waiting_max;
-        relay.rendezvous_timeout_max = file.rendezvous_timeout_max;
-        relay.linger = file.linger;
-        relay.upstream_timeout = file.upstream_timeout;
-        relay.subscription_queued_bytes_max = file.subscription_queued_bytes_max;
-        relay.subscription_stall_max = file.subscription_stall_max;
-        relay.stream_queued_bytes_max = file.stream_queued_bytes_max;
-        relay.cache_bytes_max = file.cache_bytes_max;
-        relay.cache_groups_max = file.cache_groups_max;
-        relay.cache_age_max = file.cache_age_max;
-        relay
+        Self {
+            tracks_max: file.tracks_max,
+            namespaces_max: file.namespaces_max,
+            session_namespaces_max: file.session_namespaces_max,
+            session_watches_max: file.session_watches_max,
+            session_waiting_max: file.session_waiting_max,
+            rendezvous_timeout_max: file.rendezvous_timeout_max,
+            linger: file.linger,
+            upstream_timeout: file.upstream_timeout,
+            subscription_queued_bytes_max: file.subscription_queued_bytes_max,
+            subscription_stall_max: file.subscription_stall_max,
+            stream_queued_bytes_max: file.stream_queued_bytes_max,
+            cache_bytes_max: file.cache_bytes_max,
+            cache_groups_max: file.cache_groups_max,
+            cache_age_max: file.cache_age_max,
+            ..Self::default()
+        }
     }
 }
 

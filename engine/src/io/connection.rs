@@ -44,6 +44,8 @@ const REASON_MAX: usize = 1_024;
 const DATAGRAM_OVERHEAD: usize = 1 + 20 + 4 + 16 + 9;
 /// How long packets are looked after that were under way to an address that the peer has left.
 const LEFT_BEHIND: Duration = Duration::from_secs(10);
+/// How long to wait for the proof that a new path is the peer's before asking again.
+const PROOF: Duration = Duration::from_millis(100);
 /// The least that every path carries (RFC 9000 section 14).
 const PATH_MIN: usize = 1_200;
 
@@ -126,14 +128,14 @@ pub(super) struct Connection {
     scan_wanted: bool,
     /// When streams are looked for that were stopped after their end.
     collect_at: Instant,
-    /// Our address on the path in use.
-    local: SocketAddr,
-    /// Paths that the peer was seen on since it last moved.
-    seen: Vec<(SocketAddr, SocketAddr)>,
-    /// Paths that the peer has left lately: our address, the peer's, and until when they matter.
-    left_behind: VecDeque<(SocketAddr, SocketAddr, Instant)>,
-    /// How many of those are to be asked for an acknowledgement.
+    /// Every path that the peer was ever seen on: our address, and the peer's.
+    paths: Vec<(SocketAddr, SocketAddr)>,
+    /// Until when packets may be under way on paths that are no longer used.
+    left_until: Option<Instant>,
+    /// How many paths are still to be asked for an acknowledgement of those.
     nudges: usize,
+    /// When to see whether the path in use is proven to be the peer's.
+    prove_at: Option<Instant>,
     /// Bytes of the largest packet that the path is known to carry.
     path_mtu: usize,
     acknowledged: u64,
@@ -190,10 +192,10 @@ impl Connection {
             scan_at: deadline,
             scan_wanted: false,
             collect_at: deadline,
-            local,
-            seen: Vec::new(),
-            left_behind: VecDeque::new(),
+            paths: vec![(local, peer)],
+            left_until: None,
             nudges: 0,
+            prove_at: None,
             path_mtu: PATH_MIN,
             acknowledged: 0,
             silent_timeouts: 0,
@@ -273,7 +275,7 @@ impl Connection {
             return None;
         }
         let Some(version) = Version::from_alpn(self.quic.application_proto()) else {
-            let _ = self.quic.close(false, quic::NO_APPLICATION_PROTOCOL, b"");
+            self.quic.close(false, quic::NO_APPLICATION_PROTOCOL, b"").ok();
             self.phase = Phase::Over;
             return Some(Event::Failed("no MOQT draft was agreed upon".to_owned()));
         };
@@ -380,7 +382,7 @@ impl Connection {
         }
         let reason = std::mem::take(reason);
         let reason = &reason.as_bytes()[..reason.floor_char_boundary(REASON_MAX)];
-        let _ = self.quic.close(true, code.0, reason);
+        self.quic.close(true, code.0, reason).ok();
         self.phase = Phase::Over;
         self.events.push_back(Event::Closed(Closed::Locally));
         true
@@ -398,7 +400,7 @@ impl Connection {
             Err(quiche::Error::Done) => None,
             Err(error) => {
                 tracing::debug!(session = %self.session, %error, "no packet can be written");
-                let _ = self.quic.close(false, 0x1, b"");
+                self.quic.close(false, 0x1, b"").ok();
                 None
             }
         }
@@ -412,17 +414,24 @@ impl Connection {
     /// its streams stand still. Therefore a last packet is written on the old path, but sent to
     /// where the peer is now.
     fn write_nudge(&mut self, room: &mut [u8]) -> Option<(usize, quiche::SendInfo)> {
+        let (local, peer) = self.path_in_use()?;
         while let Some(index) = self.nudges.checked_sub(1) {
             self.nudges = index;
-            let Some(&(local, peer, _)) = self.left_behind.get(index) else { continue };
-            if self.quic.send_ack_eliciting_on_path(local, peer).is_ok()
-                && let Ok((length, info)) = self.quic.send_on_path(room, Some(local), Some(peer))
+            let Some(&(from, to)) = self.paths.get(index) else { continue };
+            if (from, to) != (local, peer)
+                && self.quic.send_ack_eliciting_on_path(from, to).is_ok()
+                && let Ok((length, info)) = self.quic.send_on_path(room, Some(from), Some(to))
             {
-                let info = quiche::SendInfo { from: self.local, to: self.peer, ..info };
-                return Some((length, info));
+                return Some((length, quiche::SendInfo { from: local, to: peer, ..info }));
             }
         }
         None
+    }
+
+    /// Our address and the peer's on the path that quiche sends on.
+    fn path_in_use(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let path = self.quic.path_stats().find(|path| path.active)?;
+        Some((path.local_addr, path.peer_addr))
     }
 
     /// When it wants attention without any packet.
@@ -433,7 +442,7 @@ impl Connection {
             Phase::Over => None,
         };
         let scan = (self.scan_wanted && matches!(self.phase, Phase::Up)).then_some(self.scan_at);
-        [self.quic.timeout_instant(), own, scan].into_iter().flatten().min()
+        [self.quic.timeout_instant(), own, scan, self.prove_at].into_iter().flatten().min()
     }
 
     /// Does what its deadline was for.
@@ -442,25 +451,29 @@ impl Connection {
         if self.quic.timeout_instant().is_some_and(|deadline| deadline <= now) {
             self.quic.on_timeout();
             self.suspect_path(context.counters);
-            self.left_behind.retain(|(.., until)| now < *until);
-            self.nudges = self.left_behind.len();
+            if self.left_until.is_some_and(|until| now < until) {
+                self.nudges = self.paths.len();
+            }
         }
         if self.keep_alive_at.is_some_and(|deadline| deadline <= now) {
-            let _ = self.quic.send_ack_eliciting();
+            self.quic.send_ack_eliciting().ok();
             self.keep_alive_at = self.keep_alive.map(|interval| now + interval);
+        }
+        if self.prove_at.is_some_and(|deadline| deadline <= now) {
+            self.prove_path(now);
         }
         if let Phase::Handshake { deadline } = self.phase
             && deadline <= now
         {
             self.phase = Phase::Over;
             self.events.push_back(Event::Failed("no answer".to_owned()));
-            let _ = self.quic.close(false, quic::CONNECTION_REFUSED, b"");
+            self.quic.close(false, quic::CONNECTION_REFUSED, b"").ok();
         }
     }
 
     /// Ends a handshake that is no longer wanted.
     pub(super) fn abandon(&mut self, error_code: u64) {
-        let _ = self.quic.close(false, error_code, b"");
+        self.quic.close(false, error_code, b"").ok();
         self.phase = Phase::Over;
     }
 
@@ -537,19 +550,22 @@ impl Connection {
     fn follow_path(&mut self, counters: &mut Counters, now: Instant) {
         while let Some(event) = self.quic.path_event_next() {
             match event {
-                quiche::PathEvent::PeerMigrated(local, peer) => {
+                quiche::PathEvent::PeerMigrated(_, peer) => {
                     tracing::debug!(session = %self.session, from = %self.peer, to = %peer, "moved");
-                    let until = now + LEFT_BEHIND;
-                    self.left_behind.push_back((self.local, self.peer, until));
-                    let seen = self.seen.drain(..);
-                    self.left_behind.extend(seen.map(|(local, peer)| (local, peer, until)));
-                    self.left_behind.retain(|left| (left.0, left.1) != (local, peer));
-                    self.nudges = self.left_behind.len();
-                    (self.local, self.peer) = (local, peer);
+                    self.left_until = Some(now + LEFT_BEHIND);
+                    self.nudges = self.paths.len();
+                    self.peer = peer;
                     self.path_mtu = PATH_MIN;
                     counters.migrations_total += 1;
                 }
-                quiche::PathEvent::New(local, peer) => self.seen.push((local, peer)),
+                quiche::PathEvent::New(local, peer) => {
+                    self.paths.push((local, peer));
+                    self.left_until = Some(now + LEFT_BEHIND);
+                    self.prove_at = Some(now + PROOF);
+                }
+                quiche::PathEvent::Closed(local, peer) => {
+                    self.paths.retain(|path| *path != (local, peer));
+                }
                 quiche::PathEvent::PmtuUpdated { peer, pmtu, .. } if peer == self.peer => {
                     let narrower = pmtu < self.path_mtu;
                     self.path_mtu = pmtu;
@@ -579,6 +595,19 @@ impl Connection {
             self.silent_timeouts = 0;
             counters.path_mtu_revalidations_total += 1;
             self.quic.revalidate_pmtu();
+        }
+    }
+
+    /// quiche asks a peer that moved for a proof, but not again if the answer is lost and the
+    /// question is not; nor does it make sure that its own answers are sent. Without a proof it
+    /// sends no more than three times what it receives.
+    fn prove_path(&mut self, now: Instant) {
+        self.prove_at = None;
+        if let Some((local, peer)) = self.path_in_use()
+            && self.quic.is_path_validated(local, peer) == Ok(false)
+            && self.quic.probe_path(local, peer).is_ok()
+        {
+            self.prove_at = Some(now + PROOF);
         }
     }
 

@@ -141,10 +141,12 @@ impl ConnectionTable {
 
 /// Where a session's connection is.
 pub(super) const fn slot_of(session: SessionId) -> u32 {
-    (session.0 & ((1 << SLOT_BITS) - 1)) as u32
+    let [low, middle, high, ..] = session.0.to_le_bytes();
+    u32::from_le_bytes([low, middle, high, 0])
 }
 
 /// The generation that stands in the ids of a session's connection.
 pub(super) const fn generation_of(session: SessionId) -> u16 {
-    (session.0 >> SLOT_BITS & 0xffff) as u16
+    let [_, _, _, low, high, ..] = session.0.to_le_bytes();
+    u16::from_le_bytes([low, high])
 }

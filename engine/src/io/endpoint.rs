@@ -52,6 +52,15 @@ struct Port {
     stalled: Vec<u32>,
 }
 
+/// How a datagram came.
+#[derive(Clone, Copy)]
+struct Way {
+    /// The socket's index.
+    port: usize,
+    from: SocketAddr,
+    to: SocketAddr,
+}
+
 /// Sockets, connections and timers.
 pub(super) struct Endpoint {
     config: Config,
@@ -199,67 +208,47 @@ impl Endpoint {
         for message in 0..count {
             let Some(message) = batch.message(message) else { continue };
             let to = self.ports[index].socket.to(message.local);
+            let way = Way { port: index, from: message.from, to };
             for datagram in message.datagrams {
                 bytes += datagram.len();
                 self.counters.udp_received_total += 1;
-                self.handle_datagram(index, message.from, to, datagram, now);
+                self.handle_datagram(way, datagram, now);
             }
         }
         self.counters.udp_received_bytes_total += bytes as u64;
         bytes
     }
 
-    fn handle_datagram(
-        &mut self,
-        port: usize,
-        from: SocketAddr,
-        to: SocketAddr,
-        datagram: &mut [u8],
-        now: Instant,
-    ) {
-        let found = Packet::parse(datagram).map(|packet| self.table.find(&packet, from, &self.ids));
+    fn handle_datagram(&mut self, way: Way, datagram: &mut [u8], now: Instant) {
+        let found =
+            Packet::parse(datagram).map(|packet| self.table.find(&packet, way.from, &self.ids));
         match found {
             None => self.counters.packets_dropped_total += 1,
-            Some(Some(slot)) => self.deliver(slot, port, from, to, datagram, now),
-            Some(None) if self.ports[port].listening => {
-                self.handle_stranger(port, from, to, datagram, now);
+            Some(Some(slot)) => self.deliver(slot, way, datagram, now),
+            Some(None) if self.ports[way.port].listening => {
+                self.handle_stranger(way, datagram, now);
             }
             Some(None) => {
                 // A server that does not know us answers under a random id.
                 self.counters.packets_dropped_total += 1;
                 let mut index = 0;
-                while let Some(slot) = self.table.find_client(from, index) {
-                    self.deliver(slot, port, from, to, datagram, now);
+                while let Some(slot) = self.table.find_client(way.from, index) {
+                    self.deliver(slot, way, datagram, now);
                     index += 1;
                 }
             }
         }
     }
 
-    fn deliver(
-        &mut self,
-        slot: u32,
-        port: usize,
-        from: SocketAddr,
-        to: SocketAddr,
-        datagram: &mut [u8],
-        now: Instant,
-    ) {
+    fn deliver(&mut self, slot: u32, way: Way, datagram: &mut [u8], now: Instant) {
         let Some(connection) = self.table.get(slot) else { return };
-        connection.socket = port;
-        connection.receive(datagram, quiche::RecvInfo { from, to }, now);
+        connection.receive(datagram, quiche::RecvInfo { from: way.from, to: way.to }, now);
         self.attend(slot);
     }
 
     /// A packet for no connection there is, at a socket that listens.
-    fn handle_stranger(
-        &mut self,
-        port: usize,
-        from: SocketAddr,
-        to: SocketAddr,
-        datagram: &mut [u8],
-        now: Instant,
-    ) {
+    fn handle_stranger(&mut self, way: Way, datagram: &mut [u8], now: Instant) {
+        let Way { port, from, to } = way;
         let Some(acceptor) = &mut self.acceptor else { return };
         let next = self.table.next();
         let verdict = acceptor.handle(
@@ -283,7 +272,7 @@ impl Endpoint {
                 connection.initial = Some(initial);
                 let slot = self.table.insert(connection);
                 self.counters.connections += 1;
-                self.deliver(slot, port, from, to, datagram, now);
+                self.deliver(slot, way, datagram, now);
             }
         }
     }
@@ -420,18 +409,24 @@ impl Endpoint {
                 break;
             }
             let Port { socket, out, .. } = port;
-            let mut budget = SEND_SHARE;
-            let limits = Limits { datagram_max: PACKET_MAX, bytes_max: budget, segments_max: 64 };
-            let built = out.build(limits, socket.gso(), |room| {
-                let (length, info) = connection.write(room)?;
-                budget = budget.saturating_sub(length);
-                if !socket.is_home_of(info.from) {
-                    tracing::debug!(from = %info.from, "a path of another socket");
+            let limits =
+                Limits { datagram_max: PACKET_MAX, bytes_max: SEND_SHARE, segments_max: 64 };
+            let mut strays = Vec::new();
+            let built = out.build(limits, socket.gso(), |room| -> Written {
+                loop {
+                    let (length, info) = connection.write(room)?;
+                    if socket.is_home_of(info.from) {
+                        return Some((length, info.to, socket.from(info.from)));
+                    }
+                    strays.push((info, room[..length].to_vec()));
                 }
-                Some((length, info.to, socket.from(info.from))) as Written
             });
+            self.forward_strays(slot, &strays);
+            let port_full =
+                self.table.get(slot).is_none_or(|it| self.ports[it.socket].out.is_full());
+            let Some(connection) = self.table.get(slot) else { break };
             match built {
-                super::udp::Built::More if port.out.is_full() => {}
+                super::udp::Built::More if port_full => {}
                 super::udp::Built::More => {
                     self.attend(slot);
                     break;
@@ -441,6 +436,19 @@ impl Endpoint {
             }
         }
         self.settle(slot);
+    }
+
+    /// Sends packets of a path of another socket: the peer has turned to another of our ports.
+    fn forward_strays(&mut self, slot: u32, strays: &[(quiche::SendInfo, Vec<u8>)]) {
+        for (info, packet) in strays {
+            let home = self.ports.iter().position(|port| port.socket.is_home_of(info.from));
+            let Some(home) = home else { continue };
+            let Port { socket, out, .. } = &mut self.ports[home];
+            out.push(info.to, socket.from(info.from), packet);
+            if let Some(connection) = self.table.get(slot) {
+                connection.socket = home;
+            }
+        }
     }
 
     /// Gives the peer ids to move with.

@@ -187,39 +187,36 @@ mod tests {
         let mut events = Events::with_capacity(4);
         let wake = Arc::new(Wake::new(poll.registry(), Token(7)).unwrap());
         let receiver: Receiver<u32> = Receiver::new(Arc::clone(&wake), 16);
-        let senders: Vec<_> = (0..4)
-            .map(|thread| {
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
                 let mailbox = receiver.mailbox();
-                std::thread::spawn(move || {
-                    for number in 0..5_000 {
-                        let mut command = thread * 5_000 + number;
-                        while let Err(rejected) = mailbox.send(command) {
-                            match rejected {
-                                Rejected::Full(back) => command = back,
-                                Rejected::Closed(_) => panic!("the worker has ended"),
-                            }
-                            std::thread::yield_now();
-                        }
-                    }
-                })
-            })
-            .collect();
-        let mut seen = vec![false; 20_000];
-        let mut count = 0;
-        while count < seen.len() {
-            while let Some(command) = receiver.next() {
-                assert!(!std::mem::replace(&mut seen[command as usize], true));
-                count += 1;
+                scope.spawn(move || (0..5_000).for_each(|it| send(&mailbox, thread * 5_000 + it)));
             }
-            if count < seen.len() {
+            let mut seen = vec![false; 20_000];
+            let mut count = 0;
+            while count < seen.len() {
+                while let Some(command) = receiver.next() {
+                    assert!(!std::mem::replace(&mut seen[command as usize], true));
+                    count += 1;
+                }
                 wake.park();
-                if receiver.is_empty() {
+                if receiver.is_empty() && count < seen.len() {
                     poll.poll(&mut events, Some(Duration::from_secs(5))).unwrap();
                     assert!(!receiver.is_empty() || !events.is_empty(), "a wake-up was lost");
                 }
                 wake.unpark();
             }
+        });
+    }
+
+    /// Sends though the mailbox may be full.
+    fn send(mailbox: &Mailbox<u32>, mut command: u32) {
+        while let Err(rejected) = mailbox.send(command) {
+            match rejected {
+                Rejected::Full(back) => command = back,
+                Rejected::Closed(_) => panic!("the worker has ended"),
+            }
+            std::thread::yield_now();
         }
-        senders.into_iter().for_each(|sender| sender.join().unwrap());
     }
 }

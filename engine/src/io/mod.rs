@@ -36,6 +36,9 @@ mod udp;
 mod wake;
 mod worker;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::{
     config::{Config, Dial, Handshake, Identity, Quic, RetryPolicy},
     config_file::{ConfigFile, EXAMPLE, RelayLimits},

@@ -229,7 +229,7 @@ impl Stream {
                 Err(error) => {
                     // There was room, so this cannot be; the bytes are lost, so is the stream.
                     tracing::error!(stream = id, %error, "QUIC refuses bytes");
-                    let _ = quic.stream_shutdown(id, Shutdown::Write, INTERNAL_ERROR);
+                    quic.stream_shutdown(id, Shutdown::Write, INTERNAL_ERROR).ok();
                     return (written, Outcome::Gone);
                 }
             }
@@ -314,7 +314,7 @@ impl Outgoing {
     ) {
         let Some(stream) = self.stream(id) else {
             // All its bytes are with quiche, which may still have to send some.
-            let _ = quic.stream_shutdown(id.0, Shutdown::Write, code);
+            quic.stream_shutdown(id.0, Shutdown::Write, code).ok();
             return;
         };
         if stream.reset.is_some() {
@@ -323,7 +323,7 @@ impl Outgoing {
         let dropped = stream.clear();
         stream.fin = false;
         if stream.opened {
-            let _ = quic.stream_shutdown(id.0, Shutdown::Write, code);
+            quic.stream_shutdown(id.0, Shutdown::Write, code).ok();
             self.forget(id.0);
         } else {
             // The peer must learn that this number is used up.
@@ -340,13 +340,13 @@ impl Outgoing {
     pub(super) fn prioritize(&mut self, quic: &mut Quic, id: StreamId, urgency: u8) {
         let Some(stream) = self.stream(id) else {
             if quic.stream_capacity(id.0).is_ok() {
-                let _ = quic.stream_priority(id.0, urgency, true);
+                quic.stream_priority(id.0, urgency, true).ok();
             }
             return;
         };
         stream.urgency = urgency;
         if stream.opened && quic.stream_capacity(id.0).is_ok() {
-            let _ = quic.stream_priority(id.0, urgency, true);
+            quic.stream_priority(id.0, urgency, true).ok();
         }
         if stream.state == State::Ready {
             self.make_ready(id.0);
@@ -454,7 +454,7 @@ impl Outgoing {
             }
         }
         for id in self.named.drain(..) {
-            let _ = quic.stream_send(id, &[], false);
+            quic.stream_send(id, &[], false).ok();
         }
     }
 

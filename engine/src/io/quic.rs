@@ -33,6 +33,8 @@ impl quiche::BufFactory for Shared {
 pub(super) const ACTIVE_IDS_MAX: u64 = 32;
 /// Connection ids that we give a peer, so that it may move.
 pub(super) const SOURCE_IDS: usize = 4;
+/// The longest packet that we take: quiche sends none that is longer.
+const UDP_PAYLOAD_MAX: usize = 16_383;
 /// Round trip that is assumed before the first is measured: a lost first packet is sent again
 /// after three times this.
 const INITIAL_RTT: std::time::Duration = std::time::Duration::from_millis(100);
@@ -60,7 +62,7 @@ pub(super) fn config(
         config.set_ticket_key(key).map_err(failed)?;
     }
     config.set_max_idle_timeout(u64::try_from(limits.idle_timeout.as_millis()).unwrap_or(0));
-    config.set_max_recv_udp_payload_size(65_527);
+    config.set_max_recv_udp_payload_size(UDP_PAYLOAD_MAX);
     config.set_max_send_udp_payload_size(limits.udp_payload_max);
     config.discover_pmtu(true);
     config.set_initial_max_data(limits.connection_window);

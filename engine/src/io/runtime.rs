@@ -87,15 +87,9 @@ impl<C> Handle<C> {
         self.thread.join().unwrap_or(Err(Error::Panicked))
     }
 
-    /// Waits until the worker has ended, but no longer than `timeout`.
-    ///
-    /// # Errors
-    /// The handle itself if the worker still runs; else what ended it.
-    pub fn join_within(self, timeout: Duration) -> Result<Result<(), Error>, Self> {
-        match self.ended.recv_timeout(timeout) {
-            Err(mpsc::RecvTimeoutError::Timeout) => Err(self),
-            Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => Ok(self.join()),
-        }
+    /// Waits until the worker has ended, but no longer than `timeout`; says whether it has.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        !matches!(self.ended.recv_timeout(timeout), Err(mpsc::RecvTimeoutError::Timeout))
     }
 }
 

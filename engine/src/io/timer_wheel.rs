@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 const BITS: u32 = 6;
 const SLOTS: usize = 1 << BITS;
-const LEVELS: usize = 4;
+const LEVELS: u8 = 4;
 /// The farthest deadline, in ticks from now.
 const SPAN: u64 = (1 << (BITS * 4)) - 1;
 
@@ -26,7 +26,7 @@ pub(super) struct TimerWheel<K> {
     now: u64,
     slots: Vec<Vec<(u64, K)>>,
     /// One bit per slot that is not empty, per level.
-    occupied: [u64; LEVELS],
+    occupied: [u64; LEVELS as usize],
     spare: Vec<(u64, K)>,
 }
 
@@ -36,8 +36,8 @@ impl<K: Copy> TimerWheel<K> {
         Self {
             epoch: now,
             now: 0,
-            slots: (0..LEVELS * SLOTS).map(|_| Vec::new()).collect(),
-            occupied: [0; LEVELS],
+            slots: (0..SLOTS * usize::from(LEVELS)).map(|_| Vec::new()).collect(),
+            occupied: [0; LEVELS as usize],
             spare: Vec::new(),
         }
     }
@@ -81,53 +81,63 @@ impl<K: Copy> TimerWheel<K> {
 
     fn insert(&mut self, tick: u64, key: K) {
         // The highest level at which the deadline's digit differs from the present's.
-        let differing = (tick ^ self.now) | 1;
-        let level = ((63 - differing.leading_zeros()) / BITS).min(3);
-        let digit = (tick >> (level * BITS)) as usize & (SLOTS - 1);
-        let level = level as usize;
-        self.occupied[level] |= 1 << digit;
-        self.slots[level * SLOTS + digit].push((tick, key));
+        let differing = (0..LEVELS).rev().find(|&level| shifted(tick ^ self.now, level) != 0);
+        let level = differing.unwrap_or(0);
+        let digit = digit(tick, level);
+        self.occupied[usize::from(level)] |= 1 << digit;
+        self.slots[slot(level, digit)].push((tick, key));
     }
 
     /// The next tick at which a slot must be fired or spread over the level below.
     fn next_event(&self) -> Option<u64> {
-        (0..LEVELS)
-            .filter(|&level| self.occupied[level] != 0)
-            .map(|level| {
-                let shift = level as u32 * BITS;
-                let digit = (self.now >> shift) as u32 & (SLOTS as u32 - 1);
-                // Slots count from the one after the present's, round to the present's own.
-                let ahead = self.occupied[level].rotate_right((digit + 1) & (SLOTS as u32 - 1));
-                let steps = u64::from(ahead.trailing_zeros()) + 1;
-                ((self.now >> shift) + steps) << shift
-            })
-            .min()
+        let begin = |level: u8| {
+            let occupied = self.occupied[usize::from(level)];
+            // Slots count from the one after the present's, round to the present's own.
+            let ahead = occupied.rotate_right((u32::from(digit(self.now, level)) + 1) % 64);
+            let steps = u64::from(ahead.trailing_zeros()) + 1;
+            (occupied != 0).then(|| (shifted(self.now, level) + steps) << (u32::from(level) * BITS))
+        };
+        (0..LEVELS).filter_map(begin).min()
     }
 
     /// Spreads the slots that begin at the present tick over the levels below, then fires.
     fn handle(&mut self, fired: &mut Vec<(Tick, K)>) {
         for level in (0..LEVELS).rev() {
-            let shift = level as u32 * BITS;
-            if self.now & ((1 << shift) - 1) != 0 {
+            let begins = shifted(self.now, level) << (u32::from(level) * BITS) == self.now;
+            let digit = digit(self.now, level);
+            let occupied = &mut self.occupied[usize::from(level)];
+            if !begins || *occupied & (1 << digit) == 0 {
                 continue;
             }
-            let digit = (self.now >> shift) as usize & (SLOTS - 1);
-            if self.occupied[level] & (1 << digit) == 0 {
-                continue;
-            }
-            self.occupied[level] &= !(1 << digit);
+            *occupied &= !(1 << digit);
             let empty = std::mem::take(&mut self.spare);
-            let mut slot = std::mem::replace(&mut self.slots[level * SLOTS + digit], empty);
-            for (tick, key) in slot.drain(..) {
+            let mut due = std::mem::replace(&mut self.slots[slot(level, digit)], empty);
+            for (tick, key) in due.drain(..) {
                 if tick <= self.now {
                     fired.push((Tick(tick), key));
                 } else {
                     self.insert(tick, key);
                 }
             }
-            self.spare = slot;
+            self.spare = due;
         }
     }
+}
+
+/// A tick without what is finer than a level.
+const fn shifted(tick: u64, level: u8) -> u64 {
+    tick >> (level as u32 * BITS)
+}
+
+/// A tick's digit at a level, 0 to 63.
+const fn digit(tick: u64, level: u8) -> u8 {
+    let [digit, ..] = (shifted(tick, level) & (SLOTS as u64 - 1)).to_le_bytes();
+    digit
+}
+
+/// Where the slot of a level's digit is.
+fn slot(level: u8, digit: u8) -> usize {
+    usize::from(level) * SLOTS + usize::from(digit)
 }
 
 #[cfg(test)]

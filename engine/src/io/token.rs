@@ -17,7 +17,7 @@ use boring::{
     rand::rand_bytes,
 };
 
-use super::{cid::Cid, packet::CID_MAX};
+use super::{cid::RetryCid, packet::CID_MAX};
 
 /// How long a token is good for.
 const LIFETIME: Duration = Duration::from_secs(10);
@@ -69,7 +69,7 @@ impl Tokens {
         out: &mut [u8; TOKEN_MAX],
         peer: SocketAddr,
         original: &[u8],
-        retry: &Cid,
+        retry: &RetryCid,
         now: Instant,
     ) -> Option<usize> {
         let body = TIME + original.len();
@@ -95,7 +95,7 @@ impl Tokens {
         &mut self,
         token: &[u8],
         peer: SocketAddr,
-        retry: &Cid,
+        retry: &RetryCid,
         now: Instant,
     ) -> Option<OriginalId> {
         let (nonce, rest) = token.split_first_chunk::<NONCE>()?;
@@ -120,12 +120,12 @@ impl Tokens {
 }
 
 /// What a token is bound to: address, port and the Retry's id.
-fn bound(peer: SocketAddr, retry: &Cid) -> [u8; 34] {
+fn bound(peer: SocketAddr, retry: &RetryCid) -> [u8; 26] {
     let address = match peer.ip() {
         IpAddr::V4(address) => address.to_ipv6_mapped(),
         IpAddr::V6(address) => address,
     };
-    let mut bytes = [0; 34];
+    let mut bytes = [0; 26];
     bytes[..16].copy_from_slice(&address.octets());
     bytes[16..18].copy_from_slice(&peer.port().to_be_bytes());
     bytes[18..].copy_from_slice(retry);
@@ -136,7 +136,7 @@ fn bound(peer: SocketAddr, retry: &Cid) -> [u8; 34] {
 mod tests {
     use super::*;
 
-    const RETRY: Cid = [7; 16];
+    const RETRY: RetryCid = [7; 8];
 
     struct Minted {
         tokens: Tokens,
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn a_token_of_another_retry_or_process_is_refused() {
         let Minted { mut tokens, token, peer, now } = minted(b"12345678");
-        assert_eq!(tokens.open(&token, peer, &[8; 16], now), None);
+        assert_eq!(tokens.open(&token, peer, &[8; 8], now), None);
         assert_eq!(Tokens::new(now).unwrap().open(&token, peer, &RETRY, now), None);
     }
 

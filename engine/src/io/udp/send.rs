@@ -433,6 +433,39 @@ mod tests {
     }
 
     #[test]
+    fn errors_are_waited_for_or_cost_a_datagram() {
+        let refusal = |code| Refusal::of(&io::Error::from_raw_os_error(code));
+        assert_eq!(refusal(libc::EINTR), Refusal::Again);
+        assert_eq!(refusal(libc::EAGAIN), Refusal::Wait(Blocked::Socket));
+        assert_eq!(refusal(libc::ENOBUFS), Refusal::Wait(Blocked::Memory));
+        for code in [libc::EIO, libc::EMSGSIZE, libc::EINVAL] {
+            assert_eq!(refusal(code), Refusal::Train, "{code}");
+        }
+        for code in [libc::ECONNREFUSED, libc::EPERM, libc::ENETUNREACH, libc::EHOSTUNREACH] {
+            assert_eq!(refusal(code), Refusal::Datagram, "{code}");
+        }
+    }
+
+    #[test]
+    fn trains_that_the_system_cannot_cut_are_cut_here() {
+        let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        receiver.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        let to = receiver.local_addr().unwrap();
+        let mut socket = Socket::bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
+        let mut batch = SendBatch::new();
+        let mut lengths = [1_100, 1_100, 300].into_iter();
+        batch.build(LIMITS, true, |_| Some((lengths.next()?, to, None)));
+        batch.push(to, None, &[9; 50]);
+        batch.cut(&mut socket, &io::Error::from_raw_os_error(libc::EIO));
+        assert!(!socket.gso());
+        assert_eq!(batch.flush(&mut socket).datagrams, 4);
+        let mut buffer = [0; 2_000];
+        for length in [1_100, 1_100, 300, 50] {
+            assert_eq!(receiver.recv(&mut buffer).unwrap(), length);
+        }
+    }
+
+    #[test]
     fn what_cannot_be_sent_is_dropped_and_the_rest_goes() {
         let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let to = receiver.local_addr().unwrap();

@@ -37,15 +37,15 @@ impl Socket {
             socket.set_only_v6(true)?;
         }
         // What the system does not grant costs speed only.
-        let _ = socket.set_recv_buffer_size(BUFFER);
-        let _ = socket.set_send_buffer_size(BUFFER);
+        socket.set_recv_buffer_size(BUFFER).ok();
+        socket.set_send_buffer_size(BUFFER).ok();
         let fd = socket.as_raw_fd();
         let wildcard = listening && address.ip().is_unspecified();
         if wildcard {
             ask_for_local_address(fd, address.is_ipv6())?;
         }
-        let _ = forbid_fragments(fd, address.is_ipv6());
-        let _ = set_option(fd, libc::SOL_UDP, libc::UDP_GRO, 1);
+        forbid_fragments(fd, address.is_ipv6()).ok();
+        set_option(fd, libc::SOL_UDP, libc::UDP_GRO, 1).ok();
         let gso = set_option(fd, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
         socket.bind(&address.into())?;
         let socket = mio::net::UdpSocket::from_std(socket.into());

@@ -1,0 +1,182 @@
+//! Trust in certificates, over real sockets.
+
+use std::{
+    net::Ipv4Addr,
+    path::PathBuf,
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+};
+
+use super::{Config, Handle, Identity, Target, Trust, spawn};
+use crate::transport::{Action, Closed, Driver, Peer, SessionId, StreamId};
+
+/// Tells whether it connected, or why not.
+struct Probe(mpsc::Sender<Result<(), String>>);
+
+impl Driver for Probe {
+    type Command = ();
+
+    fn handle_connected(&mut self, _: SessionId, _: Peer, _: Instant) {
+        drop(self.0.send(Ok(())));
+    }
+    fn handle_stream(&mut self, _: SessionId, _: StreamId, _: Bytes, _: bool, _: Instant) {}
+    fn handle_reset(&mut self, _: SessionId, _: StreamId, _: u64, _: Instant) {}
+    fn handle_stop(&mut self, _: SessionId, _: StreamId, _: u64, _: Instant) {}
+    fn handle_datagram(&mut self, _: SessionId, _: Bytes, _: Instant) {}
+    fn handle_sent(&mut self, _: SessionId, _: StreamId, _: usize, _: Instant) {}
+    fn handle_closed(&mut self, _: SessionId, _: Closed, _: Instant) {}
+    fn handle_unreachable(&mut self, _: usize, reason: &str, _: Instant) {
+        drop(self.0.send(Err(reason.to_owned())));
+    }
+    fn handle_command(&mut self, (): (), _: Instant) {}
+    fn handle_drain(&mut self, _: Instant) {}
+    fn is_drained(&self) -> bool {
+        true
+    }
+    fn handle_timeout(&mut self, _: Instant) {}
+    fn poll_action(&mut self) -> Option<(SessionId, Action)> {
+        None
+    }
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+}
+
+fn node(config: Config) -> (Handle<()>, mpsc::Receiver<Result<(), String>>) {
+    let (tell, told) = mpsc::channel();
+    (spawn(config, || Probe(tell)).unwrap(), told)
+}
+
+/// A directory of PEM files that is gone at the end.
+struct Files(PathBuf);
+
+impl Files {
+    fn new(test: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("aip-tls-{}-{test}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, name: &str, pem: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, pem).unwrap();
+        path
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+fn authority() -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    // Certificates of one subject and issuer would look as if they had signed themselves.
+    params.distinguished_name.push(DnType::CommonName, "authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+/// A server whose certificate `authority` has signed for this name or address.
+struct Signed {
+    server: Handle<()>,
+    files: Files,
+}
+
+fn signed(
+    test: &str,
+    authority: &CertifiedIssuer<'static, KeyPair>,
+    name: &str,
+    expired: bool,
+) -> Signed {
+    let files = Files::new(test);
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.use_authority_key_identifier_extension = true;
+    if expired {
+        params.not_after = date_time_ymd(2020, 1, 1);
+    }
+    let certificate = params.signed_by(&key, authority).unwrap();
+    let identity = Identity::Files {
+        certificate: files.write("cert.pem", &certificate.pem()),
+        key: files.write("key.pem", &key.serialize_pem()),
+    };
+    let listen = vec!["127.0.0.1:0".parse().unwrap()];
+    let (server, _) = node(Config::server(listen, identity));
+    Signed { server, files }
+}
+
+impl Signed {
+    /// Why a client that looks for `host` and believes `authority` does not connect; `None` if it
+    /// does.
+    fn refusal(&self, host: &str, authority: &CertifiedIssuer<'static, KeyPair>) -> Option<String> {
+        let ca = self.files.write("ca.pem", &authority.pem());
+        let port = self.server.addresses()[0].port();
+        let target = Target::new(&format!("moqt://{host}:{port}"), Trust::Ca(ca)).unwrap();
+        let (_client, told) = node(Config::client(vec![target]));
+        told.recv_timeout(Duration::from_secs(20)).unwrap().err()
+    }
+}
+
+#[test]
+fn an_authority_vouches_for_a_name() {
+    let authority = authority();
+    let signed = signed("name", &authority, "localhost", false);
+    assert_eq!(signed.refusal("localhost", &authority), None);
+}
+
+#[test]
+fn an_authority_vouches_for_an_address() {
+    let authority = authority();
+    let signed = signed("address", &authority, "127.0.0.1", false);
+    assert_eq!(signed.refusal("127.0.0.1", &authority), None);
+}
+
+#[test]
+fn another_name_or_address_is_refused() {
+    let authority = authority();
+    for (test, name, host) in [
+        ("other-name", "relay.example", "localhost"),
+        ("other-address", "127.0.0.2", "127.0.0.1"),
+        ("name-only", "localhost", "127.0.0.1"),
+        ("address-only", "127.0.0.1", "localhost"),
+    ] {
+        let reason = signed(test, &authority, name, false).refusal(host, &authority).unwrap();
+        assert!(reason.contains("TLS: "), "{name} for {host}: {reason}");
+    }
+}
+
+#[test]
+fn another_authority_is_refused() {
+    let signed = signed("authority", &authority(), "localhost", false);
+    let reason = signed.refusal("localhost", &authority()).unwrap();
+    assert!(reason.contains("unknown authority"), "{reason}");
+}
+
+#[test]
+fn an_expired_certificate_is_refused() {
+    let authority = authority();
+    let reason =
+        signed("expired", &authority, "localhost", true).refusal("localhost", &authority).unwrap();
+    assert!(reason.contains("expired"), "{reason}");
+}
+
+#[test]
+fn a_key_that_does_not_fit_is_named() {
+    let files = Files::new("misfit");
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+    let key = files.write("key.pem", &KeyPair::generate().unwrap().serialize_pem());
+    let certificate = files.write("cert.pem", &certificate.pem());
+    let identity = Identity::Files { certificate, key };
+    let listen = vec![(Ipv4Addr::LOCALHOST, 0).into()];
+    let (tell, _told) = mpsc::channel();
+    let error = spawn(Config::server(listen, identity), || Probe(tell)).unwrap_err().to_string();
+    assert!(error.contains("key.pem") && error.contains("cert.pem"), "{error}");
+}

@@ -1,0 +1,393 @@
+//! `aip-mcp`: any MCP server or client on the relay tier, unchanged.
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use aip_engine::io::{Handle, Target, Trust};
+use aip_gateway::{
+    backend::{self, Backend},
+    connect, frontend,
+    link::{self, Envelope},
+    message::Limits,
+    name::ServerName,
+    serve,
+};
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Any MCP server or client on a tier of AIP relays, unchanged.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  Publish a server that talks on its standard streams:
+    aip-mcp serve --relay moqt://relay.example.org:4443 --name files --ca ca.pem \\
+        -- npx -y @modelcontextprotocol/server-filesystem /srv/files
+  Publish a server that is reached by HTTP:
+    aip-mcp serve --relay moqt://127.0.0.1:4443 --name docs --certificate-sha256 HEX \\
+        --url http://127.0.0.1:3001/mcp
+  Offer it to an MCP client that starts its servers as processes:
+    aip-mcp connect --relay moqt://relay.example.org:4443 --server files --ca ca.pem
+  Offer it to MCP clients by HTTP, at http://127.0.0.1:8080/mcp:
+    aip-mcp connect --relay moqt://127.0.0.1:4443 --server files --ca ca.pem --listen 127.0.0.1:8080
+
+Logs go to stderr; RUST_LOG sets how much (error, warn, info, debug).";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Publish an MCP server on a relay.
+    #[command(after_help = EXAMPLES)]
+    Serve(ServeArguments),
+    /// Offer a published MCP server to MCP clients.
+    #[command(after_help = EXAMPLES)]
+    Connect(ConnectArguments),
+}
+
+#[derive(Args, Debug)]
+struct RelayArguments {
+    /// The relay: moqt://HOST:PORT.
+    #[arg(long, value_name = "URL")]
+    relay: String,
+    /// Believe a relay whose certificate is signed by an authority of this PEM file.
+    #[arg(long, value_name = "FILE", group = "trust")]
+    ca: Option<PathBuf>,
+    /// Believe a relay whose certificate has this SHA-256, in hexadecimal digits.
+    #[arg(long, value_name = "HEX", group = "trust")]
+    certificate_sha256: Vec<String>,
+    /// Believe any relay. For tests on one's own machine.
+    #[arg(long, group = "trust")]
+    insecure: bool,
+    /// Bytes of one MCP message, a result among them.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
+    result_max: usize,
+}
+
+#[derive(Args, Debug)]
+struct ServeArguments {
+    #[command(flatten)]
+    relay: RelayArguments,
+    /// What the server is called at the relay.
+    #[arg(long)]
+    name: String,
+    /// Who answers for it: a DNS name in lower case.
+    #[arg(long, default_value = "localhost")]
+    authority: String,
+    /// The server's Streamable HTTP endpoint, instead of a command.
+    #[arg(
+        long,
+        value_name = "URL",
+        conflicts_with = "command",
+        required_unless_present = "command"
+    )]
+    url: Option<String>,
+    /// How long a result is good if the server neither says so nor tells of changes.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    default_ttl: Duration,
+    /// How long a call may go without a sign of life before it is cancelled.
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
+    call_timeout: Duration,
+    /// How long a call may take in all.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
+    call_deadline: Duration,
+    /// Calls at one time; one more is refused.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1_000)]
+    calls_max: usize,
+    /// Revisions of MCP to try with the server.
+    #[arg(long, value_name = "WHICH", default_value = "auto")]
+    revision: Era,
+    /// The program that is the server, and its arguments.
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Era {
+    /// 2026-07-28 if the server answers `server/discover`, else a session.
+    Auto,
+    /// 2026-07-28 only.
+    Modern,
+    /// 2025-11-25 and before only: sessions.
+    Legacy,
+}
+
+#[derive(Args, Debug)]
+struct ConnectArguments {
+    #[command(flatten)]
+    relay: RelayArguments,
+    /// The server: [AUTHORITY/]NAME; the authority is `localhost` if none is named.
+    #[arg(long, value_name = "NAME")]
+    server: String,
+    /// Serve Streamable HTTP at http://ADDRESS/mcp instead of standard streams.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<std::net::SocketAddr>,
+    /// Origins besides this machine's whose web pages may use it over HTTP.
+    #[arg(long, value_name = "ORIGIN", requires = "listen")]
+    allow_origin: Vec<String>,
+    /// How long to wait for the relay and for the server to be published.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    wait: Duration,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    aip_gateway::log::start();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!("no threads can be had: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let done = runtime.block_on(async {
+        match arguments.command {
+            Command::Serve(arguments) => run_serve(arguments).await,
+            Command::Connect(arguments) => run_connect(arguments).await,
+        }
+    });
+    // Reading standard input cannot be given up; nothing else is left.
+    runtime.shutdown_background();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(reason)) => {
+            tracing::error!("{reason}");
+            ExitCode::from(2)
+        }
+        Err(Failure::Run(reason)) => {
+            tracing::error!("{reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why the program fails.
+enum Failure {
+    /// What was asked cannot be.
+    Usage(String),
+    /// It could not be done.
+    Run(String),
+}
+
+fn usage(error: impl ToString) -> Failure {
+    Failure::Usage(error.to_string())
+}
+
+fn failed(error: impl ToString) -> Failure {
+    Failure::Run(error.to_string())
+}
+
+async fn run_serve(arguments: ServeArguments) -> Result<(), Failure> {
+    let name = ServerName::new(&arguments.authority, &arguments.name).map_err(usage)?;
+    let options = link_options(&arguments.relay)?;
+    let limits = Limits { length_max: arguments.relay.result_max, ..Limits::default() };
+    let legacy = match arguments.revision {
+        Era::Auto => None,
+        Era::Modern => Some(false),
+        Era::Legacy => Some(true),
+    };
+    let stop = stopped()?;
+    let (link, served, handle) = link::open(options).map_err(failed)?;
+    let (backend, news) = match arguments.url {
+        Some(url) => {
+            let mut options = backend::http::Options::new(url);
+            (options.limits, options.legacy) = (limits, legacy);
+            let (backend, news) = backend::http::Http::start(options).map_err(usage)?;
+            (Backend::Http(backend), news)
+        }
+        None => {
+            let mut options = backend::stdio::Options::new(arguments.command);
+            (options.limits, options.legacy) = (limits, legacy);
+            let (backend, news) = backend::stdio::Stdio::start(options);
+            (Backend::Stdio(backend), news)
+        }
+    };
+    let mut options = serve::Options::new(name);
+    options.default_ttl = arguments.default_ttl;
+    options.call_timeout = arguments.call_timeout;
+    options.call_deadline = arguments.call_deadline;
+    options.calls_max = arguments.calls_max;
+    options.limits = limits;
+    let telling = tell_connection(&link, arguments.relay.relay);
+    let served = serve::run(serve::Server { link, served, backend, news }, options, stop).await;
+    telling.abort();
+    close(handle).await;
+    let counts = served.map_err(failed)?;
+    tracing::info!(
+        track_reads = counts.track_reads,
+        calls = counts.calls,
+        called_reads = counts.called_reads,
+        "ended"
+    );
+    Ok(())
+}
+
+async fn run_connect(arguments: ConnectArguments) -> Result<(), Failure> {
+    let server = ServerName::parse(&arguments.server, "localhost").map_err(usage)?;
+    let options = link_options(&arguments.relay)?;
+    let stop = stopped()?;
+    // Bound first: what is wrong with an address is said at once.
+    let listener = match arguments.listen {
+        None => None,
+        Some(address) => Some(
+            tokio::net::TcpListener::bind(address)
+                .await
+                .map_err(|error| Failure::Run(format!("cannot listen on {address}: {error}")))?,
+        ),
+    };
+    let (link, _served, handle) = link::open(options).map_err(failed)?;
+    let mut options = connect::Options::new(server);
+    options.wait = arguments.wait;
+    options.limits.length_max = arguments.relay.result_max;
+    let ended = match connect::Connector::start(link, options).await {
+        Err(error) => Err(failed(error)),
+        Ok(connector) => {
+            let connector: Arc<connect::Connector> = connector;
+            match listener {
+                Some(listener) => {
+                    let mut options = frontend::http::Options::default();
+                    options.allowed_origins = arguments.allow_origin;
+                    frontend::http::run(connector, listener, options, stop).await
+                }
+                None => {
+                    let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
+                    frontend::stdio::run(connector, input, output, stop).await
+                }
+            }
+            .map_err(failed)
+        }
+    };
+    close(handle).await;
+    ended
+}
+
+/// Done at the first SIGTERM or SIGINT.
+fn stopped() -> Result<impl Future<Output = ()>, Failure> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Says when the relay is lost and when it is back.
+fn tell_connection(link: &link::Link, relay: String) -> tokio::task::JoinHandle<()> {
+    let mut connection = link.connection();
+    tokio::spawn(async move {
+        loop {
+            match &*connection.borrow_and_update() {
+                link::Connection::Up { version, calls: true } => {
+                    tracing::info!(relay, ?version, "connected");
+                }
+                link::Connection::Up { version, calls: false } => {
+                    tracing::warn!(relay, ?version, "connected, but this relay carries no calls");
+                }
+                link::Connection::Down { reason: Some(reason) } => {
+                    tracing::warn!(relay, "not connected: {reason}; trying again");
+                }
+                link::Connection::Down { reason: None } => {}
+            }
+            if connection.changed().await.is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// Ends the link's worker and waits for it.
+async fn close(handle: Handle<Envelope>) {
+    handle.shutdown();
+    let ended = tokio::task::spawn_blocking(move || handle.join()).await;
+    if let Ok(Err(error)) = ended {
+        tracing::warn!("the link ended badly: {error}");
+    }
+}
+
+fn link_options(arguments: &RelayArguments) -> Result<link::Options, Failure> {
+    let trust = if let Some(file) = &arguments.ca {
+        Trust::Ca(file.clone())
+    } else if arguments.insecure {
+        Trust::Insecure
+    } else if arguments.certificate_sha256.is_empty() {
+        return Err(usage(
+            "say why the relay is to be believed: --ca FILE (signed by an authority of your own), \
+             --certificate-sha256 HEX (as `aip-relay --dev-cert` prints it), or --insecure (tests \
+             on one's own machine)",
+        ));
+    } else {
+        let hashes = arguments.certificate_sha256.iter().map(|text| sha256(text));
+        Trust::CertificateSha256(hashes.collect::<Option<_>>().ok_or_else(|| {
+            usage("--certificate-sha256 takes 64 hexadecimal digits, colons between them or not")
+        })?)
+    };
+    let relay = Target::new(&arguments.relay, trust).map_err(usage)?;
+    let mut options = link::Options::new(relay);
+    options.client.record_length_max = arguments.result_max.saturating_add(4_096);
+    options.client.version_length_max = arguments.result_max;
+    options.client.queued_bytes_max =
+        options.client.queued_bytes_max.max(arguments.result_max.saturating_mul(2));
+    Ok(options)
+}
+
+/// The 32 bytes that 64 hexadecimal digits are.
+fn sha256(text: &str) -> Option<[u8; 32]> {
+    let digits: Vec<u8> = text
+        .chars()
+        .filter(|character| *character != ':')
+        .map(|character| character.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+        .collect::<Option<_>>()?;
+    let bytes: Vec<u8> =
+        digits.chunks_exact(2).filter_map(|pair| Some(pair.first()? << 4 | pair.get(1)?)).collect();
+    (digits.len() == 64).then(|| bytes.try_into().ok())?
+}
+
+/// A time such as `250ms`, `10s`, `5m` or `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no time: write 250ms, 10s, 5m or 1h");
+    let end = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let number: u64 = text[..end].parse().map_err(|_| wrong())?;
+    let milliseconds = match &text[end..] {
+        "ms" => Some(number),
+        "s" => number.checked_mul(1_000),
+        "m" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        _ => None,
+    };
+    milliseconds.map(Duration::from_millis).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7_200)));
+        for wrong in ["", "5", "s", "-1s", "1d", "99999999999999999999s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn certificates_are_hexadecimal() {
+        assert_eq!(sha256(&"ab".repeat(32)), Some([0xab; 32]));
+        assert_eq!(sha256(&["AB"; 32].join(":")), Some([0xab; 32]));
+        assert_eq!(sha256("abc"), None);
+        assert_eq!(sha256(&"zz".repeat(32)), None);
+    }
+}

@@ -1,0 +1,346 @@
+//! `aip-mcp connect`: offers an MCP server of the relay tier to MCP clients.
+//!
+//! A [`Connector`] is one server seen through one link; a [`session::Session`] is one agent with a
+//! session at it. Reads are answered from tracks, that is from a relay's cache if it can; what is
+//! no read, and what a track refuses, is a call, answered by the server itself.
+
+mod call;
+mod follow;
+mod listen;
+mod questions;
+pub mod session;
+mod standing;
+mod tools;
+
+use std::{sync::Arc, time::Duration};
+
+use aip_codec::moqt::id::GroupId;
+use bytes::Bytes;
+use tokio::{
+    sync::{mpsc, watch},
+    task::AbortHandle,
+};
+
+pub use questions::Questions;
+
+use crate::{
+    bridge::{self, CLIENT_CAPABILITIES, ClientIdentity, PROTOCOL_VERSION},
+    description::Description,
+    link::{Link, ReadError, Subscription, SubscriptionEvent},
+    message::{Limits, Message, code, meta, object_members},
+    name::{SERVER_TRACK, ServerName},
+    read::Read,
+    revision::Revision,
+    version,
+};
+
+/// How a server is offered.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The server.
+    pub server: ServerName,
+    /// How long to wait for the relay and for the server to be announced. 10 s.
+    pub wait: Duration,
+    /// How long a relay may take to answer a read before the server is called instead. 10 s.
+    pub read_timeout: Duration,
+    /// How long a request waits for a lost session to come back. 5 s.
+    pub reconnect_timeout: Duration,
+    /// Limits of messages.
+    pub limits: Limits,
+}
+
+impl Options {
+    /// The defaults, with this server.
+    pub fn new(server: ServerName) -> Self {
+        Self {
+            server,
+            wait: Duration::from_secs(10),
+            read_timeout: Duration::from_secs(10),
+            reconnect_timeout: Duration::from_secs(5),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Why a server cannot be offered.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No session with the relay.
+    #[error(
+        "the relay cannot be reached: {0}. Check the URL, that the relay runs, and that its \
+         certificate is trusted (--ca, --certificate-sha256)"
+    )]
+    Relay(String),
+    /// The relay knows no such server.
+    #[error(
+        "`{server}` is not published at this relay (waited {waited:?}): {reason}. Start \
+         `aip-mcp serve` with this name, or wait longer with --wait"
+    )]
+    NotAnnounced {
+        /// The name that was asked for.
+        server: ServerName,
+        /// How long.
+        waited: Duration,
+        /// What the relay says. May hold a peer's words.
+        reason: String,
+    },
+}
+
+/// What is known of who asks.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// The revision that it speaks.
+    pub revision: Revision,
+    /// What it can do, as JSON text.
+    pub capabilities: String,
+    /// Its name and version, as JSON text.
+    pub info: Option<String>,
+    /// The log messages that it asked for, as JSON text.
+    pub log_level: Option<String>,
+}
+
+impl Client {
+    /// A client without sessions: its requests say the rest.
+    pub fn modern() -> Self {
+        let capabilities = "{}".to_owned();
+        Self { revision: Revision::LATEST, capabilities, info: None, log_level: None }
+    }
+}
+
+impl Client {
+    /// Whether the server may ask it something in the course of a request.
+    fn can_be_asked(&self) -> bool {
+        let able = ["sampling", "elicitation", "roots", "tasks", "experimental"];
+        let members = object_members(&self.capabilities).unwrap_or_default();
+        !self.revision.is_modern()
+            && members.iter().any(|member| able.contains(&member.name.as_str()))
+    }
+}
+
+/// How what belongs to a request reaches its agent before the answer, and the agent's answers to
+/// that come back.
+#[derive(Debug)]
+pub struct Talk {
+    /// To the agent.
+    pub to_agent: mpsc::Sender<Message>,
+    /// Requests to the agent need ids of their own; `None` refuses them.
+    pub questions: Option<Arc<Questions>>,
+}
+
+/// A server of the tier.
+#[derive(Debug)]
+pub struct Connector {
+    link: Link,
+    options: Options,
+    description: watch::Receiver<Arc<Description>>,
+    watching: AbortHandle,
+    tools: tools::Known,
+}
+
+impl Drop for Connector {
+    fn drop(&mut self) {
+        self.watching.abort();
+    }
+}
+
+impl Connector {
+    /// Waits for the relay and the server.
+    ///
+    /// # Errors
+    /// If either is not there in time.
+    pub async fn start(link: Link, options: Options) -> Result<Arc<Self>, Error> {
+        link.connected(options.wait).await.map_err(Error::Relay)?;
+        let not_announced = |reason: String| Error::NotAnnounced {
+            server: options.server.clone(),
+            waited: options.wait,
+            reason,
+        };
+        let track =
+            options.server.track(SERVER_TRACK).map_err(|error| not_announced(error.to_string()))?;
+        let mut reason = "no answer".to_owned();
+        let first = async {
+            loop {
+                let mut subscription = link.subscribe(track.clone()).await;
+                match first_description(&mut subscription).await {
+                    Ok(description) => return (subscription, description),
+                    Err(why) => reason = why,
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        let first = tokio::time::timeout(options.wait, first).await;
+        let (subscription, description) = first.map_err(|_| not_announced(reason))?;
+        let (changed, receiver) = watch::channel(Arc::new(description));
+        let watching = tokio::spawn(watch_server(link.clone(), track, subscription, changed));
+        let watching = watching.abort_handle();
+        Ok(Arc::new(Self {
+            link,
+            options,
+            description: receiver,
+            watching,
+            tools: tools::Known::default(),
+        }))
+    }
+
+    /// What the server says of itself.
+    pub fn description(&self) -> Arc<Description> {
+        Arc::clone(&self.description.borrow())
+    }
+
+    /// How it is offered.
+    pub const fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Answers a request of a client without a session.
+    pub async fn answer_modern(&self, request: &Message, talk: &Talk) -> Message {
+        if let Some(error) = check_modern(request) {
+            return error;
+        }
+        self.answer(&Client::modern(), request, talk, &mut |_, _| {}).await
+    }
+
+    /// Answers a request. `seen` is told which version of which track a read was answered with.
+    pub(crate) async fn answer(
+        &self,
+        client: &Client,
+        request: &Message,
+        talk: &Talk,
+        seen: &mut (dyn FnMut(&Read, GroupId) + Send),
+    ) -> Message {
+        let Some(id) = request.id() else {
+            return Message::error(None, code::INVALID_REQUEST, "a request is wanted", "");
+        };
+        let description = self.description();
+        match request.method() {
+            "server/discover" if client.revision.is_modern() => {
+                // Who asks both ways gets the way that the server has: nothing is lost then.
+                if !description.revision.is_modern() {
+                    let reason = "the MCP server has sessions: send `initialize`";
+                    return Message::error(Some(id), code::METHOD_NOT_FOUND, reason, "");
+                }
+                return Message::result(id, bridge::discover_result(&description).as_bytes());
+            }
+            "subscriptions/listen" if client.revision.is_modern() => {
+                return listen::run(self, client, request, talk).await;
+            }
+            "ping" if !client.revision.is_modern() => return Message::result(id, b"{}"),
+            _ => {}
+        }
+        if let Some(read) = Read::of_request(request)
+            && let Ok((group, result)) = self.read(&read).await
+        {
+            seen(&read, group);
+            let answer = Message::result(id, &result);
+            return bridged(client, &description, request.method(), answer);
+        }
+        let sent = as_server_needs(client, &description, request);
+        let answer = call::run(self, client, &sent, talk).await;
+        bridged(client, &description, request.method(), answer)
+    }
+
+    /// A track's current result.
+    async fn read(&self, read: &Read) -> Result<(GroupId, Bytes), ReadError> {
+        let name = read.track_name();
+        let track = self.options.server.track(&name).map_err(|_| ReadError::Lost)?;
+        let reading = self.link.read(track);
+        let version = tokio::time::timeout(self.options.read_timeout, reading)
+            .await
+            .unwrap_or(Err(ReadError::Lost))?;
+        Ok((version.group, version::result_of(&version)))
+    }
+}
+
+/// What a request without a session must say; the error if it does not.
+fn check_modern(request: &Message) -> Option<Message> {
+    let id = request.id();
+    let Some(version) = meta(request.body(), PROTOCOL_VERSION) else {
+        let reason = format!("params._meta must say `{PROTOCOL_VERSION}`");
+        return Some(Message::error(id, code::INVALID_PARAMS, &reason, ""));
+    };
+    let version: Option<String> = serde_json::from_str(version.value).ok();
+    let known = version.as_deref().and_then(Revision::parse);
+    if !known.is_some_and(Revision::is_modern) {
+        let requested = serde_json::Value::from(version);
+        let data = format!(r#"{{"supported":["{}"],"requested":{requested}}}"#, Revision::LATEST);
+        let reason = "Unsupported protocol version";
+        return Some(Message::error(id, code::UNSUPPORTED_PROTOCOL_VERSION, reason, &data));
+    }
+    if meta(request.body(), CLIENT_CAPABILITIES).is_none() {
+        let reason = format!("params._meta must say `{CLIENT_CAPABILITIES}`");
+        return Some(Message::error(id, code::INVALID_PARAMS, &reason, ""));
+    }
+    None
+}
+
+/// The request in terms of the server's revision.
+fn as_server_needs(client: &Client, description: &Description, request: &Message) -> Message {
+    match (client.revision.is_modern(), description.revision.is_modern()) {
+        (true, true) | (false, false) => return request.clone(),
+        (true, false) => return request.with_body(&bridge::params_for_legacy(request.body())),
+        (false, true) => {}
+    }
+    let who = ClientIdentity {
+        // What such a client can do, it does when asked; and it cannot be asked.
+        capabilities: "{}",
+        info: client.info.as_deref(),
+        log_level: client.log_level.as_deref(),
+    };
+    let params = bridge::params_for_modern(request.body(), &who);
+    match (request.body().is_empty(), request.id()) {
+        (true, Some(id)) => Message::request(id.clone(), request.method(), &params),
+        (true, None) | (false, _) => request.with_body(&params),
+    }
+}
+
+/// The answer in terms of the client's revision.
+fn bridged(client: &Client, description: &Description, method: &str, answer: Message) -> Message {
+    if answer.kind() != crate::message::Kind::Result {
+        return answer;
+    }
+    match bridge::result_for(client.revision, description.revision, method, answer.body()) {
+        Ok(None) => answer,
+        Ok(Some(body)) => answer.with_body(&body),
+        Err(reason) => Message::error(answer.id(), code::INTERNAL_ERROR, reason, ""),
+    }
+}
+
+/// The first description that a subscription gives, or why there is none.
+async fn first_description(subscription: &mut Subscription) -> Result<Description, String> {
+    match subscription.next().await {
+        Some(SubscriptionEvent::Version(version)) => {
+            Description::of_announcement(&version::result_of(&version))
+                .ok_or_else(|| "it does not announce an MCP server that is known here".to_owned())
+        }
+        Some(SubscriptionEvent::Refused(error)) => Err(error.to_string()),
+        Some(SubscriptionEvent::Ended(code)) => Err(code.name().to_owned()),
+        None => Err("the link has ended".to_owned()),
+    }
+}
+
+/// Keeps the description up to date.
+async fn watch_server(
+    link: Link,
+    track: aip_codec::moqt::name::FullTrackName,
+    mut subscription: Subscription,
+    changed: watch::Sender<Arc<Description>>,
+) {
+    loop {
+        match first_description(&mut subscription).await {
+            Ok(description) => {
+                changed.send_if_modified(|current| {
+                    let differs = **current != description;
+                    if differs {
+                        *current = Arc::new(description);
+                    }
+                    differs
+                });
+            }
+            Err(reason) => {
+                tracing::debug!(reason, "the server's announcement cannot be followed");
+                tokio::time::sleep(follow::RETRY).await;
+                subscription = link.subscribe(track.clone()).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! One agent with a session, as MCP has them up to 2025-11-25.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use aip_codec::moqt::id::GroupId;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::{AbortHandle, JoinSet},
+};
+
+use super::{
+    Client, Connector, Talk,
+    follow::{Followed, follow},
+    listen::notification,
+    questions::Questions,
+    standing::{self, Said},
+};
+use crate::{
+    bridge::{self, PROTOCOL_VERSION},
+    message::{Id, Message, code, meta, object_members, string_member},
+    read::Read,
+    revision::Revision,
+};
+
+/// What an agent may say in its session that waits to be passed on.
+const SAID_MAX: usize = 64;
+/// Resources that one session may follow.
+const FOLLOWED_MAX: usize = 1_000;
+/// Levels of log messages, most talkative first.
+const LEVELS: [&str; 8] =
+    ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
+
+/// Whether a request stands by itself, without a session.
+pub fn is_modern(request: &Message) -> bool {
+    request.method() == "server/discover" || meta(request.body(), PROTOCOL_VERSION).is_some()
+}
+
+/// Whether a client wants a log message of this level.
+pub(super) fn wants_log(client: &Client, level: &Option<String>) -> bool {
+    let index = |level: &str| LEVELS.iter().position(|known| *known == level);
+    let wanted = client.log_level.as_deref();
+    let wanted = wanted.and_then(|raw| serde_json::from_str::<String>(raw).ok());
+    match (wanted.and_then(|wanted| index(&wanted)), level.as_deref().and_then(index)) {
+        (Some(wanted), Some(level)) => wanted <= level,
+        (None, _) | (Some(_), None) => true,
+    }
+}
+
+/// One agent's session.
+#[derive(Debug)]
+pub struct Session {
+    connector: Arc<Connector>,
+    /// What belongs to no request.
+    unsolicited: mpsc::Sender<Message>,
+    questions: Arc<Questions>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    client: Option<Client>,
+    /// Requests under way; dropping the sender gives one up.
+    running: HashMap<Id, oneshot::Sender<()>>,
+    /// Tasks that live as long as the session.
+    tasks: JoinSet<()>,
+    said: Option<mpsc::Sender<Said>>,
+    /// Resources that are followed by tracks.
+    followed: HashMap<String, AbortHandle>,
+    /// The newest version of each list that the agent was given.
+    seen: BTreeMap<Read, GroupId>,
+    /// Lists whose changes tracks tell.
+    told_by_tracks: Vec<Read>,
+}
+
+impl Session {
+    /// A session before `initialize`. What belongs to no request goes to `unsolicited`.
+    pub fn new(connector: Arc<Connector>, unsolicited: mpsc::Sender<Message>) -> Arc<Self> {
+        let (questions, state) = (Arc::default(), Mutex::default());
+        Arc::new(Self { connector, unsolicited, questions, state })
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        // What a thread that panicked left behind is whole: nothing panics between two changes.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The revision that was agreed on; `None` before `initialize`.
+    pub fn revision(&self) -> Option<Revision> {
+        self.state().client.as_ref().map(|client| client.revision)
+    }
+
+    /// The server.
+    pub const fn connector(&self) -> &Arc<Connector> {
+        &self.connector
+    }
+
+    /// The agent sends a notification.
+    pub fn handle_notification(&self, message: Message) {
+        match message.method() {
+            "notifications/initialized" => {}
+            "notifications/cancelled" => {
+                let members = object_members(message.body()).unwrap_or_default();
+                let id = members.iter().find(|member| member.name == "requestId");
+                if let Some(id) = id.and_then(|member| Id::from_raw(member.value)) {
+                    self.state().running.remove(&id);
+                }
+            }
+            _ => {
+                let said = self.state().said.clone();
+                if said.is_some_and(|said| said.try_send(Said::Notification(message)).is_err()) {
+                    tracing::debug!("a notification of the agent was dropped: too many wait");
+                }
+            }
+        }
+    }
+
+    /// The agent answers a question of the server.
+    pub fn handle_answer(&self, message: &Message) {
+        self.questions.answer(message);
+    }
+
+    /// The agent asks. From now on it can cancel what it asked.
+    ///
+    /// # Errors
+    /// The answer, if the request cannot be begun.
+    pub fn admit(self: &Arc<Self>, request: &Message) -> Result<Admitted, Box<Message>> {
+        let Some(id) = request.id().cloned() else {
+            let reason = "a request is wanted";
+            return Err(Message::error(None, code::INVALID_REQUEST, reason, "").into());
+        };
+        let (keep, given_up) = oneshot::channel::<()>();
+        let mut state = self.state();
+        if state.running.contains_key(&id) {
+            let reason = "a request with this id is under way";
+            return Err(Message::error(Some(&id), code::INVALID_REQUEST, reason, "").into());
+        }
+        state.running.insert(id.clone(), keep);
+        drop(state);
+        Ok(Admitted { session: Arc::clone(self), id, given_up })
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        request: &Message,
+        to_agent: mpsc::Sender<Message>,
+    ) -> Message {
+        let id = request.id();
+        if request.method() == "initialize" {
+            return self.initialize(request);
+        }
+        if is_modern(request) {
+            let talk = Talk { to_agent, questions: None };
+            return self.connector.answer_modern(request, &talk).await;
+        }
+        let client = self.state().client.clone();
+        let Some(client) = client else {
+            if let ("ping", Some(id)) = (request.method(), id) {
+                return Message::result(id, b"{}");
+            }
+            let reason = "send `initialize` first";
+            return Message::error(id, code::INVALID_REQUEST, reason, "");
+        };
+        match request.method() {
+            "resources/subscribe" | "resources/unsubscribe" => self.follow(request).await,
+            "logging/setLevel" => self.set_level(&client, request, to_agent).await,
+            _ => {
+                let questions = Some(Arc::clone(&self.questions));
+                let talk = Talk { to_agent, questions };
+                let mut seen = |read: &Read, group| {
+                    if !matches!(read, Read::Resource { .. } | Read::Prompt { .. }) {
+                        self.state().seen.insert(read.clone(), group);
+                    }
+                };
+                self.connector.answer(&client, request, &talk, &mut seen).await
+            }
+        }
+    }
+
+    fn initialize(self: &Arc<Self>, request: &Message) -> Message {
+        let members = object_members(request.body()).unwrap_or_default();
+        let value = |name: &str| members.iter().find(|member| member.name == name);
+        let wanted = string_member(request.body(), "protocolVersion").unwrap_or_default();
+        let client = Client {
+            revision: Revision::negotiated(&wanted),
+            capabilities: value("capabilities").map_or("{}", |member| member.value).to_owned(),
+            info: value("clientInfo").map(|member| member.value.to_owned()),
+            log_level: None,
+        };
+        let Some(id) = request.id() else {
+            return Message::error(None, code::INVALID_REQUEST, "a request is wanted", "");
+        };
+        let description = self.connector.description();
+        let result = bridge::initialize_result(&description, client.revision);
+        {
+            let mut state = self.state();
+            if state.client.is_some() {
+                let reason = "this session was initialized before";
+                return Message::error(Some(id), code::INVALID_REQUEST, reason, "");
+            }
+            state.client = Some(client);
+        }
+        self.begin();
+        Message::result(id, result.as_bytes())
+    }
+
+    /// Begins what goes on beside requests: lists are followed, and the server is heard. It begins
+    /// before the agent can ask for anything, so that no change escapes it.
+    fn begin(self: &Arc<Self>) {
+        let notifies = self.connector.description().notifies;
+        let lists = [
+            (notifies.tools, Read::Tools),
+            (notifies.prompts, Read::Prompts),
+            (notifies.resources, Read::Resources),
+        ];
+        let (said, words) = mpsc::channel(SAID_MAX);
+        let (heard, mut messages) = mpsc::channel(SAID_MAX);
+        let mut state = self.state();
+        state.said = Some(said);
+        state.tasks.spawn(standing::run(Arc::clone(&self.connector), words, heard));
+        let session = Arc::downgrade(self);
+        state.tasks.spawn(async move {
+            while let Some(message) = messages.recv().await {
+                let Some(session) = session.upgrade() else { return };
+                session.hear(message);
+            }
+        });
+        for (_, read) in lists.into_iter().filter(|(notified, _)| *notified) {
+            let session = Arc::downgrade(self);
+            let connector = Arc::clone(&self.connector);
+            state.tasks.spawn(async move {
+                let Ok(track) = connector.options.server.track(&read.track_name()) else { return };
+                let mut follower = follow(connector.link.clone(), track);
+                while let Some(followed) = follower.changes.recv().await {
+                    let Some(session) = session.upgrade() else { return };
+                    session.handle_followed(&read, &followed);
+                }
+            });
+        }
+    }
+
+    /// A list that is followed has changed, or cannot be followed.
+    fn handle_followed(&self, read: &Read, followed: &Followed) {
+        let tell = {
+            let mut state = self.state();
+            state.told_by_tracks.retain(|told| told != read);
+            match followed {
+                Followed::Refused(_) => false,
+                Followed::Current(group) | Followed::Changed(group) => {
+                    state.told_by_tracks.push(read.clone());
+                    match state.seen.get(read) {
+                        Some(seen) => seen < group,
+                        None => matches!(followed, Followed::Changed(_)),
+                    }
+                }
+            }
+        };
+        if tell {
+            self.tell(notification(read, None));
+        }
+    }
+
+    /// Tells the agent something that belongs to no request. One that does not listen misses it:
+    /// nobody waits for it.
+    fn tell(&self, message: Message) {
+        if self.unsolicited.try_send(message).is_err() {
+            tracing::debug!("an agent does not listen: a notification was dropped");
+        }
+    }
+
+    /// The server says something that belongs to no request.
+    fn hear(&self, message: Message) {
+        let wanted = {
+            let state = self.state();
+            let by_track = |read: &Read| state.told_by_tracks.contains(read);
+            match message.method() {
+                "notifications/tools/list_changed" => !by_track(&Read::Tools),
+                "notifications/prompts/list_changed" => !by_track(&Read::Prompts),
+                "notifications/resources/list_changed" => !by_track(&Read::Resources),
+                "notifications/message" => state.client.as_ref().is_some_and(|client| {
+                    wants_log(client, &string_member(message.body(), "level"))
+                }),
+                _ => true,
+            }
+        };
+        if wanted {
+            self.tell(message);
+        }
+    }
+
+    /// `resources/subscribe` and its end.
+    async fn follow(self: &Arc<Self>, request: &Message) -> Message {
+        let Some(id) = request.id() else {
+            return Message::error(None, code::INVALID_REQUEST, "a request is wanted", "");
+        };
+        let Some(uri) = string_member(request.body(), "uri") else {
+            return Message::error(Some(id), code::INVALID_PARAMS, "a uri is wanted", "");
+        };
+        if request.method() == "resources/unsubscribe" {
+            if let Some(following) = self.state().followed.remove(&uri) {
+                following.abort();
+                return Message::result(id, b"{}");
+            }
+            return self.say(request).await;
+        }
+        {
+            let state = self.state();
+            if state.followed.contains_key(&uri) {
+                return Message::result(id, b"{}");
+            }
+            if FOLLOWED_MAX <= state.followed.len() {
+                let reason = format!("a session may follow {FOLLOWED_MAX} resources");
+                return Message::error(Some(id), code::INVALID_REQUEST, &reason, "");
+            }
+        }
+        let read = Read::Resource { uri: uri.clone() };
+        let followed = match self.connector.options.server.track(&read.track_name()) {
+            Ok(track) if self.connector.description().notifies.updates => {
+                let mut follower = follow(self.connector.link.clone(), track);
+                match follower.changes.recv().await {
+                    Some(Followed::Current(_) | Followed::Changed(_)) => Some(follower),
+                    Some(Followed::Refused(_)) | None => None,
+                }
+            }
+            Ok(_) | Err(_) => None,
+        };
+        let Some(mut follower) = followed else { return self.say(request).await };
+        let session = Arc::downgrade(self);
+        let mut state = self.state();
+        let following = state.tasks.spawn(async move {
+            while let Some(followed) = follower.changes.recv().await {
+                let Some(session) = session.upgrade() else { return };
+                if let Followed::Changed(_) = followed {
+                    session.tell(notification(&read, None));
+                }
+            }
+        });
+        state.followed.insert(uri, following);
+        Message::result(id, b"{}")
+    }
+
+    /// Asks the server within the session's own call.
+    async fn say(&self, request: &Message) -> Message {
+        let (answer, answered) = oneshot::channel();
+        let said = self.state().said.clone();
+        if let Some(said) = said
+            && said.send(Said::Request(request.clone(), answer)).await.is_ok()
+            && let Ok(answer) = answered.await
+        {
+            return answer;
+        }
+        let reason = "the session with the MCP server was lost; it is being made again: retry";
+        Message::error(request.id(), code::INTERNAL_ERROR, reason, "")
+    }
+
+    async fn set_level(
+        &self,
+        client: &Client,
+        request: &Message,
+        to_agent: mpsc::Sender<Message>,
+    ) -> Message {
+        let level = object_members(request.body()).and_then(|members| {
+            members.iter().find(|member| member.name == "level").map(|m| m.value.to_owned())
+        });
+        let modern = self.connector.description().revision.is_modern();
+        let answer = match (modern, request.id()) {
+            // Levels go with each request there.
+            (true, Some(id)) => Message::result(id, b"{}"),
+            (true, None) | (false, _) => {
+                let talk = Talk { to_agent, questions: None };
+                self.connector.answer(client, request, &talk, &mut |_, _| {}).await
+            }
+        };
+        if answer.kind() == crate::message::Kind::Result
+            && let Some(client) = self.state().client.as_mut()
+        {
+            client.log_level = level;
+        }
+        answer
+    }
+}
+
+/// A request under way; it is not when this is dropped.
+#[derive(Debug)]
+pub struct Admitted {
+    session: Arc<Session>,
+    id: Id,
+    given_up: oneshot::Receiver<()>,
+}
+
+impl Admitted {
+    /// The answer; `None` if the agent cancelled it. What belongs to the request before its answer
+    /// goes to `to_agent`.
+    pub async fn answer(
+        mut self,
+        request: &Message,
+        to_agent: mpsc::Sender<Message>,
+    ) -> Option<Message> {
+        let session = Arc::clone(&self.session);
+        tokio::select! {
+            answer = session.answer(request, to_agent) => Some(answer),
+            _ = &mut self.given_up => None,
+        }
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.session.state().running.remove(&self.id);
+    }
+}

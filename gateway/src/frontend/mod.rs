@@ -1,0 +1,4 @@
+//! How MCP clients reach an edge.
+
+pub mod http;
+pub mod stdio;

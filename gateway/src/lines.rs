@@ -1,0 +1,172 @@
+//! Messages that are lines, as stdio has them, without trust in their length.
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+/// Bytes kept of each end of a line that is too long.
+const END_KEPT: usize = 512;
+
+/// One line, without its end.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Line {
+    /// A line; never empty.
+    Whole(Bytes),
+    /// A line that passed the limit: its first and last bytes.
+    TooLong {
+        /// How it began.
+        head: Bytes,
+        /// How it ended.
+        tail: Bytes,
+    },
+}
+
+/// Reads lines of at most `length_max` bytes; of a longer one no more than that is ever held.
+#[derive(Debug)]
+pub struct Lines<R> {
+    reader: R,
+    held: BytesMut,
+    /// Bytes of `held` that hold no line's end.
+    searched: usize,
+    length_max: usize,
+    /// Head and tail of the line that is being dropped.
+    dropping: Option<(Bytes, Vec<u8>)>,
+}
+
+impl<R: AsyncRead + Unpin> Lines<R> {
+    /// The lines that `reader` gives.
+    pub fn new(reader: R, length_max: usize) -> Self {
+        Self { reader, held: BytesMut::new(), searched: 0, length_max, dropping: None }
+    }
+
+    /// The next line that is not empty; `None` at the end.
+    ///
+    /// Safe to be dropped half-way: nothing is lost.
+    ///
+    /// # Errors
+    /// If reading fails.
+    pub async fn next(&mut self) -> std::io::Result<Option<Line>> {
+        loop {
+            if let Some(line) = self.take_line() {
+                return Ok(Some(line));
+            }
+            if self.held.capacity() - self.held.len() < 4_096 {
+                self.held.reserve(65_536);
+            }
+            if self.reader.read_buf(&mut self.held).await? == 0 {
+                return Ok(self.take_rest());
+            }
+        }
+    }
+
+    /// The next line in what is held.
+    fn take_line(&mut self) -> Option<Line> {
+        loop {
+            let Some(end) = self.held[self.searched..].iter().position(|&byte| byte == b'\n')
+            else {
+                self.searched = self.held.len();
+                if self.dropping.is_some() || self.length_max < self.held.len() {
+                    self.drop_held();
+                }
+                return None;
+            };
+            let line = self.held.split_to(self.searched + end + 1).freeze();
+            self.searched = 0;
+            let line = line.slice(..line.len() - 1);
+            if let Some(line) = self.finish(line) {
+                return Some(line);
+            }
+        }
+    }
+
+    /// What was left when the reader ended.
+    fn take_rest(&mut self) -> Option<Line> {
+        let line = self.held.split().freeze();
+        self.searched = 0;
+        self.finish(line)
+    }
+
+    fn finish(&mut self, line: Bytes) -> Option<Line> {
+        if let Some((head, mut tail)) = self.dropping.take() {
+            keep_tail(&mut tail, &line);
+            return Some(Line::TooLong { head, tail: tail.into() });
+        }
+        if self.length_max < line.len() {
+            let head = Bytes::from(line[..END_KEPT.min(line.len())].to_vec());
+            let tail = Bytes::from(line[line.len().saturating_sub(END_KEPT)..].to_vec());
+            return Some(Line::TooLong { head, tail });
+        }
+        let trimmed = line.trim_ascii();
+        (!trimmed.is_empty()).then(|| Line::Whole(line.slice_ref(trimmed)))
+    }
+
+    /// Lets go of what is held of a line that is too long, but for its ends.
+    fn drop_held(&mut self) {
+        let (_, tail) = self.dropping.get_or_insert_with(|| {
+            (Bytes::from(self.held[..END_KEPT.min(self.held.len())].to_vec()), Vec::new())
+        });
+        keep_tail(tail, &self.held);
+        self.held.clear();
+        if self.length_max < self.held.capacity() {
+            self.held = BytesMut::new();
+        }
+        self.searched = 0;
+    }
+}
+
+/// The message on one line. Between JSON's tokens a line break is white space; in its strings it
+/// cannot stand.
+pub fn on_one_line(text: Bytes) -> Bytes {
+    if !text.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+        return text;
+    }
+    let mut changed = BytesMut::from(&text[..]);
+    for byte in changed.iter_mut() {
+        if matches!(byte, b'\n' | b'\r') {
+            *byte = b' ';
+        }
+    }
+    changed.freeze()
+}
+
+fn keep_tail(tail: &mut Vec<u8>, bytes: &[u8]) {
+    let kept = &bytes[bytes.len().saturating_sub(END_KEPT)..];
+    tail.extend_from_slice(kept);
+    let surplus = tail.len().saturating_sub(END_KEPT);
+    tail.drain(..surplus);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn all(text: &[u8], length_max: usize) -> Vec<Line> {
+        let mut lines = Lines::new(text, length_max);
+        let mut found = Vec::new();
+        while let Some(line) = lines.next().await.unwrap() {
+            found.push(line);
+        }
+        found
+    }
+
+    #[tokio::test]
+    async fn lines_are_trimmed_and_empty_ones_skipped() {
+        let lines = all(b"a\r\n\n  \n b \nlast", 100).await;
+        let expected = ["a", "b", "last"].map(|line| Line::Whole(Bytes::from(line)));
+        assert_eq!(lines, expected);
+    }
+
+    #[tokio::test]
+    async fn a_line_too_long_is_dropped_but_for_its_ends() {
+        let mut text = b"{\"id\":1,".to_vec();
+        text.resize(300_000, b'x');
+        text.extend_from_slice(b"end}\nnext\n");
+        let lines = all(&text, 1_000).await;
+        let [Line::TooLong { head, tail }, next] = &lines[..] else { panic!("{lines:?}") };
+        assert!(head.starts_with(b"{\"id\":1,"));
+        assert!(tail.ends_with(b"end}"));
+        assert!(tail.len() <= END_KEPT);
+        assert_eq!(*next, Line::Whole(Bytes::from_static(b"next")));
+        let lines = all(b"12345\n1234\n", 4).await;
+        assert!(matches!(&lines[..], [Line::TooLong { .. }, Line::Whole(_)]), "{lines:?}");
+    }
+}

@@ -1,0 +1,56 @@
+//! Opening a link: a worker thread with a session to one relay.
+
+use std::sync::{Arc, OnceLock, atomic::AtomicU64};
+
+use aip_engine::{
+    client,
+    io::{self, Handle, Mailbox, Target},
+};
+use tokio::sync::{mpsc, watch};
+
+use super::{COMMANDS_MAX, Connection, Edge, Envelope, Limits, Link, Served};
+
+/// How a link is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The relay.
+    pub relay: Target,
+    /// Limits of the client.
+    pub client: client::Config,
+    /// Limits of what waits for the tokio side.
+    pub limits: Limits,
+}
+
+impl Options {
+    /// The defaults, with this relay.
+    pub fn new(relay: Target) -> Self {
+        Self { relay, client: client::Config::default(), limits: Limits::default() }
+    }
+}
+
+/// Begins a worker that connects, and connects again whenever the session is lost.
+///
+/// The worker ends when [`Handle::shutdown`] tells it to.
+///
+/// # Errors
+/// If the relay's URL or trust cannot be used, or the system refuses a socket or a thread.
+pub fn open(
+    options: Options,
+) -> Result<(Link, mpsc::Receiver<Served>, Handle<Envelope>), io::Error> {
+    let mut config = io::Config::client(vec![options.relay]);
+    config.mailbox_capacity = COMMANDS_MAX;
+    let keys = Arc::new(AtomicU64::new(0));
+    let (changed, connection) = watch::channel(Connection::Down { reason: None });
+    let mailbox: Arc<OnceLock<Mailbox<Envelope>>> = Arc::new(OnceLock::new());
+    let link = {
+        let mailbox = Arc::clone(&mailbox);
+        let send =
+            move |envelope| mailbox.get().is_some_and(|mailbox| mailbox.send(envelope).is_ok());
+        Link::over(send, Arc::clone(&keys), connection)
+    };
+    let (edge, served) = Edge::new(options.client, options.limits, link.clone(), keys, changed);
+    let handle = io::spawn(config, move || edge)?;
+    // Set once, here.
+    _ = mailbox.set(handle.mailbox());
+    Ok((link, served, handle))
+}

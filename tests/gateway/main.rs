@@ -1,0 +1,10 @@
+//! MCP through relays: real servers as processes, real agents, real QUIC on loopback.
+
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod http;
+#[cfg(test)]
+mod stdio;
+#[cfg(test)]
+mod tier;
