@@ -21,6 +21,7 @@ mod tests;
 mod timer;
 mod token_cache;
 mod track_alias;
+mod update;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
