@@ -1,4 +1,5 @@
-//! The source: a bare session that publishes groups of several subgroups, object by object.
+//! Sources: bare sessions that publish groups of several subgroups, object by object. If there are
+//! two, they publish the same.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
@@ -15,7 +16,10 @@ use aip_codec::moqt::{
 use aip_engine::session::{Event, Request};
 use aip_tests::{
     checker,
-    sim::peer::{FetchItem, Peer, Subgroup, Writer},
+    sim::{
+        NodeId,
+        peer::{FetchItem, Peer, Subgroup, Writer},
+    },
 };
 use bytes::Bytes;
 
@@ -24,22 +28,39 @@ use super::{Place, Swarm, namespace_of, track_of};
 /// The source's tracks.
 pub(super) const TRACKS: std::ops::Range<u64> = 100..102;
 
+/// A bare session that publishes; several publish the same.
 pub(super) struct Source {
     pub(super) place: Place,
     /// The connection on which its namespace is announced.
     announced: u64,
-    tracks: BTreeMap<u64, Live>,
     /// Established subscriptions of the relay's.
     subscriptions: BTreeMap<RequestId, u64>,
+    /// Streams of the groups that are being published, by subscription and subgroup.
+    writers: BTreeMap<(RequestId, u64), Writer>,
 }
 
 /// A track's group that is being published.
-#[derive(Debug)]
-struct Live {
+#[derive(Debug, Default)]
+pub(super) struct Feed {
     group: u64,
     subgroups: u64,
     next: u64,
-    writers: BTreeMap<(RequestId, u64), Writer>,
+}
+
+impl Feed {
+    pub(super) fn all() -> BTreeMap<u64, Self> {
+        TRACKS.map(|track| (track, Self { subgroups: 1, ..Self::default() })).collect()
+    }
+}
+
+/// One object, and where it belongs.
+struct Object {
+    track: u64,
+    number: u64,
+    subgroup: Subgroup,
+    payload: Bytes,
+    /// Where its payload is cut in two.
+    cut: usize,
 }
 
 impl Source {
@@ -47,21 +68,46 @@ impl Source {
         Peer::default()
     }
 
-    pub(super) fn new(place: Place) -> Self {
-        let live = |_| Live { group: 0, subgroups: 1, next: 0, writers: BTreeMap::new() };
-        Self {
-            place,
-            announced: 0,
-            tracks: TRACKS.map(|track| (track, live(track))).collect(),
-            subscriptions: BTreeMap::new(),
-        }
+    pub(super) const fn new(place: Place) -> Self {
+        Self { place, announced: 0, subscriptions: BTreeMap::new(), writers: BTreeMap::new() }
     }
 
     fn forget(&mut self, request: RequestId) {
         self.subscriptions.remove(&request);
-        for live in self.tracks.values_mut() {
-            live.writers.retain(|(other, _), _| *other != request);
+        self.writers.retain(|(other, _), _| *other != request);
+    }
+
+    fn forget_all(&mut self) {
+        self.subscriptions.clear();
+        self.writers.clear();
+    }
+
+    fn send(&mut self, peer: &mut Peer, object: &Object) {
+        let subgroup = object.subgroup.subgroup.unwrap_or_default();
+        for (&request, _) in self.subscriptions.iter().filter(|(_, track)| **track == object.track)
+        {
+            let writer = match self.writers.entry((request, subgroup)) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    let Some(writer) = peer.open(request, &object.subgroup) else { continue };
+                    entry.insert(writer)
+                }
+            };
+            let length = object.payload.len() as u64;
+            writer.begin(peer.session(), object.number, length, Properties::default());
+            let stream = writer.stream;
+            peer.session().send(stream, object.payload.slice(..object.cut), false);
+            peer.session().send(stream, object.payload.slice(object.cut..), false);
         }
+    }
+
+    fn end_group(&mut self, peer: &mut Peer, track: u64) {
+        let subscriptions = &self.subscriptions;
+        let is_of_track = |request: &RequestId| subscriptions.get(request) == Some(&track);
+        for (_, writer) in self.writers.iter().filter(|((request, _), _)| is_of_track(request)) {
+            writer.finish(peer.session());
+        }
+        self.writers.retain(|(request, _), _| !is_of_track(request));
     }
 }
 
@@ -72,10 +118,10 @@ impl Swarm {
         if self.random.chance(300) {
             self.end_group(track);
             let subgroups = self.random.between(1, 3);
-            let Some(live) = self.source.tracks.get_mut(&track) else { return };
-            live.group += self.random.between(1, 2);
-            live.subgroups = subgroups;
-            live.next = 0;
+            let step = self.random.between(1, 2);
+            if let Some(feed) = self.feeds.get_mut(&track) {
+                *feed = Feed { group: feed.group + step, subgroups, next: 0 };
+            }
             return;
         }
         for _ in 0..self.random.between(1, 4) {
@@ -85,57 +131,41 @@ impl Swarm {
 
     fn publish_object(&mut self, track: u64) {
         let now = self.world.elapsed();
-        let is_connected = self.source.place.link.is_some();
-        let Some(live) = self.source.tracks.get_mut(&track) else { return };
-        let (group, object) = (live.group, live.next);
-        live.next += 1;
-        let subgroup = object % live.subgroups;
-        let payload = checker::payload(track, group, object, self.plan.payload_max);
-        self.objects.published(track, Location::new(group, object), payload.clone(), now);
-        if !is_connected {
-            return;
-        }
-        let header = Subgroup {
-            subgroup: Some(subgroup),
-            end_of_group: live.subgroups == 1,
-            first_object: object == subgroup,
-            ..Subgroup::new(track, group)
+        let Some(feed) = self.feeds.get_mut(&track) else { return };
+        let (group, number) = (feed.group, feed.next);
+        feed.next += 1;
+        let subgroup = number % feed.subgroups;
+        let payload = checker::payload(track, group, number, self.plan.payload_max);
+        self.objects.published(track, Location::new(group, number), payload.clone(), now);
+        let object = Object {
+            track,
+            number,
+            subgroup: Subgroup {
+                subgroup: Some(subgroup),
+                end_of_group: feed.subgroups == 1,
+                first_object: number == subgroup,
+                ..Subgroup::new(track, group)
+            },
+            cut: self.random.index(payload.len()),
+            payload,
         };
-        let subscriptions = self.source.subscriptions.iter().filter(|(_, other)| **other == track);
-        let writers = &mut live.writers;
-        let cut = self.random.index(payload.len());
-        self.world.with(self.source.place.node, |peer: &mut Peer, _| {
-            if !peer.is_connected() {
-                return;
-            }
-            for (&request, _) in subscriptions {
-                let key = (request, subgroup);
-                let writer = match writers.entry(key) {
-                    Entry::Occupied(entry) => entry.into_mut(),
-                    Entry::Vacant(entry) => {
-                        let Some(writer) = peer.open(request, &header) else { continue };
-                        entry.insert(writer)
-                    }
-                };
-                let length = payload.len() as u64;
-                writer.begin(peer.session(), object, length, Properties::default());
-                let stream = writer.stream;
-                peer.session().send(stream, payload.slice(..cut), false);
-                peer.session().send(stream, payload.slice(cut..), false);
-            }
-        });
+        for source in &mut self.sources {
+            self.world.with(source.place.node, |peer: &mut Peer, _| {
+                if peer.is_connected() {
+                    source.send(peer, &object);
+                }
+            });
+        }
     }
 
     fn end_group(&mut self, track: u64) {
-        let Some(live) = self.source.tracks.get_mut(&track) else { return };
-        let writers = std::mem::take(&mut live.writers);
-        self.world.with(self.source.place.node, |peer: &mut Peer, _| {
-            if peer.is_connected() {
-                for writer in writers.values() {
-                    writer.finish(peer.session());
+        for source in &mut self.sources {
+            self.world.with(source.place.node, |peer: &mut Peer, _| {
+                if peer.is_connected() {
+                    source.end_group(peer, track);
                 }
-            }
-        });
+            });
+        }
     }
 
     pub(super) fn source_finishes(&mut self) {
@@ -144,45 +174,43 @@ impl Swarm {
         }
     }
 
-    pub(super) fn pump_source(&mut self) {
-        let node = self.source.place.node;
+    pub(super) fn pump_sources(&mut self) {
+        for index in 0..self.sources.len() {
+            self.pump_source(index);
+        }
+    }
+
+    fn pump_source(&mut self, index: usize) {
+        let source = &mut self.sources[index];
+        let node = source.place.node;
         let events = self.world.with(node, |peer: &mut Peer, _| {
-            if !peer.is_connected() {
-                peer.events.clear();
-                return None;
-            }
-            Some(peer.take())
+            let events = peer.take();
+            peer.is_connected().then_some(events)
         });
         let Some(events) = events else {
-            self.source.subscriptions.clear();
-            for live in self.source.tracks.values_mut() {
-                live.writers.clear();
-            }
+            source.forget_all();
             return;
         };
-        if self.source.announced < self.source.place.connections {
-            self.source.announced = self.source.place.connections;
-            self.source.subscriptions.clear();
-            for live in self.source.tracks.values_mut() {
-                live.writers.clear();
-            }
+        if source.announced < source.place.connections {
+            source.announced = source.place.connections;
+            source.forget_all();
             let namespace = namespace_of(TRACKS.start);
             self.world.with(node, |peer: &mut Peer, _| {
                 peer.session().publish_namespace(namespace, Parameters::default()).unwrap();
             });
         }
         for event in events {
-            self.source_told(event);
+            self.source_told(index, event);
         }
     }
 
-    fn source_told(&mut self, event: Event) {
-        let node = self.source.place.node;
+    fn source_told(&mut self, index: usize, event: Event) {
+        let node = self.sources[index].place.node;
         match event {
             Event::Request { request, body: Request::Subscribe(body), .. } => {
                 let track = track_of(&body.track);
                 let parameters = self.largest(track);
-                self.source.subscriptions.insert(request, track);
+                self.sources[index].subscriptions.insert(request, track);
                 self.world.with(node, |peer: &mut Peer, _| {
                     peer.accept_subscribe(request, track, parameters);
                 });
@@ -194,7 +222,7 @@ impl Swarm {
                 });
             }
             Event::Request { request, body: Request::Fetch(body), .. } => {
-                self.source_fetched(request, &body);
+                self.source_fetched(node, request, &body);
             }
             Event::Request { request, .. } => self.world.with(node, |peer: &mut Peer, _| {
                 peer.session().reject_with(request, RequestCode::NOT_SUPPORTED, "");
@@ -202,7 +230,7 @@ impl Swarm {
             Event::Update { request, .. } => self.world.with(node, |peer: &mut Peer, _| {
                 peer.session().accept_update(request, Parameters::default());
             }),
-            Event::Ended { request } => self.source.forget(request),
+            Event::Ended { request } => self.sources[index].forget(request),
             _ => {}
         }
     }
@@ -213,7 +241,7 @@ impl Swarm {
         })
     }
 
-    fn source_fetched(&mut self, request: RequestId, body: &Fetch) {
+    fn source_fetched(&mut self, node: NodeId, request: RequestId, body: &Fetch) {
         let Some((track, start, end)) = range_of(body) else {
             panic!("a relay asks for a range: {body:?}");
         };
@@ -221,7 +249,6 @@ impl Swarm {
         let order = body.parameters.group_order().unwrap_or_default();
         let largest = self.objects.largest(number);
         let refuses = self.random.chance(100);
-        let node = self.source.place.node;
         let Some(largest) = largest.filter(|largest| start <= *largest && !refuses) else {
             self.world.with(node, |peer: &mut Peer, _| {
                 peer.session().reject_with(request, RequestCode::INVALID_RANGE, "");
