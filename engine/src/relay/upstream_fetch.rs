@@ -24,7 +24,7 @@ use super::{
     peer::Owner,
     track::{Track, TrackIndex},
 };
-use crate::session::StreamEnd;
+use crate::session::{StreamEnd, fetch_ok_end};
 
 /// A FETCH of ours.
 #[derive(Debug)]
@@ -35,6 +35,10 @@ pub(crate) struct UpstreamFetch {
     order: GroupOrder,
     /// The object that came last.
     last: Option<Location>,
+    /// The end that the publisher's answer named, inclusive: beyond it, it says nothing.
+    answered_to: Option<Location>,
+    /// Whether its data has ended, with all there was.
+    finished: bool,
     /// When the publisher last said something of it.
     heard_at: Instant,
     /// Ranges that the publisher cannot tell of either.
@@ -115,6 +119,8 @@ impl Relay {
                     end: to,
                     order,
                     last: None,
+                    answered_to: None,
+                    finished: false,
                     heard_at: now,
                     unknown: Vec::new(),
                 },
@@ -131,10 +137,14 @@ impl Relay {
         let properties = &ok.properties;
         let is_understood = properties.unknown_mandatory_track_property().is_none()
             && properties.check_immutable().is_ok();
+        let Some(session) = self.session(key.peer) else { return };
+        let end = fetch_ok_end(session.version(), ok.end);
+        let Some((index, id, fetch)) = self.upstream_fetch_heard(key, now) else { return };
+        fetch.answered_to = Some(end);
         if is_understood {
+            self.end_upstream_fetch_if_complete(index, id, now);
             return;
         }
-        let Some((index, id, _)) = self.upstream_fetch_mut(key) else { return };
         self.disown(key);
         if let Some(session) = self.session(key.peer) {
             session.cancel(key.request, ResetCode::CANCELLED);
@@ -267,7 +277,18 @@ impl Relay {
             self.upstream_fetch_failed(index, id, RequestCode::INTERNAL_ERROR, now);
             return;
         }
-        let (start, end, is_unknown) = (fetch.start, fetch.end, !fetch.unknown.is_empty());
+        fetch.finished = true;
+        self.end_upstream_fetch_if_complete(index, id, now);
+    }
+
+    /// Both the answer and the data of a FETCH of ours are here: what it did not bring up to the
+    /// end that it named does not exist.
+    fn end_upstream_fetch_if_complete(&mut self, index: TrackIndex, id: u64, now: Instant) {
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        let Some(fetch) = track.upstream_fetches.get_mut(&id) else { return };
+        let Some(answered_to) = fetch.answered_to.filter(|_| fetch.finished) else { return };
+        let (start, end) = (fetch.start, fetch.end.min(answered_to));
+        let is_unknown = !fetch.unknown.is_empty();
         if is_unknown && fetch.order == GroupOrder::Descending {
             self.upstream_fetch_failed(index, id, RequestCode::INTERNAL_ERROR, now);
             return;
@@ -276,12 +297,14 @@ impl Relay {
             (GroupOrder::Ascending, Some(last)) => after(last),
             (GroupOrder::Ascending, None) | (GroupOrder::Descending, _) => start,
         };
-        let cache = &mut self.tracks[index.0].cache;
+        if end < fetch.end {
+            fetch.unknown.push((after(end), fetch.end));
+        }
         if from <= end {
-            cache.mark_known(from, end, now);
+            track.cache.mark_known(from, end, now);
         }
         if !is_unknown {
-            cache.forget_expired(start, end, now);
+            track.cache.forget_expired(start, end, now);
         }
         self.note_cached(index, now);
         self.pump_track_fetches(index, now);
@@ -330,8 +353,8 @@ fn known_by(fetch: &UpstreamFetch, location: Location) -> [(Location, Location);
             [gap, nothing, nothing]
         }
         (GroupOrder::Descending, None) => {
-            let above = Location::new(location.group.0.saturating_add(1), 0);
-            [(above, fetch.end), up_to.map_or(nothing, |to| (begins, to)), nothing]
+            // What lies above is known once the answer says how far it goes.
+            [up_to.map_or(nothing, |to| (begins, to)), nothing, nothing]
         }
         (GroupOrder::Descending, Some(prior)) if prior.group == location.group => {
             [up_to.map_or(nothing, |to| (prior.next_object(), to)), nothing, nothing]

@@ -44,7 +44,7 @@ pub use self::{
     config::Config,
     error::{Misbehavior, SessionError},
     event::{Event, ReceivedObject, Request, Response, StreamEnd},
-    range::{fetch_range, subscription_range},
+    range::{fetch_ok_end, fetch_range, subscription_range},
     token_cache::AuthToken,
 };
 use self::{

@@ -2,22 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use aip_codec::{
-    Version,
-    moqt::{
-        error_code::{RequestCode, ResetCode},
-        id::{ObjectId, RequestId},
-        location::Location,
-        message::{Frame, FrameDecoder, Message, MessageType, Reason, RequestError},
-        name::TrackNamespace,
-        parameter::{GroupOrder, Parameter, Parameters},
-        token::Token,
-    },
+use aip_codec::moqt::{
+    error_code::{RequestCode, ResetCode},
+    id::RequestId,
+    message::{Frame, FrameDecoder, Message, MessageType, Reason, RequestError},
+    name::TrackNamespace,
+    parameter::{GroupOrder, Parameter, Parameters},
+    token::Token,
 };
 use bytes::Bytes;
 
 use super::{
     AuthToken, Event, Misbehavior, Response, Session, SessionError, State as SessionState, event,
+    range::fetch_ok_end,
     request::{FetchReceived, Kind, Meaning, Publication, Request, State, Subscription},
     token_cache::Resolved,
 };
@@ -384,7 +381,7 @@ impl Session {
             }
             Message::FetchOk(ok) => {
                 if let Kind::FetchSent(fetch) = &request.kind
-                    && fetch.start.is_some_and(|start| last_of(self.version, ok.end) < start)
+                    && fetch.start.is_some_and(|start| fetch_ok_end(self.version, ok.end) < start)
                 {
                     return Err(Misbehavior::FetchEndsBeforeStart.into());
                 }
@@ -571,14 +568,6 @@ const fn parameters_of(body: &event::Request) -> &Parameters {
         event::Request::SubscribeTracks(body) => &body.parameters,
         event::Request::Call(body) => &body.parameters,
     }
-}
-
-/// The last location of a FETCH_OK, inclusive, as its draft writes it.
-const fn last_of(version: Version, end: Location) -> Location {
-    if 20 <= version.number() {
-        return end;
-    }
-    Location { group: end.group, object: ObjectId(end.object.0.wrapping_sub(1)) }
 }
 
 /// Checks that a REQUEST_OK has only what its request's kind allows.

@@ -179,6 +179,36 @@ fn what_the_publisher_does_not_know_stays_unknown() {
 }
 
 #[test]
+fn what_lies_behind_a_publishers_own_end_is_not_known_from_it() {
+    for (drafts, data_first) in
+        DRAFTS.into_iter().flat_map(|drafts| [(drafts, false), (drafts, true)])
+    {
+        let mut live = Stage::live(drafts, none());
+        // Of group 9 another publisher has told; this one has not come so far.
+        let second = live.stage.publisher(drafts.0, "live/room");
+        let (upstream, _) = live.stage.request(second);
+        let largest = with(Parameter::LargestObject(at(9, 0)));
+        live.stage.tell(second, |peer| peer.accept_subscribe(upstream, 3, largest));
+        let fetch = live.fetch((1, 0), (9, 0), none());
+        let (upstream, ..) = live.stage.fetch_request(live.publisher);
+        let items = [object(1, 0, "a"), object(4, 2, "b")];
+        let answer = |peer: &mut Peer| {
+            peer.session().accept_fetch(upstream, false, at(5, 0), Properties::default());
+        };
+        if !data_first {
+            live.stage.tell(live.publisher, answer);
+        }
+        live.stage.tell(live.publisher, |peer| {
+            peer.send_fetch(upstream, GroupOrder::Ascending, &items);
+        });
+        if data_first {
+            live.stage.tell(live.publisher, answer);
+        }
+        assert_eq!(live.fetched(fetch), "1/0=a 4/2=b Unknown..9/0 fin", "{drafts:?} {data_first}");
+    }
+}
+
+#[test]
 fn a_publisher_that_cannot_answer_leaves_it_unknown() {
     for drafts in DRAFTS {
         let mut live = Stage::live(drafts, none());
