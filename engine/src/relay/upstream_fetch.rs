@@ -41,6 +41,8 @@ pub(crate) struct UpstreamFetch {
     finished: bool,
     /// When the publisher last said something of it.
     heard_at: Instant,
+    /// Ranges that its data has passed over, as far as they are not noted in the cache yet.
+    gaps: Vec<(Location, Location)>,
     /// Ranges that the publisher cannot tell of either.
     unknown: Vec<(Location, Location)>,
 }
@@ -122,6 +124,7 @@ impl Relay {
                     answered_to: None,
                     finished: false,
                     heard_at: now,
+                    gaps: Vec::new(),
                     unknown: Vec::new(),
                 },
             );
@@ -207,8 +210,13 @@ impl Relay {
     ) {
         let Some((index, id, fetch)) = self.upstream_fetch_heard(key, now) else { return };
         let location = object.location;
-        let known = known_by(fetch, location);
+        fetch.pass_over(Some(location));
         fetch.last = Some(location);
+        // Newest first, how far the answer goes bounds what lies above: that is noted at the end.
+        let gaps = match fetch.order {
+            GroupOrder::Ascending => std::mem::take(&mut fetch.gaps),
+            GroupOrder::Descending => Vec::new(),
+        };
         let cached = CachedObject {
             subgroup: object.subgroup,
             priority: object.priority,
@@ -225,7 +233,7 @@ impl Relay {
             self.malformed_track(index, now);
             return;
         }
-        for (from, to) in known.into_iter().filter(|(from, to)| from <= to) {
+        for (from, to) in gaps {
             cache.mark_known(from, to, now);
         }
         self.note_cached(index, now);
@@ -293,15 +301,14 @@ impl Relay {
             self.upstream_fetch_failed(index, id, RequestCode::INTERNAL_ERROR, now);
             return;
         }
-        let from = match (fetch.order, fetch.last) {
-            (GroupOrder::Ascending, Some(last)) => after(last),
-            (GroupOrder::Ascending, None) | (GroupOrder::Descending, _) => start,
-        };
+        fetch.pass_over(None);
         if end < fetch.end {
             fetch.unknown.push((after(end), fetch.end));
         }
-        if from <= end {
-            track.cache.mark_known(from, end, now);
+        for (from, to) in std::mem::take(&mut fetch.gaps) {
+            if from <= end {
+                track.cache.mark_known(from, to.min(end), now);
+            }
         }
         if !is_unknown {
             track.cache.forget_expired(start, end, now);
@@ -339,37 +346,45 @@ impl Relay {
     }
 }
 
-/// The ranges of which a publisher's answer tells all by going on to `location`.
-fn known_by(fetch: &UpstreamFetch, location: Location) -> [(Location, Location); 3] {
-    let nothing = (Location::MAX, Location::default());
-    let (first, last) = (fetch.start.object, ObjectId(u64::MAX));
-    let in_group = if location.group == fetch.start.group { first } else { ObjectId(0) };
-    let begins = Location { group: location.group, object: in_group };
-    let up_to = before_in_group(location);
-    match (fetch.order, fetch.last) {
-        (GroupOrder::Ascending, prior) => {
-            let from = prior.map_or(fetch.start, after);
-            let gap = if from < location { (from, before(location)) } else { nothing };
-            [gap, nothing, nothing]
-        }
-        (GroupOrder::Descending, None) => {
-            // What lies above is known once the answer says how far it goes.
-            [up_to.map_or(nothing, |to| (begins, to)), nothing, nothing]
-        }
-        (GroupOrder::Descending, Some(prior)) if prior.group == location.group => {
-            [up_to.map_or(nothing, |to| (prior.next_object(), to)), nothing, nothing]
-        }
-        (GroupOrder::Descending, Some(prior)) => {
-            let rest = Location { group: prior.group, object: last }.min(fetch.end);
-            let above = Location::new(location.group.0.saturating_add(1), 0);
-            let below = Location::new(prior.group.0.saturating_sub(1), u64::MAX);
-            [(prior.next_object(), rest), (above, below), up_to.map_or(nothing, |to| (begins, to))]
+impl UpstreamFetch {
+    /// Notes what the data passes over by going on to `next`, or by ending. What it brought is not
+    /// part of that, even if the cache does not hold it any more.
+    fn pass_over(&mut self, next: Option<Location>) {
+        let Self { start, end, .. } = *self;
+        match (self.order, self.last, next) {
+            (GroupOrder::Ascending, last, next) => {
+                self.gap(last.map_or(start, after), next.map_or(Some(end), before));
+            }
+            (GroupOrder::Descending, Some(last), Some(next)) if last.group == next.group => {
+                self.gap(last.next_object(), before(next));
+            }
+            (GroupOrder::Descending, last, next) => {
+                // The rest of the last object's group, and all groups from there to the next
+                // object's, of which its own beginning is one.
+                let upper = match last {
+                    Some(last) => {
+                        let group_end = Location { group: last.group, object: ObjectId(u64::MAX) };
+                        self.gap(last.next_object(), Some(group_end));
+                        Location::new(last.group.0, 0)
+                    }
+                    None => after(end),
+                };
+                if let Some(next) = next {
+                    self.gap(Location::new(next.group.0.saturating_add(1), 0), before(upper));
+                    self.gap(Location::new(next.group.0, 0), before(next));
+                } else {
+                    self.gap(start, before(upper));
+                }
+            }
         }
     }
-}
 
-/// The location before `location` in its group, if there is one.
-fn before_in_group(location: Location) -> Option<Location> {
-    let object = ObjectId(location.object.0.checked_sub(1)?);
-    Some(Location { group: location.group, object })
+    /// Notes a range of nothing, as far as it lies in what was asked for.
+    fn gap(&mut self, from: Location, to: Option<Location>) {
+        let Some(to) = to else { return };
+        let (from, to) = (from.max(self.start), to.min(self.end));
+        if from <= to {
+            self.gaps.push((from, to));
+        }
+    }
 }

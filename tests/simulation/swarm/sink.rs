@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use aip_codec::{
     Version,
     moqt::{
-        error_code::ResetCode,
+        error_code::{PublishDoneCode, ResetCode},
         id::{RequestId, TrackAlias},
         location::Location,
         parameter::{GroupOrder, Parameter, Parameters},
@@ -180,7 +180,10 @@ impl Swarm {
         let key = |request| sink.key(request);
         match event {
             Event::Response { request, body } => self.sink_answered(index, request, &body),
-            Event::PublishDone { request, .. } => self.request_over(index, request),
+            Event::PublishDone { request, body } => {
+                assert_ne!(body.code, PublishDoneCode::MALFORMED_TRACK, "nothing is malformed");
+                self.request_over(index, request);
+            }
             Event::Ended { request } if sink.subscriptions.contains_key(&request) => {
                 self.request_over(index, request);
             }

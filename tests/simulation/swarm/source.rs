@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, btree_map::Entry};
 use aip_codec::moqt::{
     error_code::RequestCode,
     filter::LocationFilter,
-    id::RequestId,
+    id::{RequestId, SubgroupId},
     location::Location,
     message::{Fetch, FetchTarget},
     name::FullTrackName,
     parameter::{GroupOrder, Parameter, Parameters},
     property::Properties,
+    stream::fetch::RangeKind,
 };
 use aip_engine::session::{Event, Request};
 use aip_tests::{
@@ -43,13 +44,29 @@ pub(super) struct Source {
 #[derive(Debug, Default)]
 pub(super) struct Feed {
     group: u64,
-    subgroups: u64,
     next: u64,
+    /// How many subgroups each group has, between which its objects take turns.
+    subgroups: BTreeMap<u64, u64>,
 }
 
 impl Feed {
     pub(super) fn all() -> BTreeMap<u64, Self> {
-        TRACKS.map(|track| (track, Self { subgroups: 1, ..Self::default() })).collect()
+        let one = || BTreeMap::from([(0, 1)]);
+        TRACKS.map(|track| (track, Self { subgroups: one(), ..Self::default() })).collect()
+    }
+
+    fn begin_group(&mut self, group: u64, subgroups: u64) {
+        self.group = group;
+        self.next = 0;
+        self.subgroups.insert(group, subgroups);
+    }
+
+    fn subgroup(&self, location: Location) -> u64 {
+        location.object.0 % self.subgroups.get(&location.group.0).copied().unwrap_or(1)
+    }
+
+    fn is_single(&self) -> bool {
+        self.subgroups.get(&self.group) == Some(&1)
     }
 }
 
@@ -120,7 +137,7 @@ impl Swarm {
             let subgroups = self.random.between(1, 3);
             let step = self.random.between(1, 2);
             if let Some(feed) = self.feeds.get_mut(&track) {
-                *feed = Feed { group: feed.group + step, subgroups, next: 0 };
+                feed.begin_group(feed.group + step, subgroups);
             }
             return;
         }
@@ -134,15 +151,16 @@ impl Swarm {
         let Some(feed) = self.feeds.get_mut(&track) else { return };
         let (group, number) = (feed.group, feed.next);
         feed.next += 1;
-        let subgroup = number % feed.subgroups;
+        let location = Location::new(group, number);
+        let subgroup = feed.subgroup(location);
         let payload = checker::payload(track, group, number, self.plan.payload_max);
-        self.objects.published(track, Location::new(group, number), payload.clone(), now);
+        self.objects.published(track, location, payload.clone(), now);
         let object = Object {
             track,
             number,
             subgroup: Subgroup {
                 subgroup: Some(subgroup),
-                end_of_group: feed.subgroups == 1,
+                end_of_group: feed.is_single(),
                 first_object: number == subgroup,
                 ..Subgroup::new(track, group)
             },
@@ -261,11 +279,27 @@ impl Swarm {
             .in_range(number, start, end)
             .map(|(location, payload)| (location, payload.clone()))
             .collect();
-        let items = in_order(found, order);
+        let mut items = in_order(found, order);
+        if order == GroupOrder::Ascending && self.random.chance(200) {
+            self.lose_some(&mut items);
+        }
+        let Some(feed) = self.feeds.get(&number) else { return };
         self.world.with(node, |peer: &mut Peer, _| {
             peer.session().accept_fetch(request, false, end, Properties::default());
-            peer.send_fetch(request, order, &items);
+            let subgroup = |location| SubgroupId(feed.subgroup(location));
+            peer.send_fetch_of(request, order, &items, subgroup);
         });
+    }
+}
+
+impl Swarm {
+    /// Of some objects the source says that it does not know.
+    fn lose_some(&mut self, items: &mut Vec<FetchItem>) {
+        let first = self.random.index(items.len());
+        let last = first + self.random.index(items.len() - first);
+        let Some(FetchItem::Object(end, _)) = items.get(last) else { return };
+        let lost = FetchItem::Range(RangeKind::Unknown, *end);
+        items.splice(first..=last, [lost]);
     }
 }
 
