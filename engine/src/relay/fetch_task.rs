@@ -122,11 +122,12 @@ pub(super) const fn after(location: Location) -> Location {
     }
 }
 
-/// The location before `location`, as the end of a range.
-pub(super) fn before(location: Location) -> Location {
-    match location.object.0.checked_sub(1) {
-        Some(object) => Location { group: location.group, object: ObjectId(object) },
-        None => Location::new(location.group.0.saturating_sub(1), u64::MAX),
+/// The location before `location`, as the end of a range; `None` before the first one.
+pub(super) const fn before(location: Location) -> Option<Location> {
+    match (location.object.0.checked_sub(1), location.group.0.checked_sub(1)) {
+        (Some(object), _) => Some(Location { group: location.group, object: ObjectId(object) }),
+        (None, Some(group)) => Some(Location::new(group, u64::MAX)),
+        (None, None) => None,
     }
 }
 
@@ -284,7 +285,8 @@ impl Relay {
             }
             next = cache.next_object(from, task.wanted.end, Some(location), GroupOrder::Ascending);
         }
-        let end = next.map_or(limit, |(location, _)| before(location).min(limit));
+        let end =
+            next.and_then(|(location, _)| before(location)).map_or(limit, |end| end.min(limit));
         let kind = if is_late && Version::Draft20 <= task.version {
             RangeKind::TimedOut
         } else {

@@ -12,10 +12,12 @@ mod forwarder;
 mod namespace;
 mod namespace_tree;
 mod peer;
+mod publish;
 mod retention;
 mod subscribe;
 mod timer;
 mod track;
+mod update;
 mod upstream;
 mod upstream_fetch;
 

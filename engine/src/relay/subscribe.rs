@@ -1,13 +1,13 @@
-//! SUBSCRIBE, PUBLISH and TRACK_STATUS of sessions.
+//! SUBSCRIBE and TRACK_STATUS of sessions, and the publishers that are asked for them.
 
 use std::time::{Duration, Instant};
 
 use aip_codec::moqt::{
     error_code::{PublishDoneCode, RequestCode},
     filter::LocationFilter,
-    id::{RequestId, TrackAlias},
+    id::TrackAlias,
     location::Location,
-    message::{Publish, PublishStateNotify, RequestError, RequestOk, Subscribe, TrackStatus},
+    message::{Subscribe, TrackStatus},
     name::{FullTrackName, TrackNamespace},
     parameter::{Parameter, Parameters},
     property::Properties,
@@ -17,7 +17,7 @@ use crate::session::subscription_range;
 
 use super::{
     Relay,
-    namespace_tree::{Interest, RequestKey},
+    namespace_tree::RequestKey,
     peer::Owner,
     track::{FillKey, Subscriber, Track, TrackIndex, Upstream, Waiting, WaitingBody},
 };
@@ -25,7 +25,7 @@ use super::{
 impl Relay {
     pub(super) fn subscribe_received(&mut self, key: RequestKey, body: Subscribe, now: Instant) {
         let Some(index) = self.track_for(key, &body.track) else { return };
-        if self.tracks[index.0].is_established() {
+        if self.is_served_to(index, key) {
             self.accept_subscriber(index, key, &body, now);
         } else {
             let patience = body.parameters.rendezvous_timeout().unwrap_or(0);
@@ -47,6 +47,16 @@ impl Relay {
             let body = WaitingBody::TrackStatus(body);
             self.wait_for_publisher(index, key, body, Duration::ZERO, now);
         }
+    }
+
+    /// Whether a track can be sent to who asks for it. What another relay sends us is no answer
+    /// when that relay asks.
+    fn is_served_to(&self, index: TrackIndex, key: RequestKey) -> bool {
+        let is_relay = self.peers[key.peer.0].is_upstream_relay();
+        self.tracks[index.0]
+            .upstreams
+            .iter()
+            .any(|upstream| upstream.established && !(is_relay && upstream.key.peer == key.peer))
     }
 
     /// The track that a request names, begun if need be. `None` if the request was refused.
@@ -178,7 +188,7 @@ impl Relay {
     }
 
     /// A publisher sends the track: whoever waited for it is answered.
-    fn establish_upstream(
+    pub(super) fn establish_upstream(
         &mut self,
         index: TrackIndex,
         key: RequestKey,
@@ -250,7 +260,7 @@ impl Relay {
         }
     }
 
-    fn add_subscriber(
+    pub(super) fn add_subscriber(
         &mut self,
         index: TrackIndex,
         key: RequestKey,
@@ -270,12 +280,16 @@ impl Relay {
             joined_at: track.largest.filter(|_| forward),
         });
         self.own(key, Owner::Subscriber { track: index, subscriber });
+        if self.peers[key.peer.0].is_upstream_relay() {
+            // What we have of this relay would from now on be our own echo.
+            self.leave_upstreams(index, now, |upstream| upstream.key.peer == key.peer);
+        }
         self.want_forward(index, now);
         self.update_linger(index, now);
     }
 
     /// A downstream subscriber that wants objects means that every publisher must send them.
-    fn want_forward(&mut self, index: TrackIndex, _now: Instant) {
+    pub(super) fn want_forward(&mut self, index: TrackIndex, _now: Instant) {
         let track = &mut self.tracks[index.0];
         if !track.subscribers.iter().any(|(_, subscriber)| subscriber.forward) {
             return;
@@ -298,200 +312,13 @@ impl Relay {
             }
         }
     }
-
-    pub(super) fn publish_received(&mut self, key: RequestKey, body: Publish, now: Instant) {
-        if body.properties.unknown_mandatory_track_property().is_some() {
-            let reason = "mandatory track property not understood";
-            self.reject(key, RequestCode::UNSUPPORTED_EXTENSION, reason);
-            return;
-        }
-        let Some(index) = self.track_for(key, &body.track) else { return };
-        self.tracks[index.0].upstreams.push(Upstream {
-            key,
-            by_publish: true,
-            established: false,
-            alias: Some(body.track_alias),
-            forward: body.parameters.forward().unwrap_or(true),
-            deadline: now,
-        });
-        self.own(key, Owner::Upstream(index));
-        if let Some(session) = self.session(key.peer) {
-            session.accept(key.request, Parameters::default(), Properties::default());
-        }
-        let largest = body.parameters.largest_object();
-        let terms = Terms { alias: body.track_alias, largest, properties: body.properties };
-        self.establish_upstream(index, key, terms, now);
-        self.want_forward(index, now);
-        let interested = self.namespaces.interested_in(body.track.namespace(), Interest::Tracks);
-        for watcher in interested.into_iter().filter(|watcher| watcher.peer != key.peer) {
-            self.publish_to(index, watcher, now);
-        }
-    }
-
-    /// Publishes a track to who wants every track under a prefix of its namespace.
-    pub(super) fn publish_to(&mut self, index: TrackIndex, watcher: RequestKey, now: Instant) {
-        let track = &self.tracks[index.0];
-        let already = track.subscribers.iter().any(|(_, other)| other.key.peer == watcher.peer)
-            || track.has_upstream_in(watcher.peer);
-        if already {
-            return;
-        }
-        let Some(watch) = self.track_watches.get(&watcher).cloned() else { return };
-        let mut parameters = Parameters::default();
-        if let Some(largest) = track.largest {
-            parameters.push(Parameter::LargestObject(largest));
-        }
-        let forward = watch.forward().unwrap_or(true);
-        if !forward {
-            parameters.push(Parameter::Forward(false));
-        }
-        let (name, alias) = (track.name.clone(), track.alias);
-        let properties = track.properties_for(&watch);
-        let Some(session) = self.session(watcher.peer) else { return };
-        if let Ok(request) = session.publish(name, alias, parameters, properties) {
-            let key = RequestKey { peer: watcher.peer, request };
-            self.add_subscriber(index, key, &watch, now);
-        }
-    }
-
-    pub(super) fn update_received(
-        &mut self,
-        key: RequestKey,
-        update: RequestId,
-        parameters: &Parameters,
-        now: Instant,
-    ) {
-        match self.peers[key.peer.0].requests.get(&key.request).cloned() {
-            Some(Owner::Subscriber { track, subscriber }) => {
-                self.update_subscriber((track, subscriber), key, update, parameters, now);
-                return;
-            }
-            Some(Owner::TracksWatch(prefix)) => {
-                self.update_tracks_watch(key, &prefix, parameters, now)
-            }
-            Some(Owner::NamespaceWatch(prefix)) => {
-                self.update_namespace_watch(key, &prefix, parameters);
-            }
-            _ => {}
-        }
-        if let Some(session) = self.session(key.peer) {
-            session.accept_update(key.request, Parameters::default());
-        }
-    }
-
-    fn update_subscriber(
-        &mut self,
-        (index, subscriber): (TrackIndex, usize),
-        key: RequestKey,
-        update: RequestId,
-        parameters: &Parameters,
-        now: Instant,
-    ) {
-        let forward = self.change_subscriber((index, subscriber), parameters);
-        let largest = self.tracks[index.0].largest;
-        let mut answer = Parameters::default();
-        if let Some(largest) = largest {
-            answer.push(Parameter::LargestObject(largest));
-        }
-        if let Some(session) = self.session(key.peer) {
-            session.accept_update(key.request, answer);
-        }
-        self.want_forward(index, now);
-        if let (true, Some(fill)) = (forward, parameters.fill_parameters()) {
-            let filled_by = FillKey { owner: key, asked_by: update };
-            self.begin_fill(index, filled_by, fill, parameters, now);
-        }
-    }
-
-    /// Changes what a subscriber wants; whether it wants objects at all.
-    fn change_subscriber(
-        &mut self,
-        (index, subscriber): (TrackIndex, usize),
-        parameters: &Parameters,
-    ) -> bool {
-        let track = &mut self.tracks[index.0];
-        let largest = track.largest;
-        let Some(entry) = track.subscribers.get_mut(subscriber) else { return false };
-        if let Some(priority) = parameters.subscriber_priority() {
-            entry.priority = priority;
-        }
-        if let Some(filter) = parameters.location_filter() {
-            (entry.start, entry.end) = subscription_range(filter, largest);
-        }
-        if let Some(forward) = parameters.forward() {
-            if forward && !entry.forward {
-                entry.joined_at = largest;
-            }
-            entry.forward = forward;
-        }
-        let forward = entry.forward;
-        self.pass_on_new_group(index, parameters);
-        forward
-    }
-
-    /// A subscriber has accepted our PUBLISH; in drafts 18 and 19 it says with that what it wants.
-    pub(super) fn publish_accepted(
-        &mut self,
-        (index, subscriber): (TrackIndex, usize),
-        parameters: &Parameters,
-        now: Instant,
-    ) {
-        self.change_subscriber((index, subscriber), parameters);
-        self.want_forward(index, now);
-    }
-
-    /// Asks the publishers for a new group, if a subscriber wants one that is not on its way.
-    fn pass_on_new_group(&mut self, index: TrackIndex, parameters: &Parameters) {
-        let Some(group) = parameters.new_group_request() else { return };
-        let track = &mut self.tracks[index.0];
-        if !track.wants_new_group(group) {
-            return;
-        }
-        let established = track.upstreams.iter().filter(|upstream| upstream.established);
-        let keys: Vec<RequestKey> = established.map(|upstream| upstream.key).collect();
-        for key in keys {
-            let Some(session) = self.session(key.peer) else { continue };
-            let parameters = Parameters::default().with(Parameter::NewGroupRequest(group));
-            if let Err(error) = session.update(key.request, parameters) {
-                tracing::debug!(%error, "publisher cannot be asked for a new group");
-            }
-        }
-    }
-
-    pub(super) fn update_answered(
-        &mut self,
-        key: RequestKey,
-        result: Result<RequestOk, RequestError>,
-        _now: Instant,
-    ) {
-        let Some(Owner::Upstream(index)) = self.peers[key.peer.0].requests.get(&key.request) else {
-            return;
-        };
-        match result {
-            Ok(ok) => {
-                if let Some(largest) = ok.parameters.largest_object() {
-                    self.tracks[index.0].note_largest(largest);
-                }
-            }
-            Err(error) => tracing::debug!(code = %error.code, "publisher refused an update"),
-        }
-    }
-
-    pub(super) fn state_notified(&mut self, key: RequestKey, body: &PublishStateNotify) {
-        let Some(Owner::Upstream(index)) = self.peers[key.peer.0].requests.get(&key.request) else {
-            return;
-        };
-        if let Some(largest) = body.parameters.largest_object() {
-            self.tracks[index.0].note_largest(largest);
-        }
-    }
 }
 
 /// What a publisher tells of a track when it begins to send it.
-struct Terms {
-    alias: TrackAlias,
-    largest: Option<Location>,
-    properties: Properties,
+pub(super) struct Terms {
+    pub(super) alias: TrackAlias,
+    pub(super) largest: Option<Location>,
+    pub(super) properties: Properties,
 }
 
 impl Track {

@@ -15,7 +15,7 @@ use super::{
     namespace_tree::RequestKey,
     peer::{Owner, PeerIndex},
     subscribe::done_code,
-    track::{Track, TrackIndex},
+    track::{Track, TrackIndex, Upstream},
 };
 use crate::session::StreamEnd;
 
@@ -355,9 +355,20 @@ impl Relay {
     pub(super) fn end_linger(&mut self, index: TrackIndex, now: Instant) {
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         track.linger_until = None;
-        let ours: Vec<RequestKey> =
-            track.upstreams.iter().filter(|up| !up.by_publish).map(|up| up.key).collect();
-        for key in ours {
+        self.leave_upstreams(index, now, |_| true);
+    }
+
+    /// Ends those of our own subscriptions to a track that satisfy `test`.
+    pub(super) fn leave_upstreams(
+        &mut self,
+        index: TrackIndex,
+        now: Instant,
+        test: impl Fn(&Upstream) -> bool,
+    ) {
+        let Some(track) = self.tracks.get(index.0) else { return };
+        let ours = track.upstreams.iter().filter(|upstream| !upstream.by_publish && test(upstream));
+        let keys: Vec<RequestKey> = ours.map(|upstream| upstream.key).collect();
+        for key in keys {
             self.disown(key);
             if let Some(session) = self.session(key.peer) {
                 session.cancel(key.request, ResetCode::CANCELLED);

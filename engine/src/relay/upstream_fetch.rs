@@ -24,7 +24,7 @@ use super::{
     peer::Owner,
     track::{Track, TrackIndex},
 };
-use crate::session::StreamEnd;
+use crate::session::{StreamEnd, fetch_ok_end};
 
 /// A FETCH of ours.
 #[derive(Debug)]
@@ -35,8 +35,14 @@ pub(crate) struct UpstreamFetch {
     order: GroupOrder,
     /// The object that came last.
     last: Option<Location>,
+    /// The end that the publisher's answer named, inclusive: beyond it, it says nothing.
+    answered_to: Option<Location>,
+    /// Whether its data has ended, with all there was.
+    finished: bool,
     /// When the publisher last said something of it.
     heard_at: Instant,
+    /// Ranges that its data has passed over, as far as they are not noted in the cache yet.
+    gaps: Vec<(Location, Location)>,
     /// Ranges that the publisher cannot tell of either.
     unknown: Vec<(Location, Location)>,
 }
@@ -92,6 +98,8 @@ impl Relay {
             .iter()
             .filter(|upstream| upstream.established)
             .map(|upstream| upstream.key.peer)
+            // Another relay that asks is not asked back.
+            .filter(|peer| *peer != task.key.owner.peer || !self.peers[peer.0].is_upstream_relay())
             .collect();
         for peer in publishers {
             let mut parameters = Parameters::default();
@@ -113,7 +121,10 @@ impl Relay {
                     end: to,
                     order,
                     last: None,
+                    answered_to: None,
+                    finished: false,
                     heard_at: now,
+                    gaps: Vec::new(),
                     unknown: Vec::new(),
                 },
             );
@@ -129,10 +140,14 @@ impl Relay {
         let properties = &ok.properties;
         let is_understood = properties.unknown_mandatory_track_property().is_none()
             && properties.check_immutable().is_ok();
+        let Some(session) = self.session(key.peer) else { return };
+        let end = fetch_ok_end(session.version(), ok.end);
+        let Some((index, id, fetch)) = self.upstream_fetch_heard(key, now) else { return };
+        fetch.answered_to = Some(end);
         if is_understood {
+            self.end_upstream_fetch_if_complete(index, id, now);
             return;
         }
-        let Some((index, id, _)) = self.upstream_fetch_mut(key) else { return };
         self.disown(key);
         if let Some(session) = self.session(key.peer) {
             session.cancel(key.request, ResetCode::CANCELLED);
@@ -195,8 +210,13 @@ impl Relay {
     ) {
         let Some((index, id, fetch)) = self.upstream_fetch_heard(key, now) else { return };
         let location = object.location;
-        let known = known_by(fetch, location);
+        fetch.pass_over(Some(location));
         fetch.last = Some(location);
+        // Newest first, how far the answer goes bounds what lies above: that is noted at the end.
+        let gaps = match fetch.order {
+            GroupOrder::Ascending => std::mem::take(&mut fetch.gaps),
+            GroupOrder::Descending => Vec::new(),
+        };
         let cached = CachedObject {
             subgroup: object.subgroup,
             priority: object.priority,
@@ -213,7 +233,7 @@ impl Relay {
             self.malformed_track(index, now);
             return;
         }
-        for (from, to) in known.into_iter().filter(|(from, to)| from <= to) {
+        for (from, to) in gaps {
             cache.mark_known(from, to, now);
         }
         self.note_cached(index, now);
@@ -265,21 +285,33 @@ impl Relay {
             self.upstream_fetch_failed(index, id, RequestCode::INTERNAL_ERROR, now);
             return;
         }
-        let (start, end, is_unknown) = (fetch.start, fetch.end, !fetch.unknown.is_empty());
+        fetch.finished = true;
+        self.end_upstream_fetch_if_complete(index, id, now);
+    }
+
+    /// Both the answer and the data of a FETCH of ours are here: what it did not bring up to the
+    /// end that it named does not exist.
+    fn end_upstream_fetch_if_complete(&mut self, index: TrackIndex, id: u64, now: Instant) {
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        let Some(fetch) = track.upstream_fetches.get_mut(&id) else { return };
+        let Some(answered_to) = fetch.answered_to.filter(|_| fetch.finished) else { return };
+        let (start, end) = (fetch.start, fetch.end.min(answered_to));
+        let is_unknown = !fetch.unknown.is_empty();
         if is_unknown && fetch.order == GroupOrder::Descending {
             self.upstream_fetch_failed(index, id, RequestCode::INTERNAL_ERROR, now);
             return;
         }
-        let from = match (fetch.order, fetch.last) {
-            (GroupOrder::Ascending, Some(last)) => after(last),
-            (GroupOrder::Ascending, None) | (GroupOrder::Descending, _) => start,
-        };
-        let cache = &mut self.tracks[index.0].cache;
-        if from <= end {
-            cache.mark_known(from, end, now);
+        fetch.pass_over(None);
+        if end < fetch.end {
+            fetch.unknown.push((after(end), fetch.end));
+        }
+        for (from, to) in std::mem::take(&mut fetch.gaps) {
+            if from <= end {
+                track.cache.mark_known(from, to.min(end), now);
+            }
         }
         if !is_unknown {
-            cache.forget_expired(start, end, now);
+            track.cache.forget_expired(start, end, now);
         }
         self.note_cached(index, now);
         self.pump_track_fetches(index, now);
@@ -314,37 +346,45 @@ impl Relay {
     }
 }
 
-/// The ranges of which a publisher's answer tells all by going on to `location`.
-fn known_by(fetch: &UpstreamFetch, location: Location) -> [(Location, Location); 3] {
-    let nothing = (Location::MAX, Location::default());
-    let (first, last) = (fetch.start.object, ObjectId(u64::MAX));
-    let in_group = if location.group == fetch.start.group { first } else { ObjectId(0) };
-    let begins = Location { group: location.group, object: in_group };
-    let up_to = before_in_group(location);
-    match (fetch.order, fetch.last) {
-        (GroupOrder::Ascending, prior) => {
-            let from = prior.map_or(fetch.start, after);
-            let gap = if from < location { (from, before(location)) } else { nothing };
-            [gap, nothing, nothing]
-        }
-        (GroupOrder::Descending, None) => {
-            let above = Location::new(location.group.0.saturating_add(1), 0);
-            [(above, fetch.end), up_to.map_or(nothing, |to| (begins, to)), nothing]
-        }
-        (GroupOrder::Descending, Some(prior)) if prior.group == location.group => {
-            [up_to.map_or(nothing, |to| (prior.next_object(), to)), nothing, nothing]
-        }
-        (GroupOrder::Descending, Some(prior)) => {
-            let rest = Location { group: prior.group, object: last }.min(fetch.end);
-            let above = Location::new(location.group.0.saturating_add(1), 0);
-            let below = Location::new(prior.group.0.saturating_sub(1), u64::MAX);
-            [(prior.next_object(), rest), (above, below), up_to.map_or(nothing, |to| (begins, to))]
+impl UpstreamFetch {
+    /// Notes what the data passes over by going on to `next`, or by ending. What it brought is not
+    /// part of that, even if the cache does not hold it any more.
+    fn pass_over(&mut self, next: Option<Location>) {
+        let Self { start, end, .. } = *self;
+        match (self.order, self.last, next) {
+            (GroupOrder::Ascending, last, next) => {
+                self.gap(last.map_or(start, after), next.map_or(Some(end), before));
+            }
+            (GroupOrder::Descending, Some(last), Some(next)) if last.group == next.group => {
+                self.gap(last.next_object(), before(next));
+            }
+            (GroupOrder::Descending, last, next) => {
+                // The rest of the last object's group, and all groups from there to the next
+                // object's, of which its own beginning is one.
+                let upper = match last {
+                    Some(last) => {
+                        let group_end = Location { group: last.group, object: ObjectId(u64::MAX) };
+                        self.gap(last.next_object(), Some(group_end));
+                        Location::new(last.group.0, 0)
+                    }
+                    None => after(end),
+                };
+                if let Some(next) = next {
+                    self.gap(Location::new(next.group.0.saturating_add(1), 0), before(upper));
+                    self.gap(Location::new(next.group.0, 0), before(next));
+                } else {
+                    self.gap(start, before(upper));
+                }
+            }
         }
     }
-}
 
-/// The location before `location` in its group, if there is one.
-fn before_in_group(location: Location) -> Option<Location> {
-    let object = ObjectId(location.object.0.checked_sub(1)?);
-    Some(Location { group: location.group, object })
+    /// Notes a range of nothing, as far as it lies in what was asked for.
+    fn gap(&mut self, from: Location, to: Option<Location>) {
+        let Some(to) = to else { return };
+        let (from, to) = (from.max(self.start), to.min(self.end));
+        if from <= to {
+            self.gaps.push((from, to));
+        }
+    }
 }

@@ -21,6 +21,7 @@ mod tests;
 mod timer;
 mod token_cache;
 mod track_alias;
+mod update;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -43,7 +44,7 @@ pub use self::{
     config::Config,
     error::{Misbehavior, SessionError},
     event::{Event, ReceivedObject, Request, Response, StreamEnd},
-    range::{fetch_range, subscription_range},
+    range::{fetch_ok_end, fetch_range, subscription_range},
     token_cache::AuthToken,
 };
 use self::{

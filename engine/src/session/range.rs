@@ -1,6 +1,9 @@
 //! What a location filter means, given the largest location known (draft-22 section 3.3).
 
-use aip_codec::moqt::{filter::LocationFilter, location::Location};
+use aip_codec::{
+    Version,
+    moqt::{filter::LocationFilter, id::ObjectId, location::Location},
+};
 
 /// First and last location that a subscription's filter lets pass, given the largest one known.
 pub fn subscription_range(
@@ -26,6 +29,15 @@ pub fn subscription_range(
 pub fn fetch_range(filter: LocationFilter, largest: Location) -> (Location, Location) {
     let (start, end) = subscription_range(filter, Some(largest));
     (start, end.min(largest))
+}
+
+/// The last location of a FETCH_OK, inclusive, whose end its draft writes as `end`: drafts 18 and 19
+/// write one past the last object, and 0 for the whole group.
+pub const fn fetch_ok_end(version: Version, end: Location) -> Location {
+    if 20 <= version.number() {
+        return end;
+    }
+    Location { group: end.group, object: ObjectId(end.object.0.wrapping_sub(1)) }
 }
 
 /// The first location of the group `largest.group + 1 - groups_back`.

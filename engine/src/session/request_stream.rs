@@ -2,22 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use aip_codec::{
-    Version,
-    moqt::{
-        error_code::{RequestCode, ResetCode},
-        id::{ObjectId, RequestId},
-        location::Location,
-        message::{Frame, FrameDecoder, Message, MessageType, Reason, RequestError, RequestUpdate},
-        name::TrackNamespace,
-        parameter::{GroupOrder, Parameter, Parameters},
-        token::Token,
-    },
+use aip_codec::moqt::{
+    error_code::{RequestCode, ResetCode},
+    id::RequestId,
+    message::{Frame, FrameDecoder, Message, MessageType, Reason, RequestError},
+    name::TrackNamespace,
+    parameter::{GroupOrder, Parameter, Parameters},
+    token::Token,
 };
 use bytes::Bytes;
 
 use super::{
     AuthToken, Event, Misbehavior, Response, Session, SessionError, State as SessionState, event,
+    range::fetch_ok_end,
     request::{FetchReceived, Kind, Meaning, Publication, Request, State, Subscription},
     token_cache::Resolved,
 };
@@ -225,7 +222,7 @@ impl Session {
             })
     }
 
-    fn has_too_many_ranges(&self, parameters: &Parameters) -> bool {
+    pub(super) fn has_too_many_ranges(&self, parameters: &Parameters) -> bool {
         let mut ranges = 0;
         let plain = parameters
             .subgroup_filters()
@@ -245,7 +242,7 @@ impl Session {
         self.config.filter_ranges_max < ranges
     }
 
-    fn resolve_tokens(
+    pub(super) fn resolve_tokens(
         &mut self,
         parameters: &Parameters,
     ) -> Result<(Vec<AuthToken>, bool), SessionError> {
@@ -384,7 +381,7 @@ impl Session {
             }
             Message::FetchOk(ok) => {
                 if let Kind::FetchSent(fetch) = &request.kind
-                    && fetch.start.is_some_and(|start| last_of(self.version, ok.end) < start)
+                    && fetch.start.is_some_and(|start| fetch_ok_end(self.version, ok.end) < start)
                 {
                     return Err(Misbehavior::FetchEndsBeforeStart.into());
                 }
@@ -429,102 +426,6 @@ impl Session {
             return Err(Misbehavior::RedirectNamesTrack.into());
         }
         Ok(())
-    }
-
-    fn update_response(&mut self, id: RequestId, message: Message) -> Result<(), SessionError> {
-        let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
-        let Some(update) = request.updates_sent.pop_front() else {
-            return Err(Misbehavior::UnexpectedMessage.into());
-        };
-        let result = match message {
-            Message::RequestOk(ok) if !ok.properties.is_empty() => {
-                return Err(Misbehavior::UnexpectedProperties.into());
-            }
-            Message::RequestOk(ok) if !ok.parameters.iter().all(has_place_in_update_ok) => {
-                return Err(Misbehavior::UnexpectedParameter.into());
-            }
-            Message::RequestOk(ok) => Ok(ok),
-            Message::RequestError(error) => Err(error),
-            _ => return Err(Misbehavior::UnexpectedMessage.into()),
-        };
-        if result.is_err() {
-            self.fills.remove(&update);
-        }
-        self.events.push_back(Event::UpdateResponse { request: id, update, result });
-        Ok(())
-    }
-
-    fn update_received(
-        &mut self,
-        id: RequestId,
-        update: RequestUpdate,
-    ) -> Result<(), SessionError> {
-        self.requests.note_received(update.request_id)?;
-        let limit = self.config.request_updates_max;
-        let (_, unknown_token) = self.resolve_tokens(&update.parameters)?;
-        let too_many_ranges = self.has_too_many_ranges(&update.parameters);
-        let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
-        if !update.parameters.iter().all(|parameter| has_place_in_update(&request.kind, parameter))
-        {
-            return Err(Misbehavior::UnexpectedParameter.into());
-        }
-        request.updates_received.push_back(update.request_id);
-        if limit != 0 && limit < request.updates_received.len() as u64 {
-            if 19 <= self.version.number() {
-                return Err(Misbehavior::TooManyRequestUpdates.into());
-            }
-            // Draft 18 has no limit to tell a peer of: its request fails, not its session.
-            self.reject_update(id, RequestCode::EXCESSIVE_LOAD, "too many unanswered updates");
-            return Ok(());
-        }
-        if let Some(prefix) = update.parameters.track_namespace_prefix() {
-            let prefix = prefix.clone();
-            if self.moves_onto_another(id, &prefix) {
-                self.reject_update(id, RequestCode::PREFIX_OVERLAP, "prefix overlaps another");
-                return Ok(());
-            }
-        }
-        if unknown_token || too_many_ranges {
-            let code =
-                if unknown_token { RequestCode::UNAUTHORIZED } else { RequestCode::INVALID_FILTER };
-            self.reject_update(id, code, code.name());
-            return Ok(());
-        }
-        let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
-        let (parameters, update) = (update.parameters, update.request_id);
-        if request.state == State::Pending && !request.kind.is_ours() {
-            request.updates_held.push((update, parameters));
-        } else {
-            self.events.push_back(Event::Update { request: id, update, parameters });
-        }
-        Ok(())
-    }
-
-    /// Whether a prefix update overlaps another request; if not, it is noted.
-    fn moves_onto_another(&mut self, id: RequestId, prefix: &TrackNamespace) -> bool {
-        let tracks = match self.requests.get(id).map(|request| &request.kind) {
-            Some(Kind::TracksReceived { .. }) => true,
-            Some(Kind::NamespaceWatchReceived { .. }) => false,
-            _ => return false,
-        };
-        let overlaps = self.requests.any(|other_id, request| {
-            let other = match &request.kind {
-                Kind::NamespaceWatchReceived { prefix } if !tracks => prefix,
-                Kind::TracksReceived { prefix } if tracks => prefix,
-                _ => return false,
-            };
-            other_id != id && (prefix.is_prefix_of(other) || other.is_prefix_of(prefix))
-        });
-        if !overlaps
-            && let Some(Request {
-                kind:
-                    Kind::NamespaceWatchReceived { prefix: old } | Kind::TracksReceived { prefix: old },
-                ..
-            }) = self.requests.get_mut(id)
-        {
-            *old = prefix.clone();
-        }
-        overlaps
     }
 
     /// The peer ended its side of a request's stream: it has no more to say, which is no cancel.
@@ -667,46 +568,6 @@ const fn parameters_of(body: &event::Request) -> &Parameters {
         event::Request::SubscribeTracks(body) => &body.parameters,
         event::Request::Call(body) => &body.parameters,
     }
-}
-
-/// Whether a parameter has a place in a REQUEST_UPDATE of this kind of request.
-const fn has_place_in_update(kind: &Kind, parameter: &Parameter) -> bool {
-    match parameter {
-        Parameter::AuthorizationToken(_) => true,
-        Parameter::SubscriberPriority(_) => {
-            matches!(kind, Kind::Publication(_) | Kind::FetchReceived(_))
-        }
-        Parameter::Forward(_) => matches!(kind, Kind::Publication(_) | Kind::TracksReceived { .. }),
-        Parameter::SubgroupFilter(_)
-        | Parameter::ObjectIdFilter(_)
-        | Parameter::PriorityFilter(_)
-        | Parameter::ObjectPropertyFilter(_) => {
-            matches!(kind, Kind::Publication(_) | Kind::TracksReceived { .. })
-        }
-        Parameter::TrackPropertyFilter(_) => matches!(kind, Kind::TracksReceived { .. }),
-        Parameter::TrackNamespacePrefix(_) => {
-            matches!(kind, Kind::NamespaceWatchReceived { .. } | Kind::TracksReceived { .. })
-        }
-        Parameter::ObjectDeliveryTimeout(_)
-        | Parameter::SubgroupDeliveryTimeout(_)
-        | Parameter::LocationFilter(_)
-        | Parameter::FillParameters(_)
-        | Parameter::NewGroupRequest(_) => matches!(kind, Kind::Publication(_)),
-        _ => false,
-    }
-}
-
-/// Whether a parameter has a place in the answer to a REQUEST_UPDATE.
-const fn has_place_in_update_ok(parameter: &Parameter) -> bool {
-    matches!(parameter, Parameter::Expires(_) | Parameter::LargestObject(_))
-}
-
-/// The last location of a FETCH_OK, inclusive, as its draft writes it.
-const fn last_of(version: Version, end: Location) -> Location {
-    if 20 <= version.number() {
-        return end;
-    }
-    Location { group: end.group, object: ObjectId(end.object.0.wrapping_sub(1)) }
 }
 
 /// Checks that a REQUEST_OK has only what its request's kind allows.

@@ -162,6 +162,45 @@ fn a_lost_publisher_leaves_no_loop() {
 }
 
 #[test]
+fn two_relays_do_not_keep_a_track_alive_between_them() {
+    for version in [Version::Draft18, Version::Draft20, Version::Draft22] {
+        for first_dies_first in [true, false] {
+            let mut chain = chain(2, version);
+            let (above, link_above) = chain.publisher(0, version);
+            let (subscriber, _) = chain.stage.peer_at(chain.relays[1], version);
+            chain.stage.subscribe(subscriber, "t", none());
+            let accept = |chain: &mut Chain, publisher| {
+                chain.stage.run(50);
+                for (upstream, _) in chain.stage.requests(publisher) {
+                    chain.stage.tell(publisher, |peer| peer.accept_subscribe(upstream, 7, none()));
+                }
+                chain.stage.run(50);
+            };
+            accept(&mut chain, above);
+            // A second publisher comes, below: the relay above subscribes there, too, though all
+            // that want the track of it are below themselves.
+            let (below, link_below) = chain.publisher(1, version);
+            accept(&mut chain, below);
+            let links =
+                if first_dies_first { [link_above, link_below] } else { [link_below, link_above] };
+            for link in links {
+                chain.stage.world.kill(link);
+                chain.stage.run(50);
+            }
+            chain.stage.run(70_000);
+            let told = chain.stage.take(subscriber);
+            assert!(
+                matches!(told.last(), Some(Event::PublishDone { .. })),
+                "{version:?} {first_dies_first}: {told:?}"
+            );
+            for relay in 0..2 {
+                assert_eq!(chain.counts(relay).1, 0, "{version:?} {first_dies_first} {relay}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_lost_link_ends_what_went_over_it_and_a_new_one_serves_again() {
     for version in [Version::Draft18, Version::Draft22] {
         for (at_relay, from) in [(0, 1), (1, 0)] {

@@ -179,6 +179,67 @@ fn what_the_publisher_does_not_know_stays_unknown() {
 }
 
 #[test]
+fn what_lies_behind_a_publishers_own_end_is_not_known_from_it() {
+    for (drafts, data_first) in
+        DRAFTS.into_iter().flat_map(|drafts| [(drafts, false), (drafts, true)])
+    {
+        let mut live = Stage::live(drafts, none());
+        // Of group 9 another publisher has told; this one has not come so far.
+        let second = live.stage.publisher(drafts.0, "live/room");
+        let (upstream, _) = live.stage.request(second);
+        let largest = with(Parameter::LargestObject(at(9, 0)));
+        live.stage.tell(second, |peer| peer.accept_subscribe(upstream, 3, largest));
+        let fetch = live.fetch((1, 0), (9, 0), none());
+        let (upstream, ..) = live.stage.fetch_request(live.publisher);
+        let items = [object(1, 0, "a"), object(4, 2, "b")];
+        let answer = |peer: &mut Peer| {
+            peer.session().accept_fetch(upstream, false, at(5, 0), Properties::default());
+        };
+        if !data_first {
+            live.stage.tell(live.publisher, answer);
+        }
+        live.stage.tell(live.publisher, |peer| {
+            peer.send_fetch(upstream, GroupOrder::Ascending, &items);
+        });
+        if data_first {
+            live.stage.tell(live.publisher, answer);
+        }
+        assert_eq!(live.fetched(fetch), "1/0=a 4/2=b Unknown..9/0 fin", "{drafts:?} {data_first}");
+    }
+}
+
+#[test]
+fn what_a_fetch_has_brought_exists_though_it_was_not_kept() {
+    for (drafts, order) in DRAFTS.into_iter().flat_map(|drafts| {
+        [GroupOrder::Ascending, GroupOrder::Descending].map(|order| (drafts, order))
+    }) {
+        let mut live = Stage::live(drafts, none());
+        // Object 1 is arriving live when the fetch brings it, so that the copy is dropped; and then
+        // it does not come.
+        let mut writer = live.open(&Subgroup { first_object: false, ..Subgroup::new(7, 5) });
+        live.stage.tell(live.publisher, |peer| {
+            writer.begin(peer.session(), 1, 2, Properties::default());
+            peer.session().send(writer.stream, Bytes::from("o"), false);
+        });
+        live.heard();
+        let fetch = live.fetch((5, 0), (5, 1), with(Parameter::GroupOrder(order)));
+        let (upstream, ..) = live.stage.fetch_request(live.publisher);
+        live.stage.tell(live.publisher, |peer| {
+            peer.send_fetch(upstream, order, &[object(5, 0, "z"), object(5, 1, "on")]);
+        });
+        live.stage.tell(live.publisher, |peer| {
+            peer.session().reset_stream(writer.stream, ResetCode::INTERNAL_ERROR);
+        });
+        live.stage.tell(live.publisher, |peer| {
+            peer.session().accept_fetch(upstream, false, at(5, 1), Properties::default());
+        });
+        let (upstream, ..) = live.stage.fetch_request(live.publisher);
+        live.stage.answer_fetch_in(live.publisher, upstream, order, &[object(5, 1, "on")]);
+        assert_eq!(live.fetched(fetch), "5/0=z 5/1=on fin", "{drafts:?} {order:?}");
+    }
+}
+
+#[test]
 fn a_publisher_that_cannot_answer_leaves_it_unknown() {
     for drafts in DRAFTS {
         let mut live = Stage::live(drafts, none());

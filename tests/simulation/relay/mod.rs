@@ -254,7 +254,7 @@ impl Stage {
         items: &[FetchItem],
     ) {
         self.tell(peer, |peer| {
-            let (end, properties) = (at(u64::MAX, 1), Properties::default());
+            let (end, properties) = (at(u64::MAX / 2, 1), Properties::default());
             peer.session().accept_fetch(fetch, false, end, properties);
             peer.send_fetch(fetch, order, items);
         });

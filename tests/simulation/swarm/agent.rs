@@ -1,6 +1,9 @@
 //! Agents: clients that subscribe, read and call.
 
-use aip_codec::{aip::call::RecordType, moqt::parameter::Parameters};
+use aip_codec::{
+    aip::call::RecordType,
+    moqt::{error_code::PublishDoneCode, parameter::Parameters},
+};
 use aip_engine::client::{Client, Config, Event};
 use bytes::Bytes;
 
@@ -96,8 +99,11 @@ impl Swarm {
             Event::Version { subscription, version } => {
                 self.versions.delivered(index, subscription, &version);
             }
-            Event::SubscriptionRefused { subscription, .. }
-            | Event::SubscriptionEnded { subscription, .. } => {
+            Event::SubscriptionRefused { subscription, .. } => {
+                self.versions.ended(index, subscription);
+            }
+            Event::SubscriptionEnded { subscription, code } => {
+                assert_ne!(code, PublishDoneCode::MALFORMED_TRACK, "nothing is malformed");
                 self.versions.ended(index, subscription);
             }
             Event::Record { call, kind, payload } => {

@@ -9,7 +9,7 @@ mod plan;
 mod sink;
 mod source;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use aip_codec::moqt::name::{FullTrackName, TrackNamespace};
 use aip_engine::relay::{Config, Relay};
@@ -24,7 +24,7 @@ use self::{
     origin::Origin,
     plan::{Deed, Plan},
     sink::Sink,
-    source::Source,
+    source::{Feed, Source},
 };
 
 /// How many seeds an ordinary run tries.
@@ -33,16 +33,14 @@ const SEEDS: u64 = 200;
 /// Says on the way out of a failed run how to see it again.
 struct Replay(u64);
 
+#[expect(clippy::print_stderr, reason = "whoever sees the test fail needs it")]
 impl Drop for Replay {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let seed = self.0;
-            #[expect(clippy::print_stderr, reason = "says how to see it again")]
-            {
-                eprintln!(
-                    "replay: SIMULATION_SEED={seed} cargo nextest run -p aip-tests --test simulation swarm"
-                );
-            }
+            eprintln!(
+                "replay: SIMULATION_SEED={seed} cargo nextest run -p aip-tests --test simulation swarm"
+            );
         }
     }
 }
@@ -91,7 +89,8 @@ struct Swarm {
     partitioned: Vec<LinkId>,
     origins: Vec<Origin>,
     agents: Vec<Agent>,
-    source: Source,
+    sources: Vec<Source>,
+    feeds: BTreeMap<u64, Feed>,
     sinks: Vec<Sink>,
     versions: Versions,
     calls: Calls,
@@ -164,8 +163,12 @@ impl Swarm {
                 Agent::new(place(&mut world, &mut random, client))
             })
             .collect();
-        let peer = Box::new(Source::peer());
-        let source = Source::new(place(&mut world, &mut random, peer));
+        let sources = (0..plan.sources)
+            .map(|_| {
+                let peer = Box::new(Source::peer());
+                Source::new(place(&mut world, &mut random, peer))
+            })
+            .collect();
         let sinks = (0..plan.sinks)
             .map(|_| {
                 let peer = Box::new(Sink::peer());
@@ -180,7 +183,8 @@ impl Swarm {
             partitioned: Vec::new(),
             origins,
             agents,
-            source,
+            sources,
+            feeds: Feed::all(),
             sinks,
             versions: Versions::default(),
             calls: Calls::default(),
@@ -203,8 +207,8 @@ impl Swarm {
         let origins = self.origins.iter_mut().map(|origin| (false, &mut origin.place));
         let agents = self.agents.iter_mut().map(|agent| (false, &mut agent.place));
         let sinks = self.sinks.iter_mut().map(|sink| (false, &mut sink.place));
-        let source = std::iter::once((false, &mut self.source.place));
-        relays.chain(origins).chain(agents).chain(sinks).chain(source).collect()
+        let sources = self.sources.iter_mut().map(|source| (false, &mut source.place));
+        relays.chain(origins).chain(agents).chain(sinks).chain(sources).collect()
     }
 
     fn connect_all(&mut self) {
@@ -295,7 +299,7 @@ impl Swarm {
         }
         self.pump_origins();
         self.pump_agents();
-        self.pump_source();
+        self.pump_sources();
         self.pump_sinks();
         assert_eq!(self.world.faults, [], "nobody breaks the protocol here");
         let limit = self.plan.queued_max(self.sinks.len() + self.agents.len() + self.relays.len());

@@ -10,6 +10,8 @@ pub(super) struct Plan {
     pub(super) origins: usize,
     pub(super) agents: usize,
     pub(super) sinks: usize,
+    /// Publishers of the same tracks.
+    pub(super) sources: usize,
     pub(super) steps: u64,
     /// Milliseconds between deeds, at most.
     pub(super) pause_max: u64,
@@ -66,6 +68,7 @@ impl Plan {
             origins: random.index(2) + 1,
             agents: random.index(4) + 1,
             sinks: random.index(3) + 1,
+            sources: 1 + usize::from(random.chance(400)),
             steps: random.between(20, 80),
             pause_max: [5, 50, 500][random.index(3)],
             payload_max: [10, 1_000, 30_000][random.index(3)],

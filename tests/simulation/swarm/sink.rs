@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use aip_codec::{
     Version,
     moqt::{
-        error_code::ResetCode,
+        error_code::{PublishDoneCode, ResetCode},
         id::{RequestId, TrackAlias},
         location::Location,
         parameter::{GroupOrder, Parameter, Parameters},
@@ -166,12 +166,10 @@ impl Swarm {
     fn sink_lost(&mut self, index: usize) {
         let node = self.sinks[index].place.node.0;
         let connection = self.sinks[index].connection;
-        #[expect(clippy::needless_collect, reason = "the loop changes what is walked")]
-        let subscriptions: Vec<RequestId> =
-            self.sinks[index].subscriptions.keys().copied().collect();
-        let fetches = self.fetches.live(node, connection).into_iter().map(RequestId);
-        for request in subscriptions.into_iter().chain(fetches) {
-            self.request_over(index, request);
+        let mut requests = self.fetches.live(node, connection);
+        requests.extend(self.sinks[index].subscriptions.keys().map(|request| request.0));
+        for request in requests {
+            self.request_over(index, RequestId(request));
         }
     }
 
@@ -182,7 +180,10 @@ impl Swarm {
         let key = |request| sink.key(request);
         match event {
             Event::Response { request, body } => self.sink_answered(index, request, &body),
-            Event::PublishDone { request, .. } => self.request_over(index, request),
+            Event::PublishDone { request, body } => {
+                assert_ne!(body.code, PublishDoneCode::MALFORMED_TRACK, "nothing is malformed");
+                self.request_over(index, request);
+            }
             Event::Ended { request } if sink.subscriptions.contains_key(&request) => {
                 self.request_over(index, request);
             }

@@ -1,21 +1,26 @@
-//! The source: a bare session that publishes groups of several subgroups, object by object.
+//! Sources: bare sessions that publish groups of several subgroups, object by object. If there are
+//! two, they publish the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use aip_codec::moqt::{
     error_code::RequestCode,
     filter::LocationFilter,
-    id::RequestId,
+    id::{RequestId, SubgroupId},
     location::Location,
     message::{Fetch, FetchTarget},
     name::FullTrackName,
     parameter::{GroupOrder, Parameter, Parameters},
     property::Properties,
+    stream::fetch::RangeKind,
 };
 use aip_engine::session::{Event, Request};
 use aip_tests::{
     checker,
-    sim::peer::{FetchItem, Peer, Subgroup, Writer},
+    sim::{
+        NodeId,
+        peer::{FetchItem, Peer, Subgroup, Writer},
+    },
 };
 use bytes::Bytes;
 
@@ -24,22 +29,55 @@ use super::{Place, Swarm, namespace_of, track_of};
 /// The source's tracks.
 pub(super) const TRACKS: std::ops::Range<u64> = 100..102;
 
+/// A bare session that publishes; several publish the same.
 pub(super) struct Source {
     pub(super) place: Place,
     /// The connection on which its namespace is announced.
     announced: u64,
-    tracks: BTreeMap<u64, Live>,
     /// Established subscriptions of the relay's.
     subscriptions: BTreeMap<RequestId, u64>,
+    /// Streams of the groups that are being published, by subscription and subgroup.
+    writers: BTreeMap<(RequestId, u64), Writer>,
 }
 
 /// A track's group that is being published.
-#[derive(Debug)]
-struct Live {
+#[derive(Debug, Default)]
+pub(super) struct Feed {
     group: u64,
-    subgroups: u64,
     next: u64,
-    writers: BTreeMap<(RequestId, u64), Writer>,
+    /// How many subgroups each group has, between which its objects take turns.
+    subgroups: BTreeMap<u64, u64>,
+}
+
+impl Feed {
+    pub(super) fn all() -> BTreeMap<u64, Self> {
+        let one = || BTreeMap::from([(0, 1)]);
+        TRACKS.map(|track| (track, Self { subgroups: one(), ..Self::default() })).collect()
+    }
+
+    fn begin_group(&mut self, group: u64, subgroups: u64) {
+        self.group = group;
+        self.next = 0;
+        self.subgroups.insert(group, subgroups);
+    }
+
+    fn subgroup(&self, location: Location) -> u64 {
+        location.object.0 % self.subgroups.get(&location.group.0).copied().unwrap_or(1)
+    }
+
+    fn is_single(&self) -> bool {
+        self.subgroups.get(&self.group) == Some(&1)
+    }
+}
+
+/// One object, and where it belongs.
+struct Object {
+    track: u64,
+    number: u64,
+    subgroup: Subgroup,
+    payload: Bytes,
+    /// Where its payload is cut in two.
+    cut: usize,
 }
 
 impl Source {
@@ -47,21 +85,46 @@ impl Source {
         Peer::default()
     }
 
-    pub(super) fn new(place: Place) -> Self {
-        let live = |_| Live { group: 0, subgroups: 1, next: 0, writers: BTreeMap::new() };
-        Self {
-            place,
-            announced: 0,
-            tracks: TRACKS.map(|track| (track, live(track))).collect(),
-            subscriptions: BTreeMap::new(),
-        }
+    pub(super) const fn new(place: Place) -> Self {
+        Self { place, announced: 0, subscriptions: BTreeMap::new(), writers: BTreeMap::new() }
     }
 
     fn forget(&mut self, request: RequestId) {
         self.subscriptions.remove(&request);
-        for live in self.tracks.values_mut() {
-            live.writers.retain(|(other, _), _| *other != request);
+        self.writers.retain(|(other, _), _| *other != request);
+    }
+
+    fn forget_all(&mut self) {
+        self.subscriptions.clear();
+        self.writers.clear();
+    }
+
+    fn send(&mut self, peer: &mut Peer, object: &Object) {
+        let subgroup = object.subgroup.subgroup.unwrap_or_default();
+        for (&request, _) in self.subscriptions.iter().filter(|(_, track)| **track == object.track)
+        {
+            let writer = match self.writers.entry((request, subgroup)) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    let Some(writer) = peer.open(request, &object.subgroup) else { continue };
+                    entry.insert(writer)
+                }
+            };
+            let length = object.payload.len() as u64;
+            writer.begin(peer.session(), object.number, length, Properties::default());
+            let stream = writer.stream;
+            peer.session().send(stream, object.payload.slice(..object.cut), false);
+            peer.session().send(stream, object.payload.slice(object.cut..), false);
         }
+    }
+
+    fn end_group(&mut self, peer: &mut Peer, track: u64) {
+        let subscriptions = &self.subscriptions;
+        let is_of_track = |request: &RequestId| subscriptions.get(request) == Some(&track);
+        for (_, writer) in self.writers.iter().filter(|((request, _), _)| is_of_track(request)) {
+            writer.finish(peer.session());
+        }
+        self.writers.retain(|(request, _), _| !is_of_track(request));
     }
 }
 
@@ -72,10 +135,10 @@ impl Swarm {
         if self.random.chance(300) {
             self.end_group(track);
             let subgroups = self.random.between(1, 3);
-            let Some(live) = self.source.tracks.get_mut(&track) else { return };
-            live.group += self.random.between(1, 2);
-            live.subgroups = subgroups;
-            live.next = 0;
+            let step = self.random.between(1, 2);
+            if let Some(feed) = self.feeds.get_mut(&track) {
+                feed.begin_group(feed.group + step, subgroups);
+            }
             return;
         }
         for _ in 0..self.random.between(1, 4) {
@@ -85,55 +148,42 @@ impl Swarm {
 
     fn publish_object(&mut self, track: u64) {
         let now = self.world.elapsed();
-        let is_connected = self.source.place.link.is_some();
-        let Some(live) = self.source.tracks.get_mut(&track) else { return };
-        let (group, object) = (live.group, live.next);
-        live.next += 1;
-        let subgroup = object % live.subgroups;
-        let payload = checker::payload(track, group, object, self.plan.payload_max);
-        self.objects.published(track, Location::new(group, object), payload.clone(), now);
-        if !is_connected {
-            return;
-        }
-        let header = Subgroup {
-            subgroup: Some(subgroup),
-            end_of_group: live.subgroups == 1,
-            first_object: object == subgroup,
-            ..Subgroup::new(track, group)
+        let Some(feed) = self.feeds.get_mut(&track) else { return };
+        let (group, number) = (feed.group, feed.next);
+        feed.next += 1;
+        let location = Location::new(group, number);
+        let subgroup = feed.subgroup(location);
+        let payload = checker::payload(track, group, number, self.plan.payload_max);
+        self.objects.published(track, location, payload.clone(), now);
+        let object = Object {
+            track,
+            number,
+            subgroup: Subgroup {
+                subgroup: Some(subgroup),
+                end_of_group: feed.is_single(),
+                first_object: number == subgroup,
+                ..Subgroup::new(track, group)
+            },
+            cut: self.random.index(payload.len()),
+            payload,
         };
-        let subscriptions = self.source.subscriptions.iter().filter(|(_, other)| **other == track);
-        let writers = &mut live.writers;
-        let cut = self.random.index(payload.len());
-        self.world.with(self.source.place.node, |peer: &mut Peer, _| {
-            if !peer.is_connected() {
-                return;
-            }
-            for (&request, _) in subscriptions {
-                let key = (request, subgroup);
-                if let std::collections::btree_map::Entry::Vacant(entry) = writers.entry(key) {
-                    let Some(writer) = peer.open(request, &header) else { continue };
-                    entry.insert(writer);
+        for source in &mut self.sources {
+            self.world.with(source.place.node, |peer: &mut Peer, _| {
+                if peer.is_connected() {
+                    source.send(peer, &object);
                 }
-                let Some(writer) = writers.get_mut(&key) else { continue };
-                let length = payload.len() as u64;
-                writer.begin(peer.session(), object, length, Properties::default());
-                let stream = writer.stream;
-                peer.session().send(stream, payload.slice(..cut), false);
-                peer.session().send(stream, payload.slice(cut..), false);
-            }
-        });
+            });
+        }
     }
 
     fn end_group(&mut self, track: u64) {
-        let Some(live) = self.source.tracks.get_mut(&track) else { return };
-        let writers = std::mem::take(&mut live.writers);
-        self.world.with(self.source.place.node, |peer: &mut Peer, _| {
-            if peer.is_connected() {
-                for writer in writers.values() {
-                    writer.finish(peer.session());
+        for source in &mut self.sources {
+            self.world.with(source.place.node, |peer: &mut Peer, _| {
+                if peer.is_connected() {
+                    source.end_group(peer, track);
                 }
-            }
-        });
+            });
+        }
     }
 
     pub(super) fn source_finishes(&mut self) {
@@ -142,45 +192,43 @@ impl Swarm {
         }
     }
 
-    pub(super) fn pump_source(&mut self) {
-        let node = self.source.place.node;
+    pub(super) fn pump_sources(&mut self) {
+        for index in 0..self.sources.len() {
+            self.pump_source(index);
+        }
+    }
+
+    fn pump_source(&mut self, index: usize) {
+        let source = &mut self.sources[index];
+        let node = source.place.node;
         let events = self.world.with(node, |peer: &mut Peer, _| {
-            if !peer.is_connected() {
-                peer.events.clear();
-                return None;
-            }
-            Some(peer.take())
+            let events = peer.take();
+            peer.is_connected().then_some(events)
         });
         let Some(events) = events else {
-            self.source.subscriptions.clear();
-            for live in self.source.tracks.values_mut() {
-                live.writers.clear();
-            }
+            source.forget_all();
             return;
         };
-        if self.source.announced < self.source.place.connections {
-            self.source.announced = self.source.place.connections;
-            self.source.subscriptions.clear();
-            for live in self.source.tracks.values_mut() {
-                live.writers.clear();
-            }
+        if source.announced < source.place.connections {
+            source.announced = source.place.connections;
+            source.forget_all();
             let namespace = namespace_of(TRACKS.start);
             self.world.with(node, |peer: &mut Peer, _| {
                 peer.session().publish_namespace(namespace, Parameters::default()).unwrap();
             });
         }
         for event in events {
-            self.source_told(event);
+            self.source_told(index, event);
         }
     }
 
-    fn source_told(&mut self, event: Event) {
-        let node = self.source.place.node;
+    fn source_told(&mut self, index: usize, event: Event) {
+        let node = self.sources[index].place.node;
         match event {
             Event::Request { request, body: Request::Subscribe(body), .. } => {
                 let track = track_of(&body.track);
                 let parameters = self.largest(track);
-                self.source.subscriptions.insert(request, track);
+                self.sources[index].subscriptions.insert(request, track);
                 self.world.with(node, |peer: &mut Peer, _| {
                     peer.accept_subscribe(request, track, parameters);
                 });
@@ -192,7 +240,7 @@ impl Swarm {
                 });
             }
             Event::Request { request, body: Request::Fetch(body), .. } => {
-                self.source_fetched(request, &body);
+                self.source_fetched(node, request, &body);
             }
             Event::Request { request, .. } => self.world.with(node, |peer: &mut Peer, _| {
                 peer.session().reject_with(request, RequestCode::NOT_SUPPORTED, "");
@@ -200,7 +248,7 @@ impl Swarm {
             Event::Update { request, .. } => self.world.with(node, |peer: &mut Peer, _| {
                 peer.session().accept_update(request, Parameters::default());
             }),
-            Event::Ended { request } => self.source.forget(request),
+            Event::Ended { request } => self.sources[index].forget(request),
             _ => {}
         }
     }
@@ -211,7 +259,7 @@ impl Swarm {
         })
     }
 
-    fn source_fetched(&mut self, request: RequestId, body: &Fetch) {
+    fn source_fetched(&mut self, node: NodeId, request: RequestId, body: &Fetch) {
         let Some((track, start, end)) = range_of(body) else {
             panic!("a relay asks for a range: {body:?}");
         };
@@ -219,7 +267,6 @@ impl Swarm {
         let order = body.parameters.group_order().unwrap_or_default();
         let largest = self.objects.largest(number);
         let refuses = self.random.chance(100);
-        let node = self.source.place.node;
         let Some(largest) = largest.filter(|largest| start <= *largest && !refuses) else {
             self.world.with(node, |peer: &mut Peer, _| {
                 peer.session().reject_with(request, RequestCode::INVALID_RANGE, "");
@@ -232,11 +279,27 @@ impl Swarm {
             .in_range(number, start, end)
             .map(|(location, payload)| (location, payload.clone()))
             .collect();
-        let items = in_order(found, order);
+        let mut items = in_order(found, order);
+        if order == GroupOrder::Ascending && self.random.chance(200) {
+            self.lose_some(&mut items);
+        }
+        let Some(feed) = self.feeds.get(&number) else { return };
         self.world.with(node, |peer: &mut Peer, _| {
             peer.session().accept_fetch(request, false, end, Properties::default());
-            peer.send_fetch(request, order, &items);
+            let subgroup = |location| SubgroupId(feed.subgroup(location));
+            peer.send_fetch_of(request, order, &items, subgroup);
         });
+    }
+}
+
+impl Swarm {
+    /// Of some objects the source says that it does not know.
+    fn lose_some(&mut self, items: &mut Vec<FetchItem>) {
+        let first = self.random.index(items.len());
+        let last = first + self.random.index(items.len() - first);
+        let Some(FetchItem::Object(end, _)) = items.get(last) else { return };
+        let lost = FetchItem::Range(RangeKind::Unknown, *end);
+        items.splice(first..=last, [lost]);
     }
 }
 

@@ -294,7 +294,7 @@ impl World {
     /// The next thing that happens before `end`; false if nothing does.
     ///
     /// # Panics
-    /// If a node has no end of wishes, which is a fault of the node.
+    /// If too much happens at one moment: something goes round in circles.
     pub fn step(&mut self, end: Instant) -> bool {
         let occurrence = self.occurrences.first_key_value().map(|((when, _), _)| *when);
         let timer = self.nodes.iter().filter_map(|node| node.poll_timeout()).min();
@@ -354,16 +354,17 @@ impl World {
                 continue;
             }
             if self.tells_all {
-                let [client, server] = self.links[index].ends.map(|(node, _)| node.0);
-                let arrow = if from == 0 { "->" } else { "<-" };
-                let time = self.elapsed();
-                #[expect(clippy::print_stderr, reason = "asked for, to look into a seed")]
-                {
-                    eprintln!("{time:?} {client} {arrow} {server}: {}", describe(&action));
-                }
+                self.tell_of(index, from, &action);
             }
             self.act(LinkId(index), from, action);
         }
+    }
+
+    #[expect(clippy::print_stderr, reason = "asked for, to follow a seed")]
+    fn tell_of(&self, link: usize, from: usize, action: &Action) {
+        let [client, server] = self.links[link].ends.map(|(node, _)| node.0);
+        let arrow = if from == 0 { "->" } else { "<-" };
+        eprintln!("{:?} {client} {arrow} {server}: {}", self.elapsed(), describe(action));
     }
 
     fn act(&mut self, link: LinkId, from: usize, action: Action) {
@@ -555,6 +556,11 @@ impl World {
             .filter(|((end, _), _)| *end == node)
             .map(|(_, queued)| queued)
             .sum()
+    }
+
+    /// The sessions at the ends of a connection: the client's, the server's.
+    pub fn sessions(&self, link: LinkId) -> [SessionId; 2] {
+        self.links[link.0].ends.map(|(_, session)| session)
     }
 
     /// Ends of connections that were told of their loss, so far.

@@ -156,6 +156,20 @@ impl Peer {
     /// # Panics
     /// If the items do not come in order.
     pub fn send_fetch(&mut self, fetch: RequestId, order: GroupOrder, items: &[FetchItem]) {
+        self.send_fetch_of(fetch, order, items, |_| SubgroupId(0));
+    }
+
+    /// The same, each object in the subgroup that `subgroup` says.
+    ///
+    /// # Panics
+    /// If the items do not come in order.
+    pub fn send_fetch_of(
+        &mut self,
+        fetch: RequestId,
+        order: GroupOrder,
+        items: &[FetchItem],
+        subgroup: impl Fn(Location) -> SubgroupId,
+    ) {
         let version = self.session().version();
         let Some(stream) = self.session().open_fetch(fetch, 9) else { return };
         let mut encoder = FetchEncoder::new(version, order);
@@ -165,7 +179,7 @@ impl Peer {
                 FetchItem::Object(location, payload) => {
                     let object = FetchObject {
                         location: *location,
-                        subgroup: Some(SubgroupId(0)),
+                        subgroup: Some(subgroup(*location)),
                         priority: 128,
                         properties: Properties::default(),
                         payload_length: payload.len() as u64,
