@@ -12,6 +12,8 @@ pub struct Config {
     pub session: session::Config,
     /// Tracks known at one time; a request for one more gets EXCESSIVE_LOAD. 100,000.
     pub tracks_max: usize,
+    /// What a way through another relay costs more than that relay's own (COST). 1.
+    pub link_cost: u64,
     /// Namespaces published at one time, over all sessions; one more gets EXCESSIVE_LOAD. 1,000,000.
     pub namespaces_max: usize,
     /// Namespaces that one session may publish; one more gets EXCESSIVE_LOAD. 10,000.
@@ -46,6 +48,7 @@ impl Default for Config {
         Self {
             session: session::Config::default(),
             tracks_max: 100_000,
+            link_cost: 1,
             namespaces_max: 1_000_000,
             session_namespaces_max: 10_000,
             session_watches_max: 1_000,

@@ -10,6 +10,7 @@ mod fetch;
 mod fetch_task;
 mod forwarder;
 mod namespace;
+mod namespace_announce;
 mod namespace_tree;
 mod peer;
 mod publish;
@@ -66,6 +67,9 @@ pub struct Relay {
     next_task: u64,
     /// Sessions that were answered on behalf of another one, and may have something to tell.
     answered: VecDeque<PeerIndex>,
+    /// Tracks, with their aliases since indices are used again, that other relays have begun to
+    /// receive from us.
+    below_changed: VecDeque<(TrackIndex, TrackAlias)>,
     /// Sessions whose actions are waiting to be polled.
     touched: VecDeque<PeerIndex>,
     /// When each session's timer is due.
@@ -100,6 +104,7 @@ impl Relay {
             next_alias: 0,
             next_task: 0,
             answered: VecDeque::new(),
+            below_changed: VecDeque::new(),
             touched: VecDeque::new(),
             session_timers: BTreeSet::new(),
             track_timers: BTreeSet::new(),
@@ -171,6 +176,9 @@ impl Relay {
             self.handle_event(peer, event, now);
         }
         self.arm_session_timer(peer);
+        while let Some(track) = self.below_changed.pop_front() {
+            self.relays_below_changed(track, now);
+        }
         while let Some(other) = self.answered.pop_front() {
             self.drain_events(other, now);
         }
@@ -212,8 +220,8 @@ impl Relay {
             Event::PublishDone { request, body } => {
                 self.upstream_ended(key(request), Some(body.code), now);
             }
-            Event::Namespace { request, suffix } => {
-                self.upstream_namespace(key(request), &suffix, now)
+            Event::Namespace { request, suffix, parameters } => {
+                self.upstream_namespace(key(request), &suffix, &parameters, now);
             }
             Event::NamespaceDone { request, suffix } => {
                 self.upstream_namespace_done(key(request), &suffix, now);
@@ -233,7 +241,7 @@ impl Relay {
             Request::Fetch(body) => self.fetch_received(key, body, now),
             Request::TrackStatus(body) => self.track_status_received(key, body, now),
             Request::PublishNamespace(body) => {
-                self.publish_namespace_received(key, &body.namespace, now);
+                self.publish_namespace_received(key, &body, now);
             }
             Request::SubscribeNamespace(body) => {
                 self.subscribe_namespace_received(key, &body.prefix);
@@ -268,8 +276,14 @@ impl Relay {
                 self.disown(key);
                 self.upstream_fetch_failed(track, fetch, error.code, now);
             }
-            (Owner::NamespaceUpstream | Owner::UpstreamWatch, Response::Error(error)) => {
+            (
+                owner @ (Owner::NamespaceUpstream(_) | Owner::UpstreamWatch),
+                Response::Error(error),
+            ) => {
                 self.disown(key);
+                if let Owner::NamespaceUpstream(namespace) = owner {
+                    self.announcement_ended(key, &namespace);
+                }
                 tracing::warn!(code = %error.code, reason = %error.reason, "refused by the upstream relay");
             }
             _ => {}
@@ -308,9 +322,11 @@ impl Relay {
                 self.peers[key.peer.0].watch_count -= 1;
                 self.namespaces.unwatch(&prefix, key);
                 self.track_watches.remove(&key);
+                self.forget_told_to(key);
             }
-            Owner::NamespaceUpstream => {
+            Owner::NamespaceUpstream(namespace) => {
                 self.disown(key);
+                self.announcement_ended(key, &namespace);
             }
             Owner::UpstreamWatch => {
                 self.disown(key);

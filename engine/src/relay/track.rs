@@ -1,18 +1,21 @@
 //! One track: who publishes it to us, who receives it from us, and what is cached of it.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
-use aip_codec::moqt::{
-    id::{GroupId, RequestId, SubgroupId, TrackAlias},
-    location::Location,
-    message::{Fetch, Subscribe, TrackStatus},
-    name::FullTrackName,
-    parameter::GroupOrder,
-    property::Properties,
-    stream::subgroup::ObjectStatus,
+use aip_codec::{
+    aip::hops::{Hops, RelayId},
+    moqt::{
+        id::{GroupId, RequestId, SubgroupId, TrackAlias},
+        location::Location,
+        message::{Fetch, Subscribe, TrackStatus},
+        name::FullTrackName,
+        parameter::{GroupOrder, Parameters},
+        property::Properties,
+        stream::subgroup::ObjectStatus,
+    },
 };
 use slab::Slab;
 
@@ -69,6 +72,8 @@ pub(crate) struct Upstream {
 #[derive(Debug)]
 pub(crate) struct Subscriber {
     pub(crate) key: RequestKey,
+    /// The relays that the subscription has passed; none if no relay is below.
+    pub(crate) hops: Hops,
     pub(crate) forward: bool,
     pub(crate) priority: u8,
     /// First and last location wanted.
@@ -89,6 +94,8 @@ impl Subscriber {
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) key: RequestKey,
+    /// The relays that the request has passed.
+    pub(crate) hops: Hops,
     pub(crate) body: WaitingBody,
     /// When it is refused for want of a publisher, unless one is being asked then.
     pub(crate) deadline: Instant,
@@ -100,6 +107,17 @@ pub(crate) enum WaitingBody {
     Subscribe(Subscribe),
     Fetch(Fetch),
     TrackStatus(TrackStatus),
+}
+
+impl WaitingBody {
+    /// The request's parameters.
+    pub(crate) const fn parameters(&self) -> &Parameters {
+        match self {
+            Self::Subscribe(body) => &body.parameters,
+            Self::Fetch(body) => &body.parameters,
+            Self::TrackStatus(body) => &body.parameters,
+        }
+    }
 }
 
 impl Track {
@@ -141,6 +159,13 @@ impl Track {
     pub(crate) fn has_downstream_in(&self, peer: PeerIndex) -> bool {
         self.subscribers.iter().any(|(_, subscriber)| subscriber.key.peer == peer)
             || self.waiting.iter().any(|waiting| waiting.key.peer == peer)
+    }
+
+    /// The relays that receive the track from us, or wait for it, as far as they have said.
+    pub(crate) fn relays_below(&self) -> BTreeSet<RelayId> {
+        let subscribers = self.subscribers.iter().map(|(_, subscriber)| &subscriber.hops);
+        let waiting = self.waiting.iter().map(|waiting| &waiting.hops);
+        subscribers.chain(waiting).flat_map(Hops::iter).collect()
     }
 
     /// Whether nothing keeps the track any more.

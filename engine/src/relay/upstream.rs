@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use aip_codec::moqt::{
-    error_code::{PublishDoneCode, RequestCode, ResetCode},
+    error_code::{PublishDoneCode, RequestCode, ResetCode, SessionCode},
     message::RequestError,
     name::TrackNamespace,
     parameter::Parameters,
@@ -20,30 +20,48 @@ use super::{
 use crate::session::StreamEnd;
 
 impl Relay {
-    /// Sessions to ask for a track: those of our own that publish a prefix of its namespace, or,
-    /// if there are none, other relays; never back to a relay that asks us.
+    /// Sessions to ask for a track: those of our own that publish a prefix of its namespace; or, if
+    /// there are none, the next step of the best way to who does; or, if nobody is known to, the
+    /// relays that we have dialled. Never a relay that has the track from us, or would.
     pub(super) fn publishers_for(
         &self,
         track: &Track,
         on_behalf_of: Option<RequestKey>,
     ) -> Vec<PeerIndex> {
-        let found = self.namespaces.publishers_of(track.name.namespace());
-        let is_relay = |peer: &PeerIndex| {
-            self.peers.get(peer.0).is_some_and(super::peer::Peer::is_upstream_relay)
-        };
+        let is_relay =
+            |peer: &PeerIndex| self.peers.get(peer.0).is_some_and(super::peer::Peer::is_relay);
+        let routes = || self.namespaces.routes_to(track.name.namespace());
         let mut peers: Vec<PeerIndex> =
-            found.iter().map(|key| key.peer).filter(|peer| !is_relay(peer)).collect();
+            routes().map(|route| route.key.peer).filter(|peer| !is_relay(peer)).collect();
         peers.sort_unstable();
         peers.dedup();
         if !peers.is_empty() {
             return peers;
         }
-        if on_behalf_of.is_some_and(|key| is_relay(&key.peer)) {
+        let below = track.relays_below();
+        let asks = |peer: PeerIndex| on_behalf_of.is_some_and(|key| key.peer == peer);
+        let is_below = |peer: PeerIndex| {
+            let relay = self.peers.get(peer.0).and_then(super::peer::Peer::relay_id);
+            asks(peer)
+                || track.has_downstream_in(peer)
+                || relay.is_some_and(|relay| below.contains(&relay))
+        };
+        let next = routes().find(|route| {
+            let takes_requests = self.peers.get(route.key.peer.0).is_some_and(|peer| {
+                peer.session.is_established() && !peer.session.is_peer_going_away()
+            });
+            takes_requests
+                && !is_below(route.key.peer)
+                && !below.iter().any(|relay| route.hops.contains(*relay))
+        });
+        if let Some(next) = next {
+            return vec![next.key.peer];
+        }
+        if on_behalf_of.is_some_and(|key| self.peers[key.peer.0].is_upstream_relay()) {
             return Vec::new();
         }
         let mut relays = self.upstream_relays();
-        // A relay that has the track from us would only send it back.
-        relays.retain(|relay| !track.has_downstream_in(*relay));
+        relays.retain(|relay| !is_below(*relay));
         relays
     }
 
@@ -61,89 +79,26 @@ impl Relay {
     }
 
     pub(super) fn session_established(&mut self, peer: PeerIndex, now: Instant) {
-        if !self.peers[peer.0].is_upstream_relay() {
+        let entry = &self.peers[peer.0];
+        if entry.relay_id().is_some() && entry.relay_id() == self.config.session.relay_id {
+            tracing::warn!(session = %entry.id, "this relay has reached itself");
+            if let Some(session) = self.session(peer) {
+                session.close(SessionCode::NO_ERROR, "this relay has reached itself");
+            }
             return;
         }
-        tracing::info!(session = %self.peers[peer.0].id, "upstream relay reached");
+        if !entry.is_upstream_relay() {
+            return;
+        }
+        tracing::info!(session = %entry.id, relay = ?entry.relay_id(), "upstream relay reached");
         let root = TrackNamespace::default();
         if let Some(session) = self.session(peer)
-            && let Ok(request) = session.subscribe_namespace(root.clone(), Parameters::default())
+            && let Ok(request) = session.subscribe_namespace(root, Parameters::default())
         {
             self.own(RequestKey { peer, request }, Owner::UpstreamWatch);
         }
-        let limit = self.config.namespaces_max;
-        for namespace in self.namespaces.published_under(&root, limit) {
-            if self.is_published_locally(&namespace) {
-                self.publish_namespace_to(peer, namespace);
-            }
-        }
+        self.announce_all_to(peer);
         self.retry_waiting(&TrackNamespace::default(), now);
-    }
-
-    /// Whether a session that is no upstream relay publishes exactly this namespace.
-    pub(super) fn is_published_locally(&self, namespace: &TrackNamespace) -> bool {
-        self.namespaces.publishers_of(namespace).iter().any(|key| {
-            self.peers.get(key.peer.0).is_some_and(|peer| {
-                !peer.is_upstream_relay()
-                    && matches!(peer.requests.get(&key.request),
-                        Some(Owner::Namespace(published)) if published == namespace)
-            })
-        })
-    }
-
-    /// Tells another relay that tracks of this namespace are to be had here.
-    pub(super) fn publish_namespace_to(&mut self, peer: PeerIndex, namespace: TrackNamespace) {
-        if self.peers[peer.0].published_upstream.contains_key(&namespace) {
-            return;
-        }
-        let Some(session) = self.session(peer) else { return };
-        if let Ok(request) = session.publish_namespace(namespace.clone(), Parameters::default()) {
-            self.own(RequestKey { peer, request }, Owner::NamespaceUpstream);
-            self.peers[peer.0].published_upstream.insert(namespace, request);
-        }
-    }
-
-    pub(super) fn withdraw_namespace_from(&mut self, peer: PeerIndex, namespace: &TrackNamespace) {
-        let Some(request) = self.peers[peer.0].published_upstream.remove(namespace) else { return };
-        if let Some(session) = self.session(peer) {
-            session.cancel(request, ResetCode::CANCELLED);
-        }
-        self.disown(RequestKey { peer, request });
-    }
-
-    /// A namespace that another relay tells of: published there, as far as we are concerned.
-    pub(super) fn upstream_namespace(
-        &mut self,
-        key: RequestKey,
-        namespace: &TrackNamespace,
-        now: Instant,
-    ) {
-        let Some(peer) = self.peers.get_mut(key.peer.0) else { return };
-        if self.config.session_namespaces_max <= peer.namespace_count {
-            tracing::warn!(session = %peer.id, "upstream relay tells of too many namespaces");
-            return;
-        }
-        peer.namespace_count += 1;
-        self.publish_in_tree(key, namespace, now);
-    }
-
-    pub(super) fn upstream_namespace_done(
-        &mut self,
-        key: RequestKey,
-        namespace: &TrackNamespace,
-        now: Instant,
-    ) {
-        self.unpublish_namespace(key, namespace, now);
-    }
-
-    /// A relay's watch has ended: so has every namespace that it told of.
-    pub(super) fn forget_namespaces_of(&mut self, key: RequestKey, now: Instant) {
-        let root = TrackNamespace::default();
-        for namespace in self.namespaces.published_under(&root, usize::MAX) {
-            if self.namespaces.publishers_of(&namespace).contains(&key) {
-                self.unpublish_namespace(key, &namespace, now);
-            }
-        }
     }
 
     pub(super) fn upstream_refused(&mut self, key: RequestKey, error: &RequestError, now: Instant) {
@@ -161,12 +116,30 @@ impl Relay {
     ) {
         let Some(Owner::Upstream(index)) = self.disown(key) else { return };
         self.remove_upstream(index, key, now);
-        let Some(track) = self.tracks.get(index.0).filter(|track| track.upstreams.is_empty())
-        else {
-            return;
-        };
-        let has_demand = track.has_demand();
-        let asked = code.is_none() && has_demand && self.ask_publishers(index, None, now);
+        if self.tracks.get(index.0).is_some_and(|track| track.upstreams.is_empty()) {
+            self.replace_upstreams(index, code, now);
+        }
+    }
+
+    /// A track has no publisher any more: asks others, unless the last one has said that there is
+    /// no more of it; if there are none, everybody is told.
+    pub(super) fn replace_upstreams(
+        &mut self,
+        index: TrackIndex,
+        code: Option<PublishDoneCode>,
+        now: Instant,
+    ) {
+        let Some(track) = self.tracks.get(index.0) else { return };
+        let may_go_on = !matches!(
+            code,
+            Some(
+                PublishDoneCode::TRACK_ENDED
+                    | PublishDoneCode::SUBSCRIPTION_ENDED
+                    | PublishDoneCode::MALFORMED_TRACK
+                    | PublishDoneCode::UNAUTHORIZED
+            )
+        );
+        let asked = may_go_on && track.has_demand() && self.ask_publishers(index, None, now);
         if !asked {
             self.end_subscribers(index, done_code(code));
             self.refuse_waiting_of(index, RequestCode::DOES_NOT_EXIST, now);

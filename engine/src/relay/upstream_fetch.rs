@@ -99,7 +99,7 @@ impl Relay {
             .filter(|upstream| upstream.established)
             .map(|upstream| upstream.key.peer)
             // Another relay that asks is not asked back.
-            .filter(|peer| *peer != task.key.owner.peer || !self.peers[peer.0].is_upstream_relay())
+            .filter(|peer| *peer != task.key.owner.peer || !self.peers[peer.0].is_relay())
             .collect();
         for peer in publishers {
             let mut parameters = Parameters::default();

@@ -59,6 +59,9 @@ pub enum Misbehavior {
     /// CALL without both sides' AIP offers.
     #[error("CALL was not negotiated")]
     CallNotNegotiated,
+    /// HOPS or COST without both sides' RELAY_ID.
+    #[error("HOPS and COST were not negotiated")]
+    HopsNotNegotiated,
     /// A request's number has the wrong parity, or came before.
     #[error("invalid request ID")]
     InvalidRequestId,
@@ -138,6 +141,7 @@ impl Misbehavior {
             | Self::ControlStreamClosed
             | Self::NotARequest
             | Self::CallNotNegotiated
+            | Self::HopsNotNegotiated
             | Self::UnexpectedMessage
             | Self::UnexpectedProperties
             | Self::UnexpectedParameter

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use aip_codec::moqt::{
     error_code::{RequestCode, ResetCode},
     id::RequestId,
-    message::{Frame, FrameDecoder, Message, MessageType, Reason, RequestError},
+    message::{Frame, FrameDecoder, Message, MessageType, Namespace, Reason, RequestError},
     name::TrackNamespace,
     parameter::{GroupOrder, Parameter, Parameters},
     token::Token,
@@ -114,6 +114,7 @@ impl Session {
         }
         let message = Message::decode(self.version, frame.kind, frame.body)?;
         let (id, kind, body) = received_request(message).ok_or(Misbehavior::NotARequest)?;
+        self.check_hops(parameters_of(&body))?;
         self.requests.note_received(id)?;
         let (tokens, unknown_token) = self.resolve_tokens(parameters_of(&body))?;
         let refusal = self.refusal(&kind, unknown_token, &body);
@@ -138,6 +139,15 @@ impl Session {
             self.release_unknown_alias(alias)?;
         }
         self.receive_on_request(id, Bytes::new(), fin, now)
+    }
+
+    /// HOPS and COST have a place only between relays that have both told their numbers.
+    pub(super) fn check_hops(&self, parameters: &Parameters) -> Result<(), Misbehavior> {
+        let has_any = parameters.hops().is_some() || parameters.cost().is_some();
+        if has_any && self.peer_relay().is_none() {
+            return Err(Misbehavior::HopsNotNegotiated);
+        }
+        Ok(())
     }
 
     /// A PUBLISH tells its alias at once, since its objects may be here before our answer.
@@ -315,10 +325,13 @@ impl Session {
                 Ok(())
             }
             (Meaning::Namespace, Message::Namespace(namespace)) => {
+                self.check_hops(&namespace.parameters)?;
+                let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
                 if let Kind::NamespaceWatchSent { known } = &mut request.kind {
                     known.insert(namespace.suffix.clone());
                 }
-                self.events.push_back(Event::Namespace { request: id, suffix: namespace.suffix });
+                let Namespace { suffix, parameters } = namespace;
+                self.events.push_back(Event::Namespace { request: id, suffix, parameters });
                 Ok(())
             }
             (Meaning::NamespaceDone, Message::NamespaceDone(done)) => {

@@ -48,6 +48,7 @@ impl Session {
         id: RequestId,
         update: RequestUpdate,
     ) -> Result<(), SessionError> {
+        self.check_hops(&update.parameters)?;
         self.requests.note_received(update.request_id)?;
         let limit = self.config.request_updates_max;
         let (_, unknown_token) = self.resolve_tokens(&update.parameters)?;
@@ -121,6 +122,8 @@ impl Session {
 const fn has_place_in_update(kind: &Kind, parameter: &Parameter) -> bool {
     match parameter {
         Parameter::AuthorizationToken(_) => true,
+        Parameter::Hops(_) => matches!(kind, Kind::NamespaceReceived | Kind::Publication(_)),
+        Parameter::Cost(_) => matches!(kind, Kind::NamespaceReceived),
         Parameter::SubscriberPriority(_) => {
             matches!(kind, Kind::Publication(_) | Kind::FetchReceived(_))
         }
