@@ -78,7 +78,8 @@ impl Hops {
     /// # Errors
     /// If it is no whole number of relays, or names more than [`HOPS_MAX`].
     pub fn decode(value: &Bytes) -> Result<Self, DecodeError> {
-        if value.len() % RELAY_ID_LENGTH != 0 || HOPS_MAX * RELAY_ID_LENGTH < value.len() {
+        if !value.len().is_multiple_of(RELAY_ID_LENGTH) || HOPS_MAX * RELAY_ID_LENGTH < value.len()
+        {
             return Err(Violation::Hops.into());
         }
         let number = |chunk: &[u8]| {

@@ -35,6 +35,8 @@ pub struct ConfigFile {
     pub admin: Option<SocketAddr>,
     /// URLs of relays to connect to.
     pub upstream: Vec<String>,
+    /// This relay's number among relays, 16 hexadecimal digits; a random one if it is not said.
+    pub relay_id: Option<String>,
     /// Authorities to believe upstream, PEM.
     pub ca: Option<PathBuf>,
     /// SHA-256 of certificates to believe upstream, in hexadecimal digits.
@@ -61,6 +63,7 @@ pub struct ConfigFile {
 #[non_exhaustive]
 pub struct RelayLimits {
     pub tracks_max: usize,
+    pub link_cost: u64,
     pub namespaces_max: usize,
     pub session_namespaces_max: usize,
     pub session_watches_max: usize,
@@ -86,6 +89,7 @@ impl Default for RelayLimits {
         let relay = relay::Config::default();
         Self {
             tracks_max: relay.tracks_max,
+            link_cost: relay.link_cost,
             namespaces_max: relay.namespaces_max,
             session_namespaces_max: relay.session_namespaces_max,
             session_watches_max: relay.session_watches_max,
@@ -107,6 +111,7 @@ impl From<RelayLimits> for relay::Config {
     fn from(file: RelayLimits) -> Self {
         Self {
             tracks_max: file.tracks_max,
+            link_cost: file.link_cost,
             namespaces_max: file.namespaces_max,
             session_namespaces_max: file.session_namespaces_max,
             session_watches_max: file.session_watches_max,

@@ -45,5 +45,5 @@ pub use self::{
     error::Error,
     mailbox::{Mailbox, Rejected},
     runtime::{Handle, Ready, run, spawn},
-    target::{Target, Trust, Url},
+    target::{Target, Trust, Url, random_relay_id},
 };
