@@ -3,9 +3,13 @@
 CARGO ?= cargo
 SERVER ?=
 KEEP ?=
+SEEDS ?= 20000
+FIRST ?= 0
+SEED ?=
+TRACE ?=
 RELAY ?= target/release/aip-relay
 
-.PHONY: help demo test interop bench clean
+.PHONY: help demo test simulate interop bench clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -20,6 +24,11 @@ test: ## all tests
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) nextest run --locked --workspace --all-features
 	$(CARGO) test --locked --workspace --all-features --doc --quiet
+
+simulate: ## worlds of relays in virtual time, on all cores (SEEDS=20000, FIRST=0; SEED=7 for one, TRACE=1 to see it)
+	@.ci/require build
+	$(CARGO) run --locked --profile simulation -p aip-tests --no-default-features --bin aip-simulate -- \
+		$(if $(SEED),--seed $(SEED) $(if $(TRACE),--trace),--seeds $(SEEDS) --first $(FIRST))
 
 interop: ## other people's MOQT clients against our relay
 	@.ci/require build

@@ -7,6 +7,11 @@ use aip_tests::sim::{Weather, random::Random};
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) relays: usize,
+    pub(super) topology: Topology,
+    /// Whether relays tell each other their numbers.
+    pub(super) mesh: bool,
+    /// Whether clients that come back may come to another relay.
+    pub(super) roams: bool,
     pub(super) origins: usize,
     pub(super) agents: usize,
     pub(super) sinks: usize,
@@ -21,6 +26,18 @@ pub(super) struct Plan {
     kills: bool,
     partitions: bool,
     stalls: bool,
+    crashes: bool,
+}
+
+/// How relays dial each other.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Topology {
+    /// Each the one before it.
+    Chain,
+    /// Three in a ring, each the next one.
+    Triangle,
+    /// The last of three the other two, and one of these the other.
+    TwoUpstreams,
 }
 
 /// Something that is done to the world.
@@ -38,6 +55,10 @@ pub(super) enum Deed {
     SinkFetch,
     Kill,
     Partition,
+    CutOff,
+    Crash,
+    Restart,
+    Rest,
     Heal,
     Stall { stalled: bool },
 }
@@ -63,8 +84,15 @@ impl Plan {
         ];
         let drafts =
             if random.chance(300) { vec![all[random.index(all.len())]] } else { all.to_vec() };
+        let topology =
+            [Topology::Chain, Topology::Triangle, Topology::TwoUpstreams][random.index(3)];
+        let relays = if topology == Topology::Chain { random.index(3) + 1 } else { 3 };
         Self {
-            relays: random.index(3) + 1,
+            relays,
+            topology,
+            // Without numbers relays cannot see a ring.
+            mesh: topology != Topology::Chain || random.chance(500),
+            roams: random.chance(500),
             origins: random.index(2) + 1,
             agents: random.index(4) + 1,
             sinks: random.index(3) + 1,
@@ -77,16 +105,12 @@ impl Plan {
             kills: random.chance(300),
             partitions: random.chance(300),
             stalls: random.chance(300),
+            crashes: random.chance(300),
         }
     }
 
     pub(super) fn draft(&self, random: &mut Random) -> Version {
         self.drafts[random.index(self.drafts.len())]
-    }
-
-    /// Whether nothing goes wrong but that things take their time.
-    pub(super) const fn is_calm(&self) -> bool {
-        self.weather.stream_loss == 0 && !self.kills && !self.partitions && !self.stalls
     }
 
     /// Bytes that one relay may hold back for so many neighbours: for each a few subscriptions,
@@ -113,6 +137,10 @@ impl Deed {
             (8, Self::SinkFetch),
             (if plan.kills { 5 } else { 0 }, Self::Kill),
             (if plan.partitions { 4 } else { 0 }, Self::Partition),
+            (if plan.partitions { 2 } else { 0 }, Self::CutOff),
+            (if plan.crashes { 2 } else { 0 }, Self::Crash),
+            (if plan.crashes { 6 } else { 0 }, Self::Restart),
+            (if plan.pause_max < 500 { 0 } else { 1 }, Self::Rest),
             (if plan.partitions { 8 } else { 0 }, Self::Heal),
             (if plan.stalls { 4 } else { 0 }, Self::Stall { stalled: true }),
             (if plan.stalls { 4 } else { 0 }, Self::Stall { stalled: false }),
