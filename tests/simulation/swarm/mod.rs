@@ -124,15 +124,23 @@ impl Swarm {
             })
             .collect();
         let sources = (0..plan.sources)
-            .map(|_| {
+            .map(|index| {
                 let peer = Box::new(Source::peer());
-                Source::new(place(&mut world, &mut random, peer))
+                let mut place = place(&mut world, &mut random, peer);
+                if plan.failover {
+                    place.relay = index;
+                }
+                Source::new(place)
             })
             .collect();
         let sinks = (0..plan.sinks)
             .map(|_| {
                 let peer = Box::new(Sink::peer());
-                Sink::new(place(&mut world, &mut random, peer))
+                let mut place = place(&mut world, &mut random, peer);
+                if plan.failover {
+                    place.relay = tier.nodes.len() - 1;
+                }
+                Sink::new(place)
             })
             .collect();
         let mut swarm = Self {
@@ -254,6 +262,7 @@ impl Swarm {
 
     fn any_link(&mut self) -> Option<LinkId> {
         let count = self.places().len();
+        let count = if self.plan.failover { self.tier.dials.len() } else { count };
         let index = self.random.index(count);
         self.places()[index].link
     }

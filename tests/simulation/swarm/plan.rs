@@ -10,6 +10,8 @@ pub(super) struct Plan {
     pub(super) topology: Topology,
     /// Whether relays tell each other their numbers.
     pub(super) mesh: bool,
+    /// Whether the world is one of a relay whose two upstreams have the same to offer, and fail.
+    pub(super) failover: bool,
     /// Whether clients that come back may come to another relay.
     pub(super) roams: bool,
     pub(super) origins: usize,
@@ -84,19 +86,22 @@ impl Plan {
         ];
         let drafts =
             if random.chance(300) { vec![all[random.index(all.len())]] } else { all.to_vec() };
+        let failover = random.chance(250);
         let topology =
             [Topology::Chain, Topology::Triangle, Topology::TwoUpstreams][random.index(3)];
+        let topology = if failover { Topology::TwoUpstreams } else { topology };
         let relays = if topology == Topology::Chain { random.index(3) + 1 } else { 3 };
         Self {
             relays,
             topology,
             // Without numbers relays cannot see a ring.
+            failover,
             mesh: topology != Topology::Chain || random.chance(500),
             roams: random.chance(500),
             origins: random.index(2) + 1,
             agents: random.index(4) + 1,
             sinks: random.index(3) + 1,
-            sources: 1 + usize::from(random.chance(400)),
+            sources: 1 + usize::from(failover || random.chance(400)),
             steps: random.between(20, 80),
             pause_max: [5, 50, 500][random.index(3)],
             payload_max: [10, 1_000, 30_000][random.index(3)],
@@ -105,7 +110,7 @@ impl Plan {
             kills: random.chance(300),
             partitions: random.chance(300),
             stalls: random.chance(300),
-            crashes: random.chance(300),
+            crashes: failover || random.chance(300),
         }
     }
 
@@ -123,6 +128,7 @@ impl Plan {
 
 impl Deed {
     pub(super) fn draw(random: &mut Random, plan: &Plan) -> Self {
+        let busy = if plan.failover { 4 } else { 1 };
         let deeds = [
             (10, Self::Bump),
             (8, Self::Subscribe { read: false }),
@@ -131,14 +137,14 @@ impl Deed {
             (8, Self::Call),
             (2, Self::CancelCall),
             (6, Self::Answer),
-            (20, Self::Publish),
-            (6, Self::SinkSubscribe),
+            (20 * busy, Self::Publish),
+            (6 * busy, Self::SinkSubscribe),
             (3, Self::SinkCancel),
             (8, Self::SinkFetch),
             (if plan.kills { 5 } else { 0 }, Self::Kill),
             (if plan.partitions { 4 } else { 0 }, Self::Partition),
             (if plan.partitions { 2 } else { 0 }, Self::CutOff),
-            (if plan.crashes { 2 } else { 0 }, Self::Crash),
+            (if plan.crashes { 2 * busy } else { 0 }, Self::Crash),
             (if plan.crashes { 6 } else { 0 }, Self::Restart),
             (if plan.pause_max < 500 { 0 } else { 1 }, Self::Rest),
             (if plan.partitions { 8 } else { 0 }, Self::Heal),

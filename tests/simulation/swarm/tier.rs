@@ -107,7 +107,9 @@ impl Swarm {
     /// A relay is gone from one moment to the next; its neighbours hear of it at once, as after a
     /// stateless reset, or when it has been silent for too long.
     pub(super) fn relay_crashes(&mut self) {
-        let relay = self.random.index(self.tier.nodes.len());
+        // The one below is never the one that fails.
+        let relays = self.tier.nodes.len() - usize::from(self.plan.failover);
+        let relay = self.random.index(relays);
         if !self.tier.is_alive(relay) {
             return;
         }
