@@ -74,6 +74,8 @@ pub struct RelayLimits {
     pub subscription_queued_bytes_max: usize,
     #[serde(with = "duration")]
     pub subscription_stall_max: Duration,
+    pub filter_ranges_max: u64,
+    pub subscription_fills_max: usize,
     pub stream_queued_bytes_max: usize,
     pub cache_bytes_max: usize,
     pub cache_groups_max: usize,
@@ -95,6 +97,8 @@ impl Default for RelayLimits {
             upstream_timeout: relay.upstream_timeout,
             subscription_queued_bytes_max: relay.subscription_queued_bytes_max,
             subscription_stall_max: relay.subscription_stall_max,
+            filter_ranges_max: relay.session.filter_ranges_max,
+            subscription_fills_max: relay.subscription_fills_max,
             stream_queued_bytes_max: relay.stream_queued_bytes_max,
             cache_bytes_max: relay.cache_bytes_max,
             cache_groups_max: relay.cache_groups_max,
@@ -105,7 +109,10 @@ impl Default for RelayLimits {
 
 impl From<RelayLimits> for relay::Config {
     fn from(file: RelayLimits) -> Self {
+        let mut session = Self::default().session;
+        session.filter_ranges_max = file.filter_ranges_max;
         Self {
+            session,
             tracks_max: file.tracks_max,
             namespaces_max: file.namespaces_max,
             session_namespaces_max: file.session_namespaces_max,
@@ -116,6 +123,7 @@ impl From<RelayLimits> for relay::Config {
             upstream_timeout: file.upstream_timeout,
             subscription_queued_bytes_max: file.subscription_queued_bytes_max,
             subscription_stall_max: file.subscription_stall_max,
+            subscription_fills_max: file.subscription_fills_max,
             stream_queued_bytes_max: file.stream_queued_bytes_max,
             cache_bytes_max: file.cache_bytes_max,
             cache_groups_max: file.cache_groups_max,

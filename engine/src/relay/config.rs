@@ -8,7 +8,7 @@ use crate::session;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Limits and offers of each session.
+    /// Limits and offers of each session. MAX_FILTER_RANGES (`filter_ranges_max`) is 64.
     pub session: session::Config,
     /// Tracks known at one time; a request for one more gets EXCESSIVE_LOAD. 100,000.
     pub tracks_max: usize,
@@ -31,6 +31,8 @@ pub struct Config {
     pub subscription_queued_bytes_max: usize,
     /// How long a subscription's queue may stand still before it ends TOO_FAR_BEHIND. 8 s.
     pub subscription_stall_max: Duration,
+    /// Fills that one subscription may have under way; one more is reset EXCESSIVE_LOAD. 8.
+    pub subscription_fills_max: usize,
     /// Bytes that a FETCH response or a call keeps waiting for the network. 1 MiB.
     pub stream_queued_bytes_max: usize,
     /// Bytes of cached objects, over all tracks. 256 MiB.
@@ -44,7 +46,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            session: session::Config::default(),
+            session: session::Config { filter_ranges_max: 64, ..session::Config::default() },
             tracks_max: 100_000,
             namespaces_max: 1_000_000,
             session_namespaces_max: 10_000,
@@ -55,6 +57,7 @@ impl Default for Config {
             upstream_timeout: Duration::from_secs(10),
             subscription_queued_bytes_max: 8 << 20,
             subscription_stall_max: Duration::from_secs(8),
+            subscription_fills_max: 8,
             stream_queued_bytes_max: 1 << 20,
             cache_bytes_max: 256 << 20,
             cache_groups_max: 256,

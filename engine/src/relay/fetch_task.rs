@@ -27,7 +27,10 @@ use super::{
     track::{FillKey, TrackIndex, Wanted},
     upstream_fetch::Coverage,
 };
-use crate::{session::urgency, transport::StreamId};
+use crate::{
+    session::{Candidate, urgency},
+    transport::StreamId,
+};
 
 /// One FETCH or fill that is being answered.
 #[derive(Debug)]
@@ -202,7 +205,13 @@ impl Relay {
         }
         let object = self.tracks.get(index.0)?.cache.object(location)?;
         task.position = Some(location);
-        if object.status != ObjectStatus::Normal {
+        let candidate = Candidate {
+            location,
+            subgroup: object.subgroup,
+            priority: object.priority,
+            properties: &object.properties,
+        };
+        if object.status != ObjectStatus::Normal || !task.wanted.ranges.passes(&candidate) {
             return Some(true);
         }
         let header = FetchObject {

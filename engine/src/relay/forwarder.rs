@@ -29,7 +29,7 @@ use super::{
     track::TrackIndex,
 };
 use crate::{
-    session::{ReceivedObject, StreamEnd},
+    session::{Candidate, ReceivedObject, StreamEnd},
     transport::StreamId,
 };
 
@@ -355,8 +355,10 @@ impl Relay {
             return;
         }
         let bytes = bytes.freeze();
+        let properties = &outgoing.properties;
+        let candidate = Candidate { location, subgroup: None, priority, properties };
         for (_, subscriber) in &track.subscribers {
-            if !subscriber.wants(location) {
+            if !subscriber.wants(&candidate) {
                 continue;
             }
             if let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) {

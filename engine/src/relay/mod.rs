@@ -31,7 +31,6 @@ use aip_codec::moqt::{
     id::{GroupId, RequestId, TrackAlias},
     message::{Reason, RequestError},
     name::FullTrackName,
-    parameter::Parameters,
 };
 use bytes::Bytes;
 use slab::Slab;
@@ -40,6 +39,7 @@ pub use self::config::Config;
 use self::{
     namespace_tree::{NamespaceTree, RequestKey},
     peer::{Owner, Peer, PeerIndex},
+    publish::TracksWatch,
     track::{Track, TrackIndex},
 };
 use crate::{
@@ -61,7 +61,7 @@ pub struct Relay {
     by_name: HashMap<FullTrackName, TrackIndex>,
     namespaces: NamespaceTree,
     /// What each SUBSCRIBE_TRACKS asked for.
-    track_watches: BTreeMap<RequestKey, Parameters>,
+    track_watches: BTreeMap<RequestKey, TracksWatch>,
     next_alias: u64,
     next_task: u64,
     /// Sessions that were answered on behalf of another one, and may have something to tell.

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use aip_codec::moqt::{
     error_code::{PublishDoneCode, RequestCode},
-    filter::LocationFilter,
     id::TrackAlias,
     location::Location,
     message::{Subscribe, TrackStatus},
@@ -19,7 +18,7 @@ use super::{
     Relay,
     namespace_tree::RequestKey,
     peer::Owner,
-    track::{FillKey, Subscriber, Track, TrackIndex, Upstream, Waiting, WaitingBody},
+    track::{FillKey, Subscriber, Track, TrackIndex, Upstream, Waiting, WaitingBody, Wish},
 };
 
 impl Relay {
@@ -251,34 +250,26 @@ impl Relay {
         if let Some(session) = self.session(key.peer) {
             session.accept_subscribe(key.request, alias, parameters, properties);
         }
-        self.add_subscriber(index, key, &body.parameters, now);
+        let subscriber = self.add_subscriber(index, key, Wish::of(&body.parameters), now);
         self.pass_on_new_group(index, &body.parameters);
-        let forward = body.parameters.forward().unwrap_or(true);
-        if let (true, Some(fill)) = (forward, body.parameters.fill_parameters()) {
+        if let Some(fill) = body.parameters.fill_parameters() {
             let filled_by = FillKey { owner: key, asked_by: key.request };
-            self.begin_fill(index, filled_by, fill, &body.parameters, now);
+            self.begin_fill((index, subscriber), filled_by, fill, now);
         }
     }
 
+    /// Sends a track to a session from now on; its place among the track's subscribers.
     pub(super) fn add_subscriber(
         &mut self,
         index: TrackIndex,
         key: RequestKey,
-        parameters: &Parameters,
+        wish: Wish,
         now: Instant,
-    ) {
+    ) -> usize {
         let track = &mut self.tracks[index.0];
-        let filter = parameters.location_filter().unwrap_or_default();
-        let (start, end) = subscription_range(filter, track.largest);
-        let forward = parameters.forward().unwrap_or(true);
-        let subscriber = track.subscribers.insert(Subscriber {
-            key,
-            forward,
-            priority: parameters.subscriber_priority().unwrap_or(128),
-            start,
-            end,
-            joined_at: track.largest.filter(|_| forward),
-        });
+        let (start, end) = subscription_range(wish.filter, track.largest);
+        let joined_at = track.largest.filter(|_| wish.forward);
+        let subscriber = track.subscribers.insert(Subscriber { key, wish, start, end, joined_at });
         self.own(key, Owner::Subscriber { track: index, subscriber });
         if self.peers[key.peer.0].is_upstream_relay() {
             // What we have of this relay would from now on be our own echo.
@@ -286,12 +277,13 @@ impl Relay {
         }
         self.want_forward(index, now);
         self.update_linger(index, now);
+        subscriber
     }
 
     /// A downstream subscriber that wants objects means that every publisher must send them.
     pub(super) fn want_forward(&mut self, index: TrackIndex, _now: Instant) {
         let track = &mut self.tracks[index.0];
-        if !track.subscribers.iter().any(|(_, subscriber)| subscriber.forward) {
+        if !track.subscribers.iter().any(|(_, subscriber)| subscriber.wish.forward) {
             return;
         }
         let paused: Vec<RequestKey> = track
@@ -329,11 +321,6 @@ impl Track {
         } else {
             self.properties.clone()
         }
-    }
-
-    /// What a subscription's filter, or the lack of one, begins at.
-    pub(super) fn filter_or(&self, filter: Option<LocationFilter>) -> LocationFilter {
-        filter.unwrap_or_default()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use aip_codec::moqt::{
+    error_code::RequestCode,
     id::RequestId,
     message::{PublishStateNotify, RequestError, RequestOk},
     parameter::{Parameter, Parameters},
@@ -30,7 +31,11 @@ impl Relay {
                 return;
             }
             Some(Owner::TracksWatch(prefix)) => {
-                self.update_tracks_watch(key, &prefix, parameters, now)
+                let has_changed = self.update_tracks_watch(key, &prefix, parameters, now);
+                if !has_changed {
+                    self.refuse_filters(key);
+                    return;
+                }
             }
             Some(Owner::NamespaceWatch(prefix)) => {
                 self.update_namespace_watch(key, &prefix, parameters);
@@ -50,7 +55,10 @@ impl Relay {
         parameters: &Parameters,
         now: Instant,
     ) {
-        let forward = self.change_subscriber((index, subscriber), parameters);
+        if !self.change_subscriber((index, subscriber), parameters) {
+            self.refuse_filters(key);
+            return;
+        }
         let largest = self.tracks[index.0].largest;
         let mut answer = Parameters::default();
         if let Some(largest) = largest {
@@ -60,36 +68,42 @@ impl Relay {
             session.accept_update(key.request, answer);
         }
         self.want_forward(index, now);
-        if let (true, Some(fill)) = (forward, parameters.fill_parameters()) {
+        if let Some(fill) = parameters.fill_parameters() {
             let filled_by = FillKey { owner: key, asked_by: update };
-            self.begin_fill(index, filled_by, fill, parameters, now);
+            self.begin_fill((index, subscriber), filled_by, fill, now);
         }
     }
 
-    /// Changes what a subscriber wants; whether it wants objects at all.
+    /// An update makes filters that are none, or too many with those that stand.
+    fn refuse_filters(&mut self, key: RequestKey) {
+        if let Some(session) = self.session(key.peer) {
+            let code = RequestCode::INVALID_FILTER;
+            session.reject_update(key.request, code, code.name());
+        }
+    }
+
+    /// Changes what a subscriber wants; false if it cannot be had.
     pub(super) fn change_subscriber(
         &mut self,
         (index, subscriber): (TrackIndex, usize),
         parameters: &Parameters,
     ) -> bool {
+        let ranges_max = self.config.session.filter_ranges_max;
         let track = &mut self.tracks[index.0];
         let largest = track.largest;
         let Some(entry) = track.subscribers.get_mut(subscriber) else { return false };
-        if let Some(priority) = parameters.subscriber_priority() {
-            entry.priority = priority;
+        let was_paused = !entry.wish.forward;
+        if !entry.wish.update(parameters, ranges_max) {
+            return false;
         }
-        if let Some(filter) = parameters.location_filter() {
-            (entry.start, entry.end) = subscription_range(filter, largest);
+        if parameters.location_filter().is_some() {
+            (entry.start, entry.end) = subscription_range(entry.wish.filter, largest);
         }
-        if let Some(forward) = parameters.forward() {
-            if forward && !entry.forward {
-                entry.joined_at = largest;
-            }
-            entry.forward = forward;
+        if was_paused && entry.wish.forward {
+            entry.joined_at = largest;
         }
-        let forward = entry.forward;
         self.pass_on_new_group(index, parameters);
-        forward
+        true
     }
 
     /// Asks the publishers for a new group, if a subscriber wants one that is not on its way.

@@ -426,7 +426,12 @@ fn immutable_properties_that_are_broken_end_a_track() {
     }
 }
 
-fn datagram(group: u64, object: u64, priority: Option<u8>, text: &str) -> ObjectDatagram {
+pub(super) fn datagram(
+    group: u64,
+    object: u64,
+    priority: Option<u8>,
+    text: &str,
+) -> ObjectDatagram {
     ObjectDatagram {
         track_alias: TrackAlias(7),
         group: GroupId(group),
