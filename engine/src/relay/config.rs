@@ -35,9 +35,10 @@ pub struct Config {
     pub subscription_fills_max: usize,
     /// Bytes that a FETCH response or a call keeps waiting for the network. 1 MiB.
     pub stream_queued_bytes_max: usize,
-    /// Bytes of cached objects, over all tracks. 256 MiB.
+    /// Bytes of cached objects over all tracks, with what holding them costs (about 256 bytes for an
+    /// object and 1 KiB for a group). The oldest groups go first, a track's newest last. 256 MiB.
     pub cache_bytes_max: usize,
-    /// Groups cached for each track. 256.
+    /// Groups cached for each track; the one that came first goes. 256.
     pub cache_groups_max: usize,
     /// Age at which a cached group is forgotten; the newest of a live track is kept. 10 min.
     pub cache_age_max: Duration,

@@ -184,6 +184,7 @@ impl Relay {
                 stream: None,
                 encoder,
                 version,
+                asked: (None, 0),
                 deadline,
             },
         );

@@ -32,6 +32,9 @@ use crate::{
     transport::StreamId,
 };
 
+/// How often publishers are asked for the same beginning of what a task lacks.
+const ASKED_MAX: u8 = 3;
+
 /// One FETCH or fill that is being answered.
 #[derive(Debug)]
 pub(crate) struct FetchTask {
@@ -43,6 +46,9 @@ pub(crate) struct FetchTask {
     pub(super) stream: Option<StreamId>,
     pub(super) encoder: Encoder,
     pub(super) version: Version,
+    /// What publishers were asked for last, and how often: what they bring may be gone again before
+    /// it could be sent.
+    pub(super) asked: (Option<Location>, u8),
     /// When waiting for publishers ends (FILL_TIMEOUT); `None` waits as long as they take.
     pub(super) deadline: Option<Instant>,
 }
@@ -265,6 +271,14 @@ impl Relay {
         if queued.is_some_and(|queued| limit < queued) {
             // What is fetched now could not be sent, and would have to be kept.
             return Some(false);
+        }
+        task.asked = if task.asked.0 == Some(from) {
+            (Some(from), task.asked.1.saturating_add(1))
+        } else {
+            (Some(from), 1)
+        };
+        if ASKED_MAX < task.asked.1 {
+            return self.send_unknown(index, task, (from, from), false, now);
         }
         if self.begin_upstream_fetch(index, task, (from, to), now) {
             return Some(false);

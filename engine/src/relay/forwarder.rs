@@ -294,7 +294,10 @@ impl Relay {
         if let Some(object) = incoming.previous {
             let location = Location { group: key.0, object };
             let ends_group = end == StreamEnd::Fin && incoming.header.end_of_group;
-            if ends_group && !track.cache.end_group(location) {
+            let ends_subgroup = end == StreamEnd::Fin;
+            if ends_group && !track.cache.end_group(location)
+                || ends_subgroup && !track.cache.end_subgroup(subgroup, location)
+            {
                 self.malformed_track(index, now);
                 return;
             }

@@ -28,7 +28,7 @@ use std::{
 
 use aip_codec::moqt::{
     error_code::{RequestCode, ResetCode},
-    id::{GroupId, RequestId, TrackAlias},
+    id::RequestId,
     message::{Reason, RequestError},
     name::FullTrackName,
 };
@@ -40,6 +40,7 @@ use self::{
     namespace_tree::{NamespaceTree, RequestKey},
     peer::{Owner, Peer, PeerIndex},
     publish::TracksWatch,
+    retention::Retention,
     track::{Track, TrackIndex},
 };
 use crate::{
@@ -72,9 +73,7 @@ pub struct Relay {
     session_timers: BTreeSet<(Instant, PeerIndex)>,
     /// When something of a track is due.
     track_timers: BTreeSet<(Instant, TrackIndex)>,
-    /// Cached groups, oldest first, with the alias of their track, since indices are used again.
-    cached_groups: VecDeque<(Instant, TrackIndex, TrackAlias, GroupId)>,
-    cached_bytes: usize,
+    retention: Retention,
     draining: bool,
 }
 
@@ -103,8 +102,7 @@ impl Relay {
             touched: VecDeque::new(),
             session_timers: BTreeSet::new(),
             track_timers: BTreeSet::new(),
-            cached_groups: VecDeque::new(),
-            cached_bytes: 0,
+            retention: Retention::default(),
             draining: false,
         }
     }
@@ -114,9 +112,14 @@ impl Relay {
         (self.peers.len(), self.tracks.len(), self.namespaces.published())
     }
 
-    /// Bytes of cached objects.
+    /// Bytes of cached objects, with what holding them costs.
     pub const fn cached_bytes(&self) -> usize {
-        self.cached_bytes
+        self.retention.bytes()
+    }
+
+    /// Groups cached.
+    pub fn cached_groups(&self) -> usize {
+        self.retention.groups()
     }
 
     /// The session at `peer`; touched, since whoever asks for it makes it do something.
@@ -436,6 +439,7 @@ impl Driver for Relay {
         self.sessions_timed_out(now);
         self.tracks_timed_out(now);
         self.evict(now);
+        self.settle(now);
     }
 
     fn poll_action(&mut self) -> Option<(SessionId, Action)> {

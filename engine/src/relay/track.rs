@@ -47,6 +47,8 @@ pub(crate) struct Track {
     pub(crate) cache: Cache,
     /// What the relay's account holds of this cache.
     pub(crate) accounted: usize,
+    /// The newest cached group's place in the relay's order.
+    pub(crate) edge: Option<u64>,
     pub(crate) active: BTreeMap<(GroupId, SubgroupId), ActiveSubgroup>,
     pub(crate) tasks: BTreeMap<u64, FetchTask>,
     pub(crate) upstream_fetches: BTreeMap<u64, UpstreamFetch>,
@@ -170,6 +172,7 @@ impl Track {
             new_group: None,
             cache: Cache::default(),
             accounted: 0,
+            edge: None,
             active: BTreeMap::new(),
             tasks: BTreeMap::new(),
             upstream_fetches: BTreeMap::new(),

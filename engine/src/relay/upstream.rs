@@ -382,9 +382,9 @@ impl Relay {
         if !track.is_unused() {
             return;
         }
-        self.cached_bytes -= track.accounted;
         let fetches: Vec<RequestKey> =
             track.upstream_fetches.values().map(|fetch| fetch.key).collect();
+        self.release_cache(index);
         let track = self.tracks.remove(index.0);
         self.by_name.remove(&track.name);
         for key in fetches {
