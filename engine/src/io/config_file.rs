@@ -65,6 +65,8 @@ pub struct RelayLimits {
     pub session_namespaces_max: usize,
     pub session_watches_max: usize,
     pub session_waiting_max: usize,
+    pub rendezvous_max: usize,
+    pub session_rendezvous_max: usize,
     #[serde(with = "duration")]
     pub rendezvous_timeout_max: Duration,
     #[serde(with = "duration")]
@@ -92,6 +94,8 @@ impl Default for RelayLimits {
             session_namespaces_max: relay.session_namespaces_max,
             session_watches_max: relay.session_watches_max,
             session_waiting_max: relay.session_waiting_max,
+            rendezvous_max: relay.rendezvous_max,
+            session_rendezvous_max: relay.session_rendezvous_max,
             rendezvous_timeout_max: relay.rendezvous_timeout_max,
             linger: relay.linger,
             upstream_timeout: relay.upstream_timeout,
@@ -118,6 +122,8 @@ impl From<RelayLimits> for relay::Config {
             session_namespaces_max: file.session_namespaces_max,
             session_watches_max: file.session_watches_max,
             session_waiting_max: file.session_waiting_max,
+            rendezvous_max: file.rendezvous_max,
+            session_rendezvous_max: file.session_rendezvous_max,
             rendezvous_timeout_max: file.rendezvous_timeout_max,
             linger: file.linger,
             upstream_timeout: file.upstream_timeout,

@@ -20,6 +20,11 @@ pub struct Config {
     pub session_watches_max: usize,
     /// Requests of one session that may wait for a publisher; one more gets EXCESSIVE_LOAD. 1,000.
     pub session_waiting_max: usize,
+    /// SUBSCRIBEs that may wait for a publisher to come while nobody can be asked; one more gets
+    /// EXCESSIVE_LOAD. 128.
+    pub rendezvous_max: usize,
+    /// The same of one session. 64.
+    pub session_rendezvous_max: usize,
     /// Longest wait of a SUBSCRIBE for its publisher (RENDEZVOUS_TIMEOUT is cut to it). 30 s.
     pub rendezvous_timeout_max: Duration,
     /// How long an upstream subscription outlives its last subscriber. 30 s.
@@ -53,6 +58,8 @@ impl Default for Config {
             session_namespaces_max: 10_000,
             session_watches_max: 1_000,
             session_waiting_max: 1_000,
+            rendezvous_max: 128,
+            session_rendezvous_max: 64,
             rendezvous_timeout_max: Duration::from_secs(30),
             linger: Duration::from_secs(30),
             upstream_timeout: Duration::from_secs(10),

@@ -13,6 +13,7 @@ mod namespace;
 mod namespace_tree;
 mod peer;
 mod publish;
+mod rendezvous;
 mod retention;
 mod subscribe;
 mod timer;
@@ -40,6 +41,7 @@ use self::{
     namespace_tree::{NamespaceTree, RequestKey},
     peer::{Owner, Peer, PeerIndex},
     publish::TracksWatch,
+    rendezvous::Rendezvous,
     retention::Retention,
     track::{Track, TrackIndex},
 };
@@ -74,6 +76,7 @@ pub struct Relay {
     /// When something of a track is due.
     track_timers: BTreeSet<(Instant, TrackIndex)>,
     retention: Retention,
+    rendezvous: Rendezvous,
     draining: bool,
 }
 
@@ -103,6 +106,7 @@ impl Relay {
             session_timers: BTreeSet::new(),
             track_timers: BTreeSet::new(),
             retention: Retention::default(),
+            rendezvous: Rendezvous::default(),
             draining: false,
         }
     }
@@ -211,7 +215,7 @@ impl Relay {
             Event::UpdateResponse { request, result, .. } => {
                 self.update_answered(key(request), result, now);
             }
-            Event::StateNotify { request, body } => self.state_notified(key(request), &body),
+            Event::StateNotify { request, body } => self.state_notified(key(request), &body, now),
             Event::PublishDone { request, body } => {
                 self.upstream_ended(key(request), Some(body.code), now);
             }
@@ -422,13 +426,14 @@ impl Driver for Relay {
         match command {}
     }
 
-    fn handle_drain(&mut self, _now: Instant) {
+    fn handle_drain(&mut self, now: Instant) {
         self.draining = true;
         for index in 0..self.peers.capacity() {
             if let Some(session) = self.session(PeerIndex(index)) {
                 session.goaway(Bytes::new(), 0);
             }
         }
+        self.cut_lingering(now);
     }
 
     fn is_drained(&self) -> bool {

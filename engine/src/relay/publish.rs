@@ -29,6 +29,10 @@ impl Relay {
             self.reject(key, RequestCode::UNSUPPORTED_EXTENSION, reason);
             return;
         }
+        if body.properties.check_immutable().is_err() {
+            self.reject(key, RequestCode::MALFORMED_TRACK, "immutable properties are malformed");
+            return;
+        }
         let Some(index) = self.track_for(key, &body.track) else { return };
         self.tracks[index.0].upstreams.push(Upstream {
             key,

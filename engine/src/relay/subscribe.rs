@@ -18,6 +18,7 @@ use super::{
     Relay,
     namespace_tree::RequestKey,
     peer::Owner,
+    rendezvous::TOO_MANY,
     track::{FillKey, Subscriber, Track, TrackIndex, Upstream, Waiting, WaitingBody, Wish},
 };
 
@@ -101,13 +102,24 @@ impl Relay {
             WaitingBody::Fetch(_) | WaitingBody::TrackStatus(_) => None,
         };
         let track = &mut self.tracks[index.0];
-        track.new_group = track.new_group.max(new_group);
+        if track.upstreams.is_empty() {
+            // Whoever is asked already has been asked for what was wanted then.
+            track.new_group = track.new_group.max(new_group);
+        }
         let asked = track.upstreams.iter().any(|up| up.key.peer != key.peer)
             || self.ask_publishers(index, Some(key), now);
         if !asked && patience.is_zero() {
             self.reject(key, RequestCode::DOES_NOT_EXIST, "nobody publishes this track");
             self.forget_track_if_unused(index);
             return;
+        }
+        if !asked && self.rendezvous_is_full(key.peer) {
+            self.reject(key, RequestCode::EXCESSIVE_LOAD, TOO_MANY);
+            self.forget_track_if_unused(index);
+            return;
+        }
+        if !asked {
+            self.note_rendezvous(index);
         }
         let deadline = now + patience;
         self.arm_track_timer(index, deadline);
@@ -288,19 +300,21 @@ impl Relay {
         }
         let paused: Vec<RequestKey> = track
             .upstreams
-            .iter_mut()
+            .iter()
             .filter(|upstream| upstream.established && !upstream.forward)
-            .map(|upstream| {
-                upstream.forward = true;
-                upstream.key
-            })
+            .map(|upstream| upstream.key)
             .collect();
         for key in paused {
-            if let Some(session) = self.session(key.peer) {
-                let parameters = Parameters::default().with(Parameter::Forward(true));
-                if let Err(error) = session.update(key.request, parameters) {
-                    tracing::debug!(%error, "publisher cannot be asked to go on");
+            let Some(session) = self.session(key.peer) else { continue };
+            let parameters = Parameters::default().with(Parameter::Forward(true));
+            match session.update(key.request, parameters) {
+                Ok(_) => {
+                    if let Some(upstream) = self.tracks[index.0].upstream_mut(key) {
+                        upstream.forward = true;
+                    }
                 }
+                // Tried again when an update is answered.
+                Err(error) => tracing::debug!(%error, "publisher cannot be asked to go on"),
             }
         }
     }

@@ -110,17 +110,23 @@ impl Relay {
     pub(super) fn pass_on_new_group(&mut self, index: TrackIndex, parameters: &Parameters) {
         let Some(group) = parameters.new_group_request() else { return };
         let track = &mut self.tracks[index.0];
+        let before = track.new_group;
         if !track.wants_new_group(group) {
             return;
         }
         let established = track.upstreams.iter().filter(|upstream| upstream.established);
         let keys: Vec<RequestKey> = established.map(|upstream| upstream.key).collect();
+        let mut is_asked = false;
         for key in keys {
             let Some(session) = self.session(key.peer) else { continue };
             let parameters = Parameters::default().with(Parameter::NewGroupRequest(group));
-            if let Err(error) = session.update(key.request, parameters) {
-                tracing::debug!(%error, "publisher cannot be asked for a new group");
+            match session.update(key.request, parameters) {
+                Ok(_) => is_asked = true,
+                Err(error) => tracing::debug!(%error, "publisher cannot be asked for a new group"),
             }
+        }
+        if !is_asked {
+            self.tracks[index.0].new_group = before;
         }
     }
 
@@ -128,27 +134,56 @@ impl Relay {
         &mut self,
         key: RequestKey,
         result: Result<RequestOk, RequestError>,
-        _now: Instant,
+        now: Instant,
     ) {
         let Some(Owner::Upstream(index)) = self.peers[key.peer.0].requests.get(&key.request) else {
             return;
         };
+        let index = *index;
         match result {
             Ok(ok) => {
                 if let Some(largest) = ok.parameters.largest_object() {
                     self.tracks[index.0].note_largest(largest);
                 }
+                self.want_forward(index, now);
             }
+            // PUBLISH_DONE follows.
             Err(error) => tracing::debug!(code = %error.code, "publisher refused an update"),
         }
     }
 
-    pub(super) fn state_notified(&mut self, key: RequestKey, body: &PublishStateNotify) {
+    /// A publisher tells of a change. Subscribers that would not learn of it by objects are told.
+    pub(super) fn state_notified(
+        &mut self,
+        key: RequestKey,
+        body: &PublishStateNotify,
+        now: Instant,
+    ) {
         let Some(Owner::Upstream(index)) = self.peers[key.peer.0].requests.get(&key.request) else {
             return;
         };
-        if let Some(largest) = body.parameters.largest_object() {
-            self.tracks[index.0].note_largest(largest);
+        let index = *index;
+        let track = &mut self.tracks[index.0];
+        if let (Some(forward), Some(upstream)) =
+            (body.parameters.forward(), track.upstream_mut(key))
+        {
+            upstream.forward = forward;
         }
+        let before = track.largest;
+        if let Some(largest) = body.parameters.largest_object() {
+            track.note_largest(largest);
+        }
+        if let Some(largest) = track.largest.filter(|_| before != track.largest) {
+            let subscribers = track.subscribers.iter();
+            let keys: Vec<RequestKey> = subscribers.map(|(_, entry)| entry.key).collect();
+            for key in keys {
+                let parameters = Parameters::default().with(Parameter::LargestObject(largest));
+                if let Some(session) = self.session(key.peer) {
+                    session.state_notify(key.request, parameters);
+                }
+            }
+        }
+        // Somebody may want what the publisher has paused.
+        self.want_forward(index, now);
     }
 }

@@ -250,6 +250,7 @@ impl Relay {
         for key in keys {
             self.refuse_waiting(index, key, code, "the publisher does not send this track");
         }
+        self.fall_back_to_rendezvous(index);
     }
 
     /// Asks publishers on behalf of requests that have been waiting for one.
@@ -341,13 +342,23 @@ impl Relay {
 
     /// Begins or stops the time after which an upstream subscription without demand ends.
     pub(super) fn update_linger(&mut self, index: TrackIndex, now: Instant) {
-        let until = now + self.config.linger;
+        let until = if self.draining { now } else { now + self.config.linger };
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         if track.has_demand() {
             track.linger_until = None;
         } else if track.linger_until.is_none() && !track.upstreams.is_empty() {
             track.linger_until = Some(until);
             self.arm_track_timer(index, until);
+        }
+    }
+
+    /// This relay is going away: nobody will come back for what lingers.
+    pub(super) fn cut_lingering(&mut self, now: Instant) {
+        for (index, track) in &mut self.tracks {
+            if track.linger_until.is_some() {
+                track.linger_until = Some(now);
+                self.track_timers.insert((now, TrackIndex(index)));
+            }
         }
     }
 

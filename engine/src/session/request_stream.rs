@@ -195,7 +195,7 @@ impl Session {
                 id,
                 RequestError {
                     code,
-                    retry_interval: u64::from(code == RequestCode::EXCESSIVE_LOAD) * 1_000,
+                    retry_interval: retry_interval(id, code),
                     reason: Reason::new(code.name()),
                     redirect: None,
                 },
@@ -493,6 +493,13 @@ impl Session {
         self.events.push_back(Event::Ended { request: id });
         self.cancel_streams(id, ResetCode::CANCELLED);
     }
+}
+
+/// One to two seconds for what was too much, spread by the request, so that not all come back at
+/// once; plus one as the wire wants it. 0 for what will not be otherwise.
+fn retry_interval(id: RequestId, code: RequestCode) -> u64 {
+    let spread = id.0.wrapping_mul(31) % 1_000;
+    if code == RequestCode::EXCESSIVE_LOAD { 1_001 + spread } else { 0 }
 }
 
 const fn is_request(kind: MessageType) -> bool {

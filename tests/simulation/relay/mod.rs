@@ -8,6 +8,7 @@ mod namespaces;
 mod objects;
 mod properties;
 mod publish;
+mod rendezvous;
 mod subscribe;
 
 use std::time::Duration;
