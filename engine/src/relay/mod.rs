@@ -11,8 +11,10 @@ mod fetch_task;
 mod forwarder;
 mod namespace;
 mod namespace_tree;
+mod pass_on;
 mod peer;
 mod publish;
+mod redirect;
 mod rendezvous;
 mod retention;
 mod subscribe;
@@ -41,6 +43,7 @@ use self::{
     namespace_tree::{NamespaceTree, RequestKey},
     peer::{Owner, Peer, PeerIndex},
     publish::TracksWatch,
+    redirect::Redirects,
     rendezvous::Rendezvous,
     retention::Retention,
     track::{Track, TrackIndex},
@@ -77,6 +80,7 @@ pub struct Relay {
     track_timers: BTreeSet<(Instant, TrackIndex)>,
     retention: Retention,
     rendezvous: Rendezvous,
+    redirects: Redirects,
     draining: bool,
 }
 
@@ -107,6 +111,7 @@ impl Relay {
             track_timers: BTreeSet::new(),
             retention: Retention::default(),
             rendezvous: Rendezvous::default(),
+            redirects: Redirects::default(),
             draining: false,
         }
     }
@@ -271,8 +276,16 @@ impl Relay {
                 self.disown(key);
                 self.forget_subscriber(track, subscriber, now);
             }
+            (Owner::StatusAbove(track), Response::Ok(ok)) => {
+                self.passed_status_accepted(track, key, &ok, now);
+            }
+            (Owner::StatusAbove(track), Response::Error(error)) => {
+                self.disown(key);
+                self.passed_on_refused(track, key, &error, now);
+            }
             (Owner::UpstreamFetch { track, fetch }, Response::Error(error)) => {
                 self.disown(key);
+                self.passed_on_refused(track, key, &error, now);
                 self.upstream_fetch_failed(track, fetch, error.code, now);
             }
             (Owner::NamespaceUpstream | Owner::UpstreamWatch, Response::Error(error)) => {
@@ -297,6 +310,11 @@ impl Relay {
             Owner::Waiting(track) => {
                 self.disown(key);
                 self.forget_waiting(track, key, now);
+            }
+            Owner::PassedOn(track) => self.forget_passed_on(track, key),
+            Owner::StatusAbove(track) => {
+                self.disown(key);
+                self.passed_on_lost(track, key, RequestCode::INTERNAL_ERROR, now);
             }
             Owner::Fetch { track, task } => {
                 self.disown(key);
