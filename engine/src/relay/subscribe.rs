@@ -275,6 +275,7 @@ impl Relay {
             track.note_largest(largest);
         }
         track.note_properties(properties);
+        track.refused.clear();
         self.peers[key.peer.0].aliases.insert(alias, index);
         for waiting in std::mem::take(&mut self.tracks[index.0].waiting) {
             self.peers[waiting.key.peer.0].waiting_count -= 1;
@@ -289,6 +290,7 @@ impl Relay {
             self.answered.push_back(waiting.key.peer);
         }
         self.update_linger(index, now);
+        self.recover(index, now);
     }
 
     fn answer_status(&mut self, index: TrackIndex, key: RequestKey, body: &TrackStatus) {
