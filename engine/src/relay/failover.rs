@@ -165,6 +165,7 @@ impl Relay {
         let publishers: Vec<PeerIndex> = track
             .upstreams
             .iter()
+            .rev()
             .filter(|upstream| upstream.established)
             .map(|upstream| upstream.key.peer)
             .filter(|peer| self.peers[peer.0].session.is_established())
