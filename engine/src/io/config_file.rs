@@ -68,6 +68,8 @@ pub struct RelayLimits {
     pub session_namespaces_max: usize,
     pub session_watches_max: usize,
     pub session_waiting_max: usize,
+    pub rendezvous_max: usize,
+    pub session_rendezvous_max: usize,
     #[serde(with = "duration")]
     pub rendezvous_timeout_max: Duration,
     #[serde(with = "duration")]
@@ -77,6 +79,8 @@ pub struct RelayLimits {
     pub subscription_queued_bytes_max: usize,
     #[serde(with = "duration")]
     pub subscription_stall_max: Duration,
+    pub filter_ranges_max: u64,
+    pub subscription_fills_max: usize,
     pub stream_queued_bytes_max: usize,
     pub cache_bytes_max: usize,
     pub cache_groups_max: usize,
@@ -94,11 +98,15 @@ impl Default for RelayLimits {
             session_namespaces_max: relay.session_namespaces_max,
             session_watches_max: relay.session_watches_max,
             session_waiting_max: relay.session_waiting_max,
+            rendezvous_max: relay.rendezvous_max,
+            session_rendezvous_max: relay.session_rendezvous_max,
             rendezvous_timeout_max: relay.rendezvous_timeout_max,
             linger: relay.linger,
             upstream_timeout: relay.upstream_timeout,
             subscription_queued_bytes_max: relay.subscription_queued_bytes_max,
             subscription_stall_max: relay.subscription_stall_max,
+            filter_ranges_max: relay.session.filter_ranges_max,
+            subscription_fills_max: relay.subscription_fills_max,
             stream_queued_bytes_max: relay.stream_queued_bytes_max,
             cache_bytes_max: relay.cache_bytes_max,
             cache_groups_max: relay.cache_groups_max,
@@ -109,18 +117,24 @@ impl Default for RelayLimits {
 
 impl From<RelayLimits> for relay::Config {
     fn from(file: RelayLimits) -> Self {
+        let mut session = Self::default().session;
+        session.filter_ranges_max = file.filter_ranges_max;
         Self {
+            session,
             tracks_max: file.tracks_max,
             link_cost: file.link_cost,
             namespaces_max: file.namespaces_max,
             session_namespaces_max: file.session_namespaces_max,
             session_watches_max: file.session_watches_max,
             session_waiting_max: file.session_waiting_max,
+            rendezvous_max: file.rendezvous_max,
+            session_rendezvous_max: file.session_rendezvous_max,
             rendezvous_timeout_max: file.rendezvous_timeout_max,
             linger: file.linger,
             upstream_timeout: file.upstream_timeout,
             subscription_queued_bytes_max: file.subscription_queued_bytes_max,
             subscription_stall_max: file.subscription_stall_max,
+            subscription_fills_max: file.subscription_fills_max,
             stream_queued_bytes_max: file.stream_queued_bytes_max,
             cache_bytes_max: file.cache_bytes_max,
             cache_groups_max: file.cache_groups_max,

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use super::{Relay, peer::PeerIndex, track::TrackIndex};
 use crate::{
-    session::{ReceivedObject, Session, urgency},
+    session::{Candidate, ReceivedObject, Session, urgency},
     transport::StreamId,
 };
 
@@ -104,6 +104,15 @@ impl Fanout<'_> {
         Location { group: self.header.group, object: self.object.object }
     }
 
+    const fn candidate(&self) -> Candidate<'_> {
+        Candidate {
+            location: self.location(),
+            subgroup: Some(self.subgroup),
+            priority: self.priority,
+            properties: &self.object.properties,
+        }
+    }
+
     /// The header of a subscriber's stream. The subgroup is always written out, since a stream that
     /// begins in its midst could not say it by its first object.
     const fn outgoing_header(&self, track_alias: TrackAlias, first_object: bool) -> SubgroupHeader {
@@ -151,7 +160,7 @@ impl Relay {
         if active.streams.len() < capacity {
             active.streams.resize(capacity, None);
         }
-        let location = fanout.location();
+        let (location, candidate) = (fanout.location(), fanout.candidate());
         let limits =
             (self.config.subscription_queued_bytes_max, self.config.subscription_stall_max);
         let mut behind = Vec::new();
@@ -160,8 +169,8 @@ impl Relay {
             let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) else { continue };
             let session = &mut peer.session;
             let slot = &mut active.streams[index];
-            if !subscriber.wants(location) {
-                leave_out(slot, session, subscriber.forward);
+            if !subscriber.wants(&candidate) {
+                leave_out(slot, session, subscriber.wish.forward);
                 super::touch(&mut self.touched, peer, subscriber.key.peer);
                 continue;
             }
@@ -170,7 +179,7 @@ impl Relay {
                 behind.push(index);
                 continue;
             }
-            let to = (request, track.alias, subscriber.priority);
+            let to = (request, track.alias, subscriber.wish.priority);
             let Some(mut outgoing) = fanout.stream(*slot, session, to) else {
                 if let Some(slot) = slot {
                     slot.receives = false;

@@ -27,7 +27,13 @@ use super::{
     track::{FillKey, TrackIndex, Wanted},
     upstream_fetch::Coverage,
 };
-use crate::{session::urgency, transport::StreamId};
+use crate::{
+    session::{Candidate, urgency},
+    transport::StreamId,
+};
+
+/// How often publishers are asked for the same beginning of what a task lacks.
+const ASKED_MAX: u8 = 3;
 
 /// One FETCH or fill that is being answered.
 #[derive(Debug)]
@@ -40,6 +46,9 @@ pub(crate) struct FetchTask {
     pub(super) stream: Option<StreamId>,
     pub(super) encoder: Encoder,
     pub(super) version: Version,
+    /// What publishers were asked for last, and how often: what they bring may be gone again before
+    /// it could be sent.
+    pub(super) asked: (Option<Location>, u8),
     /// When waiting for publishers ends (FILL_TIMEOUT); `None` waits as long as they take.
     pub(super) deadline: Option<Instant>,
 }
@@ -202,7 +211,13 @@ impl Relay {
         }
         let object = self.tracks.get(index.0)?.cache.object(location)?;
         task.position = Some(location);
-        if object.status != ObjectStatus::Normal {
+        let candidate = Candidate {
+            location,
+            subgroup: object.subgroup,
+            priority: object.priority,
+            properties: &object.properties,
+        };
+        if object.status != ObjectStatus::Normal || !task.wanted.ranges.passes(&candidate) {
             return Some(true);
         }
         let header = FetchObject {
@@ -256,6 +271,14 @@ impl Relay {
         if queued.is_some_and(|queued| limit < queued) {
             // What is fetched now could not be sent, and would have to be kept.
             return Some(false);
+        }
+        task.asked = if task.asked.0 == Some(from) {
+            (Some(from), task.asked.1.saturating_add(1))
+        } else {
+            (Some(from), 1)
+        };
+        if ASKED_MAX < task.asked.1 {
+            return self.send_unknown(index, task, (from, from), false, now);
         }
         if self.begin_upstream_fetch(index, task, (from, to), now) {
             return Some(false);

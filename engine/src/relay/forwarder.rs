@@ -29,7 +29,7 @@ use super::{
     track::TrackIndex,
 };
 use crate::{
-    session::{ReceivedObject, StreamEnd},
+    session::{Candidate, ReceivedObject, StreamEnd},
     transport::StreamId,
 };
 
@@ -294,7 +294,10 @@ impl Relay {
         if let Some(object) = incoming.previous {
             let location = Location { group: key.0, object };
             let ends_group = end == StreamEnd::Fin && incoming.header.end_of_group;
-            if ends_group && !track.cache.end_group(location) {
+            let ends_subgroup = end == StreamEnd::Fin;
+            if ends_group && !track.cache.end_group(location)
+                || ends_subgroup && !track.cache.end_subgroup(subgroup, location)
+            {
                 self.malformed_track(index, now);
                 return;
             }
@@ -355,8 +358,10 @@ impl Relay {
             return;
         }
         let bytes = bytes.freeze();
+        let properties = &outgoing.properties;
+        let candidate = Candidate { location, subgroup: None, priority, properties };
         for (_, subscriber) in &track.subscribers {
-            if !subscriber.wants(location) {
+            if !subscriber.wants(&candidate) {
                 continue;
             }
             if let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) {

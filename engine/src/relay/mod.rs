@@ -14,6 +14,7 @@ mod namespace_announce;
 mod namespace_tree;
 mod peer;
 mod publish;
+mod rendezvous;
 mod retention;
 mod subscribe;
 mod timer;
@@ -29,10 +30,9 @@ use std::{
 
 use aip_codec::moqt::{
     error_code::{RequestCode, ResetCode},
-    id::{GroupId, RequestId, TrackAlias},
+    id::{RequestId, TrackAlias},
     message::{Reason, RequestError},
     name::FullTrackName,
-    parameter::Parameters,
 };
 use bytes::Bytes;
 use slab::Slab;
@@ -41,6 +41,9 @@ pub use self::config::Config;
 use self::{
     namespace_tree::{NamespaceTree, RequestKey},
     peer::{Owner, Peer, PeerIndex},
+    publish::TracksWatch,
+    rendezvous::Rendezvous,
+    retention::Retention,
     track::{Track, TrackIndex},
 };
 use crate::{
@@ -62,7 +65,7 @@ pub struct Relay {
     by_name: HashMap<FullTrackName, TrackIndex>,
     namespaces: NamespaceTree,
     /// What each SUBSCRIBE_TRACKS asked for.
-    track_watches: BTreeMap<RequestKey, Parameters>,
+    track_watches: BTreeMap<RequestKey, TracksWatch>,
     next_alias: u64,
     next_task: u64,
     /// Sessions that were answered on behalf of another one, and may have something to tell.
@@ -76,9 +79,8 @@ pub struct Relay {
     session_timers: BTreeSet<(Instant, PeerIndex)>,
     /// When something of a track is due.
     track_timers: BTreeSet<(Instant, TrackIndex)>,
-    /// Cached groups, oldest first, with the alias of their track, since indices are used again.
-    cached_groups: VecDeque<(Instant, TrackIndex, TrackAlias, GroupId)>,
-    cached_bytes: usize,
+    retention: Retention,
+    rendezvous: Rendezvous,
     draining: bool,
 }
 
@@ -108,8 +110,8 @@ impl Relay {
             touched: VecDeque::new(),
             session_timers: BTreeSet::new(),
             track_timers: BTreeSet::new(),
-            cached_groups: VecDeque::new(),
-            cached_bytes: 0,
+            retention: Retention::default(),
+            rendezvous: Rendezvous::default(),
             draining: false,
         }
     }
@@ -119,9 +121,14 @@ impl Relay {
         (self.peers.len(), self.tracks.len(), self.namespaces.published())
     }
 
-    /// Bytes of cached objects.
+    /// Bytes of cached objects, with what holding them costs.
     pub const fn cached_bytes(&self) -> usize {
-        self.cached_bytes
+        self.retention.bytes()
+    }
+
+    /// Groups cached.
+    pub fn cached_groups(&self) -> usize {
+        self.retention.groups()
     }
 
     /// The session at `peer`; touched, since whoever asks for it makes it do something.
@@ -216,7 +223,7 @@ impl Relay {
             Event::UpdateResponse { request, result, .. } => {
                 self.update_answered(key(request), result, now);
             }
-            Event::StateNotify { request, body } => self.state_notified(key(request), &body),
+            Event::StateNotify { request, body } => self.state_notified(key(request), &body, now),
             Event::PublishDone { request, body } => {
                 self.upstream_ended(key(request), Some(body.code), now);
             }
@@ -435,13 +442,14 @@ impl Driver for Relay {
         match command {}
     }
 
-    fn handle_drain(&mut self, _now: Instant) {
+    fn handle_drain(&mut self, now: Instant) {
         self.draining = true;
         for index in 0..self.peers.capacity() {
             if let Some(session) = self.session(PeerIndex(index)) {
                 session.goaway(Bytes::new(), 0);
             }
         }
+        self.cut_lingering(now);
     }
 
     fn is_drained(&self) -> bool {
@@ -452,6 +460,7 @@ impl Driver for Relay {
         self.sessions_timed_out(now);
         self.tracks_timed_out(now);
         self.evict(now);
+        self.settle(now);
     }
 
     fn poll_action(&mut self) -> Option<(SessionId, Action)> {

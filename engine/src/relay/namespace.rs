@@ -14,6 +14,7 @@ use super::{
     Relay,
     namespace_tree::{Interest, RequestKey},
     peer::Owner,
+    publish::TracksWatch,
     subscribe::is_reserved,
     track::TrackIndex,
 };
@@ -170,7 +171,7 @@ impl Relay {
         self.peers[key.peer.0].watch_count += 1;
         self.own(key, Owner::TracksWatch(body.prefix.clone()));
         self.namespaces.watch(&body.prefix, key, Interest::Tracks);
-        self.track_watches.insert(key, body.parameters.clone());
+        self.track_watches.insert(key, TracksWatch::of(&body.parameters));
         if let Some(session) = self.session(key.peer) {
             session.accept(key.request, Parameters::default(), Properties::default());
         }
@@ -201,17 +202,18 @@ impl Relay {
         }
     }
 
+    /// Changes what a SUBSCRIBE_TRACKS wants of tracks to come; false if it cannot be had.
     pub(super) fn update_tracks_watch(
         &mut self,
         key: RequestKey,
         old: &TrackNamespace,
         parameters: &Parameters,
         now: Instant,
-    ) {
-        if let Some(watch) = self.track_watches.get_mut(&key)
-            && let Some(forward) = parameters.forward()
-        {
-            *watch = watch.clone().with(aip_codec::moqt::parameter::Parameter::Forward(forward));
+    ) -> bool {
+        let ranges_max = self.config.session.filter_ranges_max;
+        let watch = self.track_watches.get_mut(&key);
+        if watch.is_some_and(|watch| !watch.wish.update(parameters, ranges_max)) {
+            return false;
         }
         if let Some(prefix) = parameters.track_namespace_prefix().cloned() {
             self.namespaces.unwatch(old, key);
@@ -219,6 +221,7 @@ impl Relay {
             self.own(key, Owner::TracksWatch(prefix.clone()));
             self.publish_existing(key, &prefix, now);
         }
+        true
     }
 
     /// What was told to a watch is not said any more under its new prefix.

@@ -2,11 +2,16 @@
 
 use std::time::Instant;
 
-use aip_codec::moqt::{
-    error_code::RequestCode,
-    message::Publish,
-    parameter::{Parameter, Parameters},
-    property::Properties,
+use aip_codec::{
+    Version,
+    moqt::{
+        error_code::RequestCode,
+        filter::LocationFilter,
+        location::Location,
+        message::Publish,
+        parameter::{Parameter, Parameters},
+        property::Properties,
+    },
 };
 
 use super::{
@@ -14,7 +19,7 @@ use super::{
     namespace_tree::{Interest, RequestKey},
     peer::Owner,
     subscribe::Terms,
-    track::{TrackIndex, Upstream},
+    track::{TrackIndex, Upstream, Wish},
 };
 
 impl Relay {
@@ -22,6 +27,10 @@ impl Relay {
         if body.properties.unknown_mandatory_track_property().is_some() {
             let reason = "mandatory track property not understood";
             self.reject(key, RequestCode::UNSUPPORTED_EXTENSION, reason);
+            return;
+        }
+        if body.properties.check_immutable().is_err() {
+            self.reject(key, RequestCode::MALFORMED_TRACK, "immutable properties are malformed");
             return;
         }
         let Some(index) = self.track_for(key, &body.track) else { return };
@@ -55,21 +64,18 @@ impl Relay {
         if already {
             return;
         }
-        let Some(watch) = self.track_watches.get(&watcher).cloned() else { return };
-        let mut parameters = Parameters::default();
-        if let Some(largest) = track.largest {
-            parameters.push(Parameter::LargestObject(largest));
-        }
-        let forward = watch.forward().unwrap_or(true);
-        if !forward {
-            parameters.push(Parameter::Forward(false));
-        }
-        let (name, alias) = (track.name.clone(), track.alias);
-        let properties = track.properties_for(&watch);
+        let Some(watch) = self.track_watches.get(&watcher) else { return };
+        let Some(ranges) = watch.wish.ranges.for_track(&track.properties) else { return };
+        let wish = Wish { ranges, ..watch.wish.clone() };
+        let properties =
+            if watch.include_properties { track.properties.clone() } else { Properties::default() };
+        let (name, alias, largest) = (track.name.clone(), track.alias, track.largest);
         let Some(session) = self.session(watcher.peer) else { return };
+        let parameters = publish_parameters(&wish, largest, session.version());
         if let Ok(request) = session.publish(name, alias, parameters, properties) {
             let key = RequestKey { peer: watcher.peer, request };
-            self.add_subscriber(index, key, &watch, now);
+            let hops = self.hops_of(key, &Parameters::default());
+            self.add_subscriber(index, key, hops, wish, now);
         }
     }
 
@@ -83,4 +89,39 @@ impl Relay {
         self.change_subscriber((index, subscriber), parameters);
         self.want_forward(index, now);
     }
+}
+
+/// What a SUBSCRIBE_TRACKS asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct TracksWatch {
+    /// What the subscriptions that come of it begin with.
+    pub(crate) wish: Wish,
+    pub(crate) include_properties: bool,
+}
+
+impl TracksWatch {
+    pub(crate) fn of(parameters: &Parameters) -> Self {
+        let include_properties = parameters.include_properties() != Some(false);
+        Self { wish: Wish::of(parameters), include_properties }
+    }
+}
+
+/// What a PUBLISH says of the subscription that it begins, as far as its draft can.
+fn publish_parameters(wish: &Wish, largest: Option<Location>, version: Version) -> Parameters {
+    let mut parameters = Parameters::default();
+    if let Some(largest) = largest {
+        parameters.push(Parameter::LargestObject(largest));
+    }
+    if !wish.forward {
+        parameters.push(Parameter::Forward(false));
+    }
+    if Version::Draft20 <= version {
+        if wish.filter != LocationFilter::None {
+            parameters.push(Parameter::LocationFilter(wish.filter));
+        }
+        if let Some(order) = wish.order {
+            parameters.push(Parameter::GroupOrder(order));
+        }
+    }
+    parameters
 }

@@ -6,7 +6,6 @@ use aip_codec::{
     aip::hops::{HOPS_MAX, Hops, RelayId},
     moqt::{
         error_code::{PublishDoneCode, RequestCode},
-        filter::LocationFilter,
         id::TrackAlias,
         location::Location,
         message::{Subscribe, TrackStatus},
@@ -22,7 +21,8 @@ use super::{
     Relay,
     namespace_tree::RequestKey,
     peer::Owner,
-    track::{FillKey, Subscriber, Track, TrackIndex, Upstream, Waiting, WaitingBody},
+    rendezvous::TOO_MANY,
+    track::{FillKey, Subscriber, Track, TrackIndex, Upstream, Waiting, WaitingBody, Wish},
 };
 
 impl Relay {
@@ -67,7 +67,7 @@ impl Relay {
     }
 
     /// The relays that a request has passed, its sender among them.
-    fn hops_of(&self, key: RequestKey, parameters: &Parameters) -> Hops {
+    pub(super) fn hops_of(&self, key: RequestKey, parameters: &Parameters) -> Hops {
         let Some(sender) = self.peers[key.peer.0].relay_id() else { return Hops::new() };
         let told = parameters.hops().cloned().unwrap_or_default();
         if told.contains(sender) { told } else { told.then(sender).unwrap_or(told) }
@@ -146,13 +146,24 @@ impl Relay {
         };
         let hops = self.hops_of(key, body.parameters());
         let track = &mut self.tracks[index.0];
-        track.new_group = track.new_group.max(new_group);
+        if track.upstreams.is_empty() {
+            // Whoever is asked already has been asked for what was wanted then.
+            track.new_group = track.new_group.max(new_group);
+        }
         let asked = track.upstreams.iter().any(|up| up.key.peer != key.peer)
             || self.ask_publishers(index, Some(key), now);
         if !asked && patience.is_zero() {
             self.reject(key, RequestCode::DOES_NOT_EXIST, "nobody publishes this track");
             self.forget_track_if_unused(index);
             return;
+        }
+        if !asked && self.rendezvous_is_full(key.peer) {
+            self.reject(key, RequestCode::EXCESSIVE_LOAD, TOO_MANY);
+            self.forget_track_if_unused(index);
+            return;
+        }
+        if !asked {
+            self.note_rendezvous(index);
         }
         let deadline = now + patience;
         self.arm_track_timer(index, deadline);
@@ -300,36 +311,29 @@ impl Relay {
         if let Some(session) = self.session(key.peer) {
             session.accept_subscribe(key.request, alias, parameters, properties);
         }
-        self.add_subscriber(index, key, &body.parameters, now);
+        let hops = self.hops_of(key, &body.parameters);
+        let subscriber = self.add_subscriber(index, key, hops, Wish::of(&body.parameters), now);
         self.pass_on_new_group(index, &body.parameters);
-        let forward = body.parameters.forward().unwrap_or(true);
-        if let (true, Some(fill)) = (forward, body.parameters.fill_parameters()) {
+        if let Some(fill) = body.parameters.fill_parameters() {
             let filled_by = FillKey { owner: key, asked_by: key.request };
-            self.begin_fill(index, filled_by, fill, &body.parameters, now);
+            self.begin_fill((index, subscriber), filled_by, fill, now);
         }
     }
 
+    /// Sends a track to a session from now on; its place among the track's subscribers.
     pub(super) fn add_subscriber(
         &mut self,
         index: TrackIndex,
         key: RequestKey,
-        parameters: &Parameters,
+        hops: Hops,
+        wish: Wish,
         now: Instant,
-    ) {
-        let hops = self.hops_of(key, parameters);
+    ) -> usize {
         let track = &mut self.tracks[index.0];
-        let filter = parameters.location_filter().unwrap_or_default();
-        let (start, end) = subscription_range(filter, track.largest);
-        let forward = parameters.forward().unwrap_or(true);
-        let subscriber = track.subscribers.insert(Subscriber {
-            key,
-            hops,
-            forward,
-            priority: parameters.subscriber_priority().unwrap_or(128),
-            start,
-            end,
-            joined_at: track.largest.filter(|_| forward),
-        });
+        let (start, end) = subscription_range(wish.filter, track.largest);
+        let joined_at = track.largest.filter(|_| wish.forward);
+        let subscriber =
+            track.subscribers.insert(Subscriber { key, hops, wish, start, end, joined_at });
         self.own(key, Owner::Subscriber { track: index, subscriber });
         if self.peers[key.peer.0].is_relay() {
             // What we have of this relay would from now on be our own echo.
@@ -338,6 +342,7 @@ impl Relay {
         }
         self.want_forward(index, now);
         self.update_linger(index, now);
+        subscriber
     }
 
     /// What a SUBSCRIBE of ours says of where it comes from: every relay below, and this one.
@@ -388,24 +393,26 @@ impl Relay {
     /// A downstream subscriber that wants objects means that every publisher must send them.
     pub(super) fn want_forward(&mut self, index: TrackIndex, _now: Instant) {
         let track = &mut self.tracks[index.0];
-        if !track.subscribers.iter().any(|(_, subscriber)| subscriber.forward) {
+        if !track.subscribers.iter().any(|(_, subscriber)| subscriber.wish.forward) {
             return;
         }
         let paused: Vec<RequestKey> = track
             .upstreams
-            .iter_mut()
+            .iter()
             .filter(|upstream| upstream.established && !upstream.forward)
-            .map(|upstream| {
-                upstream.forward = true;
-                upstream.key
-            })
+            .map(|upstream| upstream.key)
             .collect();
         for key in paused {
-            if let Some(session) = self.session(key.peer) {
-                let parameters = Parameters::default().with(Parameter::Forward(true));
-                if let Err(error) = session.update(key.request, parameters) {
-                    tracing::debug!(%error, "publisher cannot be asked to go on");
+            let Some(session) = self.session(key.peer) else { continue };
+            let parameters = Parameters::default().with(Parameter::Forward(true));
+            match session.update(key.request, parameters) {
+                Ok(_) => {
+                    if let Some(upstream) = self.tracks[index.0].upstream_mut(key) {
+                        upstream.forward = true;
+                    }
                 }
+                // Tried again when an update is answered.
+                Err(error) => tracing::debug!(%error, "publisher cannot be asked to go on"),
             }
         }
     }
@@ -426,11 +433,6 @@ impl Track {
         } else {
             self.properties.clone()
         }
-    }
-
-    /// What a subscription's filter, or the lack of one, begins at.
-    pub(super) fn filter_or(&self, filter: Option<LocationFilter>) -> LocationFilter {
-        filter.unwrap_or_default()
     }
 }
 

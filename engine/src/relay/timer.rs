@@ -31,8 +31,7 @@ impl Relay {
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let session = self.session_timers.first().map(|(when, _)| *when);
         let track = self.track_timers.first().map(|(when, _)| *when);
-        let cache =
-            self.cached_groups.front().map(|(since, ..)| *since + self.config.cache_age_max);
+        let cache = self.retention.next_timeout(self.config.cache_age_max);
         [session, track, cache].into_iter().flatten().min()
     }
 

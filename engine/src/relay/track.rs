@@ -8,6 +8,7 @@ use std::{
 use aip_codec::{
     aip::hops::{Hops, RelayId},
     moqt::{
+        filter::LocationFilter,
         id::{GroupId, RequestId, SubgroupId, TrackAlias},
         location::Location,
         message::{Fetch, Subscribe, TrackStatus},
@@ -23,6 +24,7 @@ use super::{
     cache::Cache, fanout::ActiveSubgroup, fetch_task::FetchTask, namespace_tree::RequestKey,
     peer::PeerIndex, upstream_fetch::UpstreamFetch,
 };
+use crate::session::{Candidate, RangeFilters};
 
 /// A track's place in the relay's table.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -48,6 +50,8 @@ pub(crate) struct Track {
     pub(crate) cache: Cache,
     /// What the relay's account holds of this cache.
     pub(crate) accounted: usize,
+    /// The newest cached group's place in the relay's order.
+    pub(crate) edge: Option<u64>,
     pub(crate) active: BTreeMap<(GroupId, SubgroupId), ActiveSubgroup>,
     pub(crate) tasks: BTreeMap<u64, FetchTask>,
     pub(crate) upstream_fetches: BTreeMap<u64, UpstreamFetch>,
@@ -74,8 +78,7 @@ pub(crate) struct Subscriber {
     pub(crate) key: RequestKey,
     /// The relays that the subscription has passed; none if no relay is below.
     pub(crate) hops: Hops,
-    pub(crate) forward: bool,
-    pub(crate) priority: u8,
+    pub(crate) wish: Wish,
     /// First and last location wanted.
     pub(crate) start: Location,
     pub(crate) end: Location,
@@ -84,9 +87,61 @@ pub(crate) struct Subscriber {
     pub(crate) joined_at: Option<Location>,
 }
 
+/// What a subscription wants, as its requests have said it.
+#[derive(Clone, Debug)]
+pub(crate) struct Wish {
+    pub(crate) forward: bool,
+    pub(crate) priority: u8,
+    pub(crate) order: Option<GroupOrder>,
+    pub(crate) filter: LocationFilter,
+    pub(crate) ranges: RangeFilters,
+}
+
+impl Wish {
+    /// What a request asks for. The session has refused filters that mean nothing.
+    pub(crate) fn of(parameters: &Parameters) -> Self {
+        Self {
+            forward: parameters.forward().unwrap_or(true),
+            priority: parameters.subscriber_priority().unwrap_or(128),
+            order: parameters.group_order(),
+            filter: parameters.location_filter().unwrap_or_default(),
+            ranges: RangeFilters::of(parameters, u64::MAX).unwrap_or_default(),
+        }
+    }
+
+    /// Changes it as an update says. False, and unchanged, if that makes filters that are none.
+    pub(crate) fn update(&mut self, parameters: &Parameters, ranges_max: u64) -> bool {
+        if self.ranges.update(parameters, ranges_max).is_err() {
+            return false;
+        }
+        if let Some(priority) = parameters.subscriber_priority() {
+            self.priority = priority;
+        }
+        if let Some(filter) = parameters.location_filter() {
+            self.filter = filter;
+        }
+        if let Some(forward) = parameters.forward() {
+            self.forward = forward;
+        }
+        true
+    }
+
+    /// What a fill of this subscription asks for: what it says itself, and this for the rest.
+    pub(crate) fn for_fill(&self, fill: &Parameters) -> Self {
+        let mut wish = self.clone();
+        // The session has refused filters that mean nothing.
+        wish.update(fill, u64::MAX);
+        wish.order = fill.group_order().or(wish.order);
+        wish
+    }
+}
+
 impl Subscriber {
-    pub(crate) fn wants(&self, location: Location) -> bool {
-        self.forward && self.start <= location && location <= self.end
+    pub(crate) fn wants(&self, object: &Candidate<'_>) -> bool {
+        self.wish.forward
+            && self.start <= object.location
+            && object.location <= self.end
+            && self.wish.ranges.passes(object)
     }
 }
 
@@ -135,6 +190,7 @@ impl Track {
             new_group: None,
             cache: Cache::default(),
             accounted: 0,
+            edge: None,
             active: BTreeMap::new(),
             tasks: BTreeMap::new(),
             upstream_fetches: BTreeMap::new(),
@@ -229,7 +285,7 @@ impl Track {
 }
 
 /// What a request for a range of a track asks of us, in whatever draft it came.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Wanted {
     pub(crate) start: Location,
     pub(crate) end: Location,
@@ -237,6 +293,8 @@ pub(crate) struct Wanted {
     pub(crate) priority: u8,
     /// How long publishers may take over what is not cached (FILL_TIMEOUT); `None` is for ever.
     pub(crate) patience: Option<Duration>,
+    /// Which objects of the range.
+    pub(crate) ranges: RangeFilters,
 }
 
 /// The request that a data stream answers: the one whose number stands in its header.

@@ -223,6 +223,7 @@ impl Relay {
         for key in keys {
             self.refuse_waiting(index, key, code, "the publisher does not send this track");
         }
+        self.fall_back_to_rendezvous(index);
     }
 
     /// Asks publishers on behalf of requests that have been waiting for one.
@@ -314,13 +315,23 @@ impl Relay {
 
     /// Begins or stops the time after which an upstream subscription without demand ends.
     pub(super) fn update_linger(&mut self, index: TrackIndex, now: Instant) {
-        let until = now + self.config.linger;
+        let until = if self.draining { now } else { now + self.config.linger };
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         if track.has_demand() {
             track.linger_until = None;
         } else if track.linger_until.is_none() && !track.upstreams.is_empty() {
             track.linger_until = Some(until);
             self.arm_track_timer(index, until);
+        }
+    }
+
+    /// This relay is going away: nobody will come back for what lingers.
+    pub(super) fn cut_lingering(&mut self, now: Instant) {
+        for (index, track) in &mut self.tracks {
+            if track.linger_until.is_some() {
+                track.linger_until = Some(now);
+                self.track_timers.insert((now, TrackIndex(index)));
+            }
         }
     }
 
@@ -355,9 +366,9 @@ impl Relay {
         if !track.is_unused() {
             return;
         }
-        self.cached_bytes -= track.accounted;
         let fetches: Vec<RequestKey> =
             track.upstream_fetches.values().map(|fetch| fetch.key).collect();
+        self.release_cache(index);
         let track = self.tracks.remove(index.0);
         self.by_name.remove(&track.name);
         for key in fetches {

@@ -35,6 +35,8 @@ pub(crate) struct UpstreamFetch {
     order: GroupOrder,
     /// The object that came last.
     last: Option<Location>,
+    /// Bytes of its payload that have come.
+    payload_length: usize,
     /// The end that the publisher's answer named, inclusive: beyond it, it says nothing.
     answered_to: Option<Location>,
     /// Whether its data has ended, with all there was.
@@ -121,6 +123,7 @@ impl Relay {
                     end: to,
                     order,
                     last: None,
+                    payload_length: 0,
                     answered_to: None,
                     finished: false,
                     heard_at: now,
@@ -212,6 +215,7 @@ impl Relay {
         let location = object.location;
         fetch.pass_over(Some(location));
         fetch.last = Some(location);
+        fetch.payload_length = payload.len();
         // Newest first, how far the answer goes bounds what lies above: that is noted at the end.
         let gaps = match fetch.order {
             GroupOrder::Ascending => std::mem::take(&mut fetch.gaps),
@@ -234,7 +238,7 @@ impl Relay {
             return;
         }
         for (from, to) in gaps {
-            cache.mark_known(from, to, now);
+            cache.mark_known(from, to);
         }
         self.note_cached(index, now);
         if last {
@@ -251,7 +255,17 @@ impl Relay {
     ) {
         let Some((index, id, fetch)) = self.upstream_fetch_heard(key, now) else { return };
         let Some(location) = fetch.last else { return };
-        self.tracks[index.0].cache.append(location, Feeder::Fetch(id), bytes, last);
+        let offset = fetch.payload_length;
+        fetch.payload_length += bytes.len();
+        let (cache, feeder) = (&mut self.tracks[index.0].cache, Feeder::Fetch(id));
+        if !cache.agrees(location, feeder, offset, &bytes) {
+            self.malformed_track(index, now);
+            return;
+        }
+        cache.append(location, feeder, bytes, last);
+        if last {
+            cache.note_fetched(location, now);
+        }
         self.note_cached(index, now);
         if last {
             self.pump_track_fetches(index, now);
@@ -272,7 +286,7 @@ impl Relay {
             // What such a range spans is not clear in this order: the safe reading is all.
             fetch.unknown = vec![(fetch.start, fetch.end)];
         } else if kind == RangeKind::NonExistent && from <= end {
-            self.tracks[index.0].cache.mark_known(from, end, now);
+            self.tracks[index.0].cache.mark_known(from, end);
         } else if from <= end {
             fetch.unknown.push((from, end));
         }
@@ -307,7 +321,7 @@ impl Relay {
         }
         for (from, to) in std::mem::take(&mut fetch.gaps) {
             if from <= end {
-                track.cache.mark_known(from, to.min(end), now);
+                track.cache.mark_known(from, to.min(end));
             }
         }
         if !is_unknown {

@@ -7,13 +7,14 @@ use aip_codec::moqt::{
     id::RequestId,
     message::{Frame, FrameDecoder, Message, MessageType, Namespace, Reason, RequestError},
     name::TrackNamespace,
-    parameter::{GroupOrder, Parameter, Parameters},
+    parameter::{Parameter, Parameters},
     token::Token,
 };
 use bytes::Bytes;
 
 use super::{
-    AuthToken, Event, Misbehavior, Response, Session, SessionError, State as SessionState, event,
+    AuthToken, Event, Misbehavior, RangeFilters, Response, Session, SessionError,
+    State as SessionState, event,
     range::fetch_ok_end,
     request::{FetchReceived, Kind, Meaning, Publication, Request, State, Subscription},
     token_cache::Resolved,
@@ -179,7 +180,7 @@ impl Session {
         if self.control.goaway_sent {
             return Some(RequestCode::GOING_AWAY);
         }
-        if self.has_too_many_ranges(parameters_of(body)) {
+        if self.has_invalid_filters(parameters_of(body)) {
             return Some(RequestCode::INVALID_FILTER);
         }
         match kind {
@@ -204,7 +205,7 @@ impl Session {
                 id,
                 RequestError {
                     code,
-                    retry_interval: u64::from(code == RequestCode::EXCESSIVE_LOAD) * 1_000,
+                    retry_interval: retry_interval(id, code),
                     reason: Reason::new(code.name()),
                     redirect: None,
                 },
@@ -232,24 +233,12 @@ impl Session {
             })
     }
 
-    pub(super) fn has_too_many_ranges(&self, parameters: &Parameters) -> bool {
-        let mut ranges = 0;
-        let plain = parameters
-            .subgroup_filters()
-            .chain(parameters.object_id_filters())
-            .chain(parameters.priority_filters())
-            .map(|filter| (filter, false));
-        let by_property = parameters
-            .object_property_filters()
-            .chain(parameters.track_property_filters())
-            .map(|filter| (filter, true));
-        for (filter, with_property) in plain.chain(by_property) {
-            match filter.ranges(with_property) {
-                Ok(parsed) => ranges += parsed.map_or(0, |parsed| parsed.ranges.len() as u64),
-                Err(_) => return true,
-            }
-        }
-        self.config.filter_ranges_max < ranges
+    /// Whether a message, or the fill that it asks for, has range filters that its request must be
+    /// refused for.
+    pub(super) fn has_invalid_filters(&self, parameters: &Parameters) -> bool {
+        let ranges_max = self.config.filter_ranges_max;
+        let is_invalid = |list: &Parameters| RangeFilters::of(list, ranges_max).is_err();
+        is_invalid(parameters) || parameters.fill_parameters().is_some_and(is_invalid)
     }
 
     pub(super) fn resolve_tokens(
@@ -519,6 +508,13 @@ impl Session {
     }
 }
 
+/// One to two seconds for what was too much, spread by the request, so that not all come back at
+/// once; plus one as the wire wants it. 0 for what will not be otherwise.
+fn retry_interval(id: RequestId, code: RequestCode) -> u64 {
+    let spread = id.0.wrapping_mul(31) % 1_000;
+    if code == RequestCode::EXCESSIVE_LOAD { 1_001 + spread } else { 0 }
+}
+
 const fn is_request(kind: MessageType) -> bool {
     matches!(
         kind,
@@ -541,8 +537,7 @@ fn received_request(message: Message) -> Option<(RequestId, Kind, event::Request
             (body.request_id, kind, event::Request::Subscribe(body))
         }
         Message::Publish(body) => {
-            let mut subscription =
-                Subscription::new(body.track.clone(), true, GroupOrder::Ascending);
+            let mut subscription = Subscription::new(body.track.clone(), true, &body.parameters);
             subscription.alias = Some(body.track_alias);
             (body.request_id, Kind::Subscription(subscription), event::Request::Publish(body))
         }

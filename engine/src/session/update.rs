@@ -52,7 +52,7 @@ impl Session {
         self.requests.note_received(update.request_id)?;
         let limit = self.config.request_updates_max;
         let (_, unknown_token) = self.resolve_tokens(&update.parameters)?;
-        let too_many_ranges = self.has_too_many_ranges(&update.parameters);
+        let invalid_filters = self.has_invalid_filters(&update.parameters);
         let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
         if !update.parameters.iter().all(|parameter| has_place_in_update(&request.kind, parameter))
         {
@@ -74,7 +74,7 @@ impl Session {
                 return Ok(());
             }
         }
-        if unknown_token || too_many_ranges {
+        if unknown_token || invalid_filters {
             let code =
                 if unknown_token { RequestCode::UNAUTHORIZED } else { RequestCode::INVALID_FILTER };
             self.reject_update(id, code, code.name());

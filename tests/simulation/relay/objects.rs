@@ -308,7 +308,9 @@ fn publishers_headers_may_differ() {
         // The second writes a block of properties, empty, before each payload.
         let copy = Subgroup { properties: true, end_of_group: false, ..Subgroup::new(3, 1) };
         live.stage.tell(second, |peer| {
-            peer.send_subgroup(upstream, &copy, &objects(&["zero", "one"]));
+            let mut copier = peer.open(upstream, &copy).unwrap();
+            copier.object(peer.session(), 0, payload("zero"));
+            copier.object(peer.session(), 1, payload("one"));
         });
         live.object(&mut writer, 2, "two");
         live.finish(&writer);
@@ -426,7 +428,12 @@ fn immutable_properties_that_are_broken_end_a_track() {
     }
 }
 
-fn datagram(group: u64, object: u64, priority: Option<u8>, text: &str) -> ObjectDatagram {
+pub(super) fn datagram(
+    group: u64,
+    object: u64,
+    priority: Option<u8>,
+    text: &str,
+) -> ObjectDatagram {
     ObjectDatagram {
         track_alias: TrackAlias(7),
         group: GroupId(group),
