@@ -9,6 +9,7 @@ mod fanout;
 mod fetch;
 mod fetch_task;
 mod forwarder;
+mod metrics;
 mod namespace;
 mod namespace_tree;
 mod peer;
@@ -43,6 +44,7 @@ use self::{
     track::{Track, TrackIndex},
 };
 use crate::{
+    metrics::Service,
     session::{Event, Request, Response, Session},
     transport::{Action, Closed, Driver, Peer as TransportPeer, SessionId, Side, StreamId},
 };
@@ -76,6 +78,7 @@ pub struct Relay {
     cached_groups: VecDeque<(Instant, TrackIndex, TrackAlias, GroupId)>,
     cached_bytes: usize,
     draining: bool,
+    service: Service,
 }
 
 /// Puts a session in the list of those with something to do.
@@ -106,6 +109,7 @@ impl Relay {
             cached_groups: VecDeque::new(),
             cached_bytes: 0,
             draining: false,
+            service: Service::default(),
         }
     }
 
@@ -142,6 +146,7 @@ impl Relay {
             _ => 0,
         };
         let reason = Reason::new(reason);
+        self.service.requests_refused.count(code.name());
         if let Some(session) = self.session(key.peer) {
             session
                 .reject(key.request, RequestError { code, retry_interval, reason, redirect: None });
@@ -168,7 +173,12 @@ impl Relay {
         while let Some(event) =
             self.peers.get_mut(peer.0).and_then(|entry| entry.session.poll_event())
         {
+            self.note_event(&event);
             self.handle_event(peer, event, now);
+        }
+        if let Some(fault) = self.peers.get_mut(peer.0).and_then(|entry| entry.session.take_fault())
+        {
+            self.service.note_fault(fault);
         }
         self.arm_session_timer(peer);
         while let Some(other) = self.answered.pop_front() {
@@ -455,5 +465,9 @@ impl Driver for Relay {
 
     fn poll_timeout(&self) -> Option<Instant> {
         self.next_timeout()
+    }
+
+    fn poll_metrics(&self) -> Option<Service> {
+        Some(self.metrics())
     }
 }

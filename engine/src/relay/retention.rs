@@ -49,6 +49,7 @@ impl Relay {
                 kept += 1;
             } else {
                 track.cache.evict(group);
+                self.service.counters.cache_evictions_total += 1;
                 self.account(index);
             }
         }
