@@ -5,7 +5,7 @@ SERVER ?=
 KEEP ?=
 RELAY ?= target/release/aip-relay
 
-.PHONY: help demo test interop bench clean
+.PHONY: help demo test requirements interop bench clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,9 @@ test: ## all tests
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) nextest run --locked --workspace --all-features
 	$(CARGO) test --locked --workspace --all-features --doc --quiet
+
+requirements: ## what the drafts demand, how much of it is kept and what is not
+	@$(CARGO) run --locked --quiet -p aip-tests --bin requirements
 
 interop: ## other people's MOQT clients against our relay
 	@.ci/require build

@@ -2,4 +2,5 @@
 
 pub mod checker;
 pub mod fuzz;
+pub mod requirements;
 pub mod sim;

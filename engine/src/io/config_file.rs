@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::{
     config::{Dial, Handshake, Quic},
     error::Error,
+    log::LogFormat,
 };
 use crate::relay;
 
@@ -31,8 +32,10 @@ pub struct ConfigFile {
     pub dev_cert: bool,
     /// Whether anyone may do anything.
     pub open: bool,
-    /// Where `/health` and `/metrics` are.
+    /// Where `/metrics`, `/healthz` and `/readyz` are.
     pub admin: Option<SocketAddr>,
+    /// How the log is written.
+    pub log_format: LogFormat,
     /// URLs of relays to connect to.
     pub upstream: Vec<String>,
     /// This relay's number among relays, 16 hexadecimal digits; a random one if it is not said.

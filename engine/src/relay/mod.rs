@@ -9,6 +9,7 @@ mod fanout;
 mod fetch;
 mod fetch_task;
 mod forwarder;
+mod metrics;
 mod namespace;
 mod namespace_announce;
 mod namespace_tree;
@@ -47,6 +48,7 @@ use self::{
     track::{Track, TrackIndex},
 };
 use crate::{
+    metrics::Service,
     session::{Event, Request, Response, Session},
     transport::{Action, Closed, Driver, Peer as TransportPeer, SessionId, Side, StreamId},
 };
@@ -82,6 +84,7 @@ pub struct Relay {
     retention: Retention,
     rendezvous: Rendezvous,
     draining: bool,
+    service: Service,
 }
 
 /// Puts a session in the list of those with something to do.
@@ -113,6 +116,7 @@ impl Relay {
             retention: Retention::default(),
             rendezvous: Rendezvous::default(),
             draining: false,
+            service: Service::default(),
         }
     }
 
@@ -154,6 +158,7 @@ impl Relay {
             _ => 0,
         };
         let reason = Reason::new(reason);
+        self.service.requests_refused.count(code.name());
         if let Some(session) = self.session(key.peer) {
             session
                 .reject(key.request, RequestError { code, retry_interval, reason, redirect: None });
@@ -180,7 +185,12 @@ impl Relay {
         while let Some(event) =
             self.peers.get_mut(peer.0).and_then(|entry| entry.session.poll_event())
         {
+            self.note_event(&event);
             self.handle_event(peer, event, now);
+        }
+        if let Some(fault) = self.peers.get_mut(peer.0).and_then(|entry| entry.session.take_fault())
+        {
+            self.service.note_fault(fault);
         }
         self.arm_session_timer(peer);
         while let Some(track) = self.below_changed.pop_front() {
@@ -480,5 +490,9 @@ impl Driver for Relay {
 
     fn poll_timeout(&self) -> Option<Instant> {
         self.next_timeout()
+    }
+
+    fn poll_metrics(&self) -> Option<Service> {
+        Some(self.metrics())
     }
 }

@@ -17,7 +17,7 @@ use super::{
     subscribe::done_code,
     track::{Track, TrackIndex, Upstream},
 };
-use crate::session::StreamEnd;
+use crate::{metrics::Drop, session::StreamEnd};
 
 impl Relay {
     /// Sessions to ask for a track: those of our own that publish a prefix of its namespace; or, if
@@ -277,6 +277,7 @@ impl Relay {
         for active in track.active.values_mut() {
             active.forget(subscriber);
         }
+        self.service.subscriptions_ended.count(code.name());
         self.disown(entry.key);
         self.forget_fills_of(index);
         if let Some(session) = self.session(entry.key.peer) {
@@ -305,6 +306,7 @@ impl Relay {
         for active in track.active.values_mut() {
             active.forget(subscriber);
         }
+        self.service.subscriptions_ended.count(code.name());
         self.disown(entry.key);
         self.forget_fills_of(index);
         if let Some(session) = self.session(entry.key.peer) {
@@ -383,6 +385,7 @@ impl Relay {
     pub(super) fn malformed_track(&mut self, index: TrackIndex, now: Instant) {
         let Some(track) = self.tracks.get(index.0) else { return };
         tracing::warn!(track = %track.name, "malformed track");
+        self.service.objects_dropped.count(Drop::Malformed.name());
         let upstreams: Vec<RequestKey> = track.upstreams.iter().map(|up| up.key).collect();
         self.end_subscribers(index, PublishDoneCode::MALFORMED_TRACK);
         self.fail_fetches(index, ResetCode::MALFORMED_TRACK);

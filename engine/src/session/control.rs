@@ -111,6 +111,7 @@ impl Session {
                     _ => Err(Misbehavior::ControlMessage.into()),
                 }
             }
+            MessageType::Setup => Err(Misbehavior::SecondSetup.into()),
             _ => Err(Misbehavior::ControlMessage.into()),
         }
     }
@@ -144,12 +145,12 @@ impl Session {
             return Err(Misbehavior::SecondGoaway.into());
         }
         if self.side == Side::Server && !goaway.uri.is_empty() {
-            return Err(Misbehavior::UriFromClient.into());
+            return Err(Misbehavior::GoawayUriFromClient.into());
         }
         if let Some(request) = goaway.request_id
             && !self.requests.could_be_ours(request)
         {
-            return Err(Misbehavior::InvalidRequestId.into());
+            return Err(Misbehavior::GoawayRequestId.into());
         }
         self.events.push_back(Event::Goaway {
             request: None,
