@@ -229,13 +229,14 @@ mod tests {
         };
         assert_eq!(format!("{file:?}"), format!("{default:?}"));
         ConfigFile::parse(&uncommented).unwrap();
-        // Each field of the structures stands in the example.
+        // Each field of the structures stands in the example, but for those that only a program sets.
+        let skipped = ["on_request", "versions"];
         let debug = format!("{file:#?}");
         for line in debug.lines().filter_map(|line| line.trim().split_once(": ")) {
             let (key, _) = line;
             let named = full.contains_key(key)
                 || full.values().any(|it| it.as_table().is_some_and(|it| it.contains_key(key)));
-            assert!(named, "{key} is not in example.toml");
+            assert!(named != skipped.contains(&key), "{key} is not in example.toml");
         }
     }
 
