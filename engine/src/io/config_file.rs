@@ -73,6 +73,9 @@ pub struct RelayLimits {
     pub session_waiting_max: usize,
     pub rendezvous_max: usize,
     pub session_rendezvous_max: usize,
+    pub redirects_max: usize,
+    #[serde(with = "duration")]
+    pub redirect_age_max: Duration,
     #[serde(with = "duration")]
     pub rendezvous_timeout_max: Duration,
     #[serde(with = "duration")]
@@ -103,6 +106,8 @@ impl Default for RelayLimits {
             session_waiting_max: relay.session_waiting_max,
             rendezvous_max: relay.rendezvous_max,
             session_rendezvous_max: relay.session_rendezvous_max,
+            redirects_max: relay.redirects_max,
+            redirect_age_max: relay.redirect_age_max,
             rendezvous_timeout_max: relay.rendezvous_timeout_max,
             linger: relay.linger,
             upstream_timeout: relay.upstream_timeout,
@@ -132,6 +137,8 @@ impl From<RelayLimits> for relay::Config {
             session_waiting_max: file.session_waiting_max,
             rendezvous_max: file.rendezvous_max,
             session_rendezvous_max: file.session_rendezvous_max,
+            redirects_max: file.redirects_max,
+            redirect_age_max: file.redirect_age_max,
             rendezvous_timeout_max: file.rendezvous_timeout_max,
             linger: file.linger,
             upstream_timeout: file.upstream_timeout,

@@ -27,6 +27,10 @@ pub struct Config {
     pub rendezvous_max: usize,
     /// The same of one session. 64.
     pub session_rendezvous_max: usize,
+    /// Redirects of publishers that are remembered; one more is passed on and forgotten. 1,000.
+    pub redirects_max: usize,
+    /// How long a redirect is remembered at most, whatever its publisher says. 10 min.
+    pub redirect_age_max: Duration,
     /// Longest wait of a SUBSCRIBE for its publisher (RENDEZVOUS_TIMEOUT is cut to it). 30 s.
     pub rendezvous_timeout_max: Duration,
     /// How long an upstream subscription outlives its last subscriber. 30 s.
@@ -63,6 +67,8 @@ impl Default for Config {
             session_waiting_max: 1_000,
             rendezvous_max: 128,
             session_rendezvous_max: 64,
+            redirects_max: 1_000,
+            redirect_age_max: Duration::from_secs(600),
             rendezvous_timeout_max: Duration::from_secs(30),
             linger: Duration::from_secs(30),
             upstream_timeout: Duration::from_secs(10),

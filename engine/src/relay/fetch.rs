@@ -78,6 +78,17 @@ impl Relay {
             patience: body.parameters.fill_timeout().map(Duration::from_millis),
             ranges: Wish::of(&body.parameters).ranges,
         };
+        self.begin_fetch_task(index, key, wanted, now);
+    }
+
+    /// Begins to answer a FETCH that was accepted.
+    pub(super) fn begin_fetch_task(
+        &mut self,
+        index: TrackIndex,
+        key: RequestKey,
+        wanted: Wanted,
+        now: Instant,
+    ) {
         let task_key = FillKey { owner: key, asked_by: key.request };
         let task = self.begin_task(index, task_key, false, wanted, now);
         self.own(key, Owner::Fetch { track: index, task });

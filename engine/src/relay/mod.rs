@@ -13,8 +13,10 @@ mod metrics;
 mod namespace;
 mod namespace_announce;
 mod namespace_tree;
+mod pass_on;
 mod peer;
 mod publish;
+mod redirect;
 mod rendezvous;
 mod retention;
 mod subscribe;
@@ -43,6 +45,7 @@ use self::{
     namespace_tree::{NamespaceTree, RequestKey},
     peer::{Owner, Peer, PeerIndex},
     publish::TracksWatch,
+    redirect::Redirects,
     rendezvous::Rendezvous,
     retention::Retention,
     track::{Track, TrackIndex},
@@ -83,6 +86,7 @@ pub struct Relay {
     track_timers: BTreeSet<(Instant, TrackIndex)>,
     retention: Retention,
     rendezvous: Rendezvous,
+    redirects: Redirects,
     draining: bool,
     service: Service,
 }
@@ -115,6 +119,7 @@ impl Relay {
             track_timers: BTreeSet::new(),
             retention: Retention::default(),
             rendezvous: Rendezvous::default(),
+            redirects: Redirects::default(),
             draining: false,
             service: Service::default(),
         }
@@ -289,8 +294,16 @@ impl Relay {
                 self.disown(key);
                 self.forget_subscriber(track, subscriber, now);
             }
+            (Owner::StatusAbove(track), Response::Ok(ok)) => {
+                self.passed_status_accepted(track, key, &ok, now);
+            }
+            (Owner::StatusAbove(track), Response::Error(error)) => {
+                self.disown(key);
+                self.passed_on_refused(track, key, &error, now);
+            }
             (Owner::UpstreamFetch { track, fetch }, Response::Error(error)) => {
                 self.disown(key);
+                self.passed_on_refused(track, key, &error, now);
                 self.upstream_fetch_failed(track, fetch, error.code, now);
             }
             (
@@ -321,6 +334,11 @@ impl Relay {
             Owner::Waiting(track) => {
                 self.disown(key);
                 self.forget_waiting(track, key, now);
+            }
+            Owner::PassedOn(track) => self.forget_passed_on(track, key),
+            Owner::StatusAbove(track) => {
+                self.disown(key);
+                self.passed_on_lost(track, key, RequestCode::INTERNAL_ERROR, now);
             }
             Owner::Fetch { track, task } => {
                 self.disown(key);

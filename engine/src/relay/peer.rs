@@ -32,6 +32,10 @@ pub(crate) enum Owner {
     Subscriber { track: TrackIndex, subscriber: usize },
     /// The peer's SUBSCRIBE, FETCH or TRACK_STATUS waits for its track's publisher.
     Waiting(TrackIndex),
+    /// The peer's FETCH or TRACK_STATUS, passed on to a publisher that takes no SUBSCRIBE.
+    PassedOn(TrackIndex),
+    /// Our TRACK_STATUS, for such a one.
+    StatusAbove(TrackIndex),
     /// The peer's FETCH, being answered.
     Fetch { track: TrackIndex, task: u64 },
     /// Our FETCH.

@@ -33,6 +33,8 @@ impl Relay {
         let Some(index) = self.track_for(key, &body.track) else { return };
         if self.is_served_to(index, key, &self.hops_of(key, &body.parameters)) {
             self.accept_subscriber(index, key, &body, now);
+        } else if self.redirect_again(key, &body.track, now) {
+            self.forget_track_if_unused(index);
         } else {
             let patience = body.parameters.rendezvous_timeout().unwrap_or(0);
             let patience = Duration::from_millis(patience).min(self.config.rendezvous_timeout_max);

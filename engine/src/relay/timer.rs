@@ -88,6 +88,7 @@ impl Relay {
             self.end_linger(index, now);
         }
         self.upstream_fetches_timed_out(index, now);
+        self.passed_on_timed_out(index, now);
         self.pump_track_fetches(index, now);
         self.forget_track_if_unused(index);
     }

@@ -22,7 +22,7 @@ use slab::Slab;
 
 use super::{
     cache::Cache, fanout::ActiveSubgroup, fetch_task::FetchTask, namespace_tree::RequestKey,
-    peer::PeerIndex, upstream_fetch::UpstreamFetch,
+    pass_on::PassedOn, peer::PeerIndex, upstream_fetch::UpstreamFetch,
 };
 use crate::session::{Candidate, RangeFilters};
 
@@ -40,6 +40,8 @@ pub(crate) struct Track {
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) subscribers: Slab<Subscriber>,
     pub(crate) waiting: VecDeque<Waiting>,
+    /// Requests that are passed on, since no publisher takes a SUBSCRIBE.
+    pub(crate) passed_on: Vec<PassedOn>,
     pub(crate) properties: Properties,
     pub(crate) has_properties: bool,
     pub(crate) largest: Option<Location>,
@@ -183,6 +185,7 @@ impl Track {
             upstreams: Vec::new(),
             subscribers: Slab::new(),
             waiting: VecDeque::new(),
+            passed_on: Vec::new(),
             properties: Properties::default(),
             has_properties: false,
             largest: None,
@@ -229,6 +232,7 @@ impl Track {
         self.upstreams.is_empty()
             && self.subscribers.is_empty()
             && self.waiting.is_empty()
+            && self.passed_on.is_empty()
             && self.tasks.is_empty()
     }
 

@@ -103,6 +103,11 @@ impl Relay {
 
     pub(super) fn upstream_refused(&mut self, key: RequestKey, error: &RequestError, now: Instant) {
         if let Some(Owner::Upstream(index)) = self.disown(key) {
+            self.note_redirect(index, key, error, now);
+            let others = self.tracks[index.0].upstreams.iter().any(|other| other.key != key);
+            if !others {
+                self.pass_on_waiting(index, now);
+            }
             self.upstream_gone(index, key, error.code, now);
         }
     }
@@ -200,14 +205,21 @@ impl Relay {
         code: RequestCode,
         reason: &str,
     ) {
-        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        if self.take_waiting(index, key) {
+            self.reject(key, code, reason);
+        }
+    }
+
+    /// Takes a request from those that wait; false if it is not among them.
+    pub(super) fn take_waiting(&mut self, index: TrackIndex, key: RequestKey) -> bool {
+        let Some(track) = self.tracks.get_mut(index.0) else { return false };
         let Some(position) = track.waiting.iter().position(|waiting| waiting.key == key) else {
-            return;
+            return false;
         };
         track.waiting.remove(position);
         self.peers[key.peer.0].waiting_count -= 1;
         self.disown(key);
-        self.reject(key, code, reason);
+        true
     }
 
     /// Nobody is left who could send a track: refuses who waits for it, but for those who have

@@ -7,7 +7,6 @@ use aip_codec::moqt::{
     id::ObjectId,
     location::Location,
     message::FetchOk,
-    name::FullTrackName,
     parameter::{GroupOrder, Parameter, Parameters},
     stream::{
         fetch::{FetchObject, RangeKind},
@@ -21,7 +20,7 @@ use super::{
     cache::{CachedObject, Feeder, Inserted, Standing},
     fetch_task::{FetchTask, after, before},
     namespace_tree::RequestKey,
-    peer::Owner,
+    peer::{Owner, PeerIndex},
     track::{Track, TrackIndex},
 };
 use crate::session::{StreamEnd, fetch_ok_end};
@@ -94,48 +93,57 @@ impl Relay {
             GroupOrder::Descending => task.wanted.start,
         };
         let track = &self.tracks[index.0];
-        let name: FullTrackName = track.name.clone();
-        let publishers: Vec<_> = track
-            .upstreams
-            .iter()
-            .filter(|upstream| upstream.established)
-            .map(|upstream| upstream.key.peer)
-            // Another relay that asks is not asked back.
-            .filter(|peer| *peer != task.key.owner.peer || !self.peers[peer.0].is_relay())
-            .collect();
-        for peer in publishers {
-            let mut parameters = Parameters::default();
-            if order == GroupOrder::Descending {
-                parameters.push(Parameter::GroupOrder(order));
-            }
-            let Some(session) = self.session(peer) else { continue };
-            let Ok(request) = session.fetch_range(name.clone(), start, to, parameters) else {
-                continue;
-            };
-            let key = RequestKey { peer, request };
-            let fetch = self.next_task;
-            self.next_task += 1;
-            self.tracks[index.0].upstream_fetches.insert(
-                fetch,
-                UpstreamFetch {
-                    key,
-                    start,
-                    end: to,
-                    order,
-                    last: None,
-                    payload_length: 0,
-                    answered_to: None,
-                    finished: false,
-                    heard_at: now,
-                    gaps: Vec::new(),
-                    unknown: Vec::new(),
-                },
-            );
-            self.own(key, Owner::UpstreamFetch { track: index, fetch });
-            self.arm_track_timer(index, now + self.config.upstream_timeout);
-            return true;
+        let established = track.upstreams.iter().filter(|upstream| upstream.established);
+        let mut publishers: Vec<PeerIndex> =
+            established.map(|upstream| upstream.key.peer).collect();
+        if publishers.is_empty() {
+            publishers = self.publishers_for(track, Some(task.key.owner));
         }
-        false
+        // Another relay that asks is not asked back.
+        publishers
+            .retain(|peer| *peer != task.key.owner.peer || !self.peers[peer.0].is_relay());
+        publishers
+            .into_iter()
+            .any(|peer| self.fetch_from(index, peer, (start, to), order, now).is_some())
+    }
+
+    /// Fetches a range from one publisher.
+    pub(super) fn fetch_from(
+        &mut self,
+        index: TrackIndex,
+        peer: PeerIndex,
+        (start, end): (Location, Location),
+        order: GroupOrder,
+        now: Instant,
+    ) -> Option<RequestKey> {
+        let name = self.tracks[index.0].name.clone();
+        let mut parameters = Parameters::default();
+        if order == GroupOrder::Descending {
+            parameters.push(Parameter::GroupOrder(order));
+        }
+        let request = self.session(peer)?.fetch_range(name, start, end, parameters).ok()?;
+        let key = RequestKey { peer, request };
+        let fetch = self.next_task;
+        self.next_task += 1;
+        self.tracks[index.0].upstream_fetches.insert(
+            fetch,
+            UpstreamFetch {
+                key,
+                start,
+                end,
+                order,
+                last: None,
+                payload_length: 0,
+                answered_to: None,
+                finished: false,
+                heard_at: now,
+                gaps: Vec::new(),
+                unknown: Vec::new(),
+            },
+        );
+        self.own(key, Owner::UpstreamFetch { track: index, fetch });
+        self.arm_track_timer(index, now + self.config.upstream_timeout);
+        Some(key)
     }
 
     /// A publisher answers a FETCH of ours. What it says of its track must be understood.
@@ -148,6 +156,9 @@ impl Relay {
         let Some((index, id, fetch)) = self.upstream_fetch_heard(key, now) else { return };
         fetch.answered_to = Some(end);
         if is_understood {
+            self.tracks[index.0].note_properties(properties.clone());
+            let answered = (end, ok.end_of_track);
+            self.passed_fetch_accepted(index, key, answered, properties, now);
             self.end_upstream_fetch_if_complete(index, id, now);
             return;
         }
@@ -343,6 +354,7 @@ impl Relay {
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         let Some(fetch) = track.upstream_fetches.get_mut(&id) else { return };
         tracing::debug!(%code, "a publisher did not answer a fetch");
+        let key = fetch.key;
         fetch.unknown = vec![(fetch.start, fetch.end)];
         if let Some(last) = fetch.last {
             track.cache.drop_fed_by(last, Feeder::Fetch(id));
@@ -350,6 +362,7 @@ impl Relay {
         self.account(index);
         self.pump_track_fetches(index, now);
         self.forget_upstream_fetch(index, id, now);
+        self.passed_on_lost(index, key, code, now);
     }
 
     fn forget_upstream_fetch(&mut self, index: TrackIndex, id: u64, now: Instant) {

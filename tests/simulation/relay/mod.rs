@@ -6,6 +6,7 @@ mod fetch;
 mod filters;
 mod namespaces;
 mod objects;
+mod pass_on;
 mod properties;
 mod publish;
 mod rendezvous;
