@@ -25,6 +25,7 @@ mod track;
 mod update;
 mod upstream;
 mod upstream_fetch;
+mod verify;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},

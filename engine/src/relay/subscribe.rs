@@ -172,6 +172,14 @@ impl Relay {
         self.tracks[index.0].waiting.push_back(Waiting { key, hops, body, deadline });
         self.peers[key.peer.0].waiting_count += 1;
         self.own(key, Owner::Waiting(index));
+        self.note_below(index, key);
+    }
+
+    /// A request for a track has come: if from another relay, there is one more below.
+    fn note_below(&mut self, index: TrackIndex, key: RequestKey) {
+        if self.peers[key.peer.0].relay_id().is_some() {
+            self.below_changed.push_back((index, self.tracks[index.0].alias));
+        }
     }
 
     /// Subscribes to everyone who publishes a prefix of the track's namespace and is not asked yet:
@@ -340,8 +348,8 @@ impl Relay {
         if self.peers[key.peer.0].is_relay() {
             // What we have of this relay would from now on be our own echo.
             self.leave_upstreams(index, now, |upstream| upstream.key.peer == key.peer);
-            self.below_changed.push_back((index, self.tracks[index.0].alias));
         }
+        self.note_below(index, key);
         self.want_forward(index, now);
         self.update_linger(index, now);
         subscriber
