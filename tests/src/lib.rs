@@ -1,6 +1,12 @@
 //! Shared pieces of the test tiers.
 
 pub mod checker;
+#[cfg(feature = "conformance")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "sockets and the clock are what a relay is tested by"
+)]
+pub mod conformance;
 pub mod fuzz;
 pub mod requirements;
 pub mod sim;
