@@ -100,8 +100,7 @@ impl Relay {
             publishers = self.publishers_for(track, Some(task.key.owner));
         }
         // Another relay that asks is not asked back.
-        publishers
-            .retain(|peer| *peer != task.key.owner.peer || !self.peers[peer.0].is_relay());
+        publishers.retain(|peer| *peer != task.key.owner.peer || !self.peers[peer.0].is_relay());
         publishers
             .into_iter()
             .any(|peer| self.fetch_from(index, peer, (start, to), order, now).is_some())

@@ -19,8 +19,8 @@ impl Relay {
     /// a relay that has work to do.
     pub fn contradiction(&self) -> Option<String> {
         let held: usize = self.tracks.iter().map(|(_, track)| track.cache.size()).sum();
-        if held != self.cached_bytes {
-            return Some(format!("{held} bytes are cached, {} accounted", self.cached_bytes));
+        if held != self.cached_bytes() {
+            return Some(format!("{held} bytes are cached, {} accounted", self.cached_bytes()));
         }
         let of_tracks = self
             .tracks
