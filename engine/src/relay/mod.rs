@@ -5,6 +5,7 @@
 mod cache;
 mod call;
 mod config;
+mod failover;
 mod fanout;
 mod fetch;
 mod fetch_task;
@@ -379,8 +380,7 @@ impl Relay {
         #[expect(clippy::disallowed_methods, reason = "collected into an ordered set")]
         let requests: BTreeSet<RequestId> = self.peers[peer.0].requests.keys().copied().collect();
         for stream in self.incoming_streams(peer) {
-            let end = crate::session::StreamEnd::Reset(ResetCode::SESSION_CLOSED);
-            self.subgroup_ended(peer, stream, end, now);
+            self.source_lost(peer, stream, ResetCode::SESSION_CLOSED, now);
         }
         for request in requests {
             let key = RequestKey { peer, request };

@@ -74,8 +74,7 @@ impl Relay {
         let parameters = publish_parameters(&wish, largest, session.version());
         if let Ok(request) = session.publish(name, alias, parameters, properties) {
             let key = RequestKey { peer: watcher.peer, request };
-            let hops = self.hops_of(key, &Parameters::default());
-            self.add_subscriber(index, key, hops, wish, now);
+            self.add_subscriber(index, key, wish, now);
         }
     }
 

@@ -69,7 +69,7 @@ impl Relay {
     }
 
     /// The relays that a request has passed, its sender among them.
-    pub(super) fn hops_of(&self, key: RequestKey, parameters: &Parameters) -> Hops {
+    fn hops_of(&self, key: RequestKey, parameters: &Parameters) -> Hops {
         let Some(sender) = self.peers[key.peer.0].relay_id() else { return Hops::new() };
         let told = parameters.hops().cloned().unwrap_or_default();
         if told.contains(sender) { told } else { told.then(sender).unwrap_or(told) }
@@ -275,6 +275,7 @@ impl Relay {
             track.note_largest(largest);
         }
         track.note_properties(properties);
+        track.refused.clear();
         self.peers[key.peer.0].aliases.insert(alias, index);
         for waiting in std::mem::take(&mut self.tracks[index.0].waiting) {
             self.peers[waiting.key.peer.0].waiting_count -= 1;
@@ -289,6 +290,7 @@ impl Relay {
             self.answered.push_back(waiting.key.peer);
         }
         self.update_linger(index, now);
+        self.recover(index, now);
     }
 
     fn answer_status(&mut self, index: TrackIndex, key: RequestKey, body: &TrackStatus) {
@@ -321,8 +323,10 @@ impl Relay {
         if let Some(session) = self.session(key.peer) {
             session.accept_subscribe(key.request, alias, parameters, properties);
         }
-        let hops = self.hops_of(key, &body.parameters);
-        let subscriber = self.add_subscriber(index, key, hops, Wish::of(&body.parameters), now);
+        let subscriber = self.add_subscriber(index, key, Wish::of(&body.parameters), now);
+        if body.parameters.hops().is_some() {
+            self.note_hops((index, subscriber), key, &body.parameters);
+        }
         self.pass_on_new_group(index, &body.parameters);
         if let Some(fill) = body.parameters.fill_parameters() {
             let filled_by = FillKey { owner: key, asked_by: key.request };
@@ -335,15 +339,15 @@ impl Relay {
         &mut self,
         index: TrackIndex,
         key: RequestKey,
-        hops: Hops,
         wish: Wish,
         now: Instant,
     ) -> usize {
+        let hops = self.hops_of(key, &Parameters::default());
         let track = &mut self.tracks[index.0];
         let (start, end) = subscription_range(wish.filter, track.largest);
         let joined_at = track.largest.filter(|_| wish.forward);
-        let subscriber =
-            track.subscribers.insert(Subscriber { key, hops, wish, start, end, joined_at });
+        let entry = Subscriber { key, hops, wish, start, end, joined_at };
+        let subscriber = track.subscribers.insert(entry);
         self.own(key, Owner::Subscriber { track: index, subscriber });
         if self.peers[key.peer.0].is_relay() {
             // What we have of this relay would from now on be our own echo.

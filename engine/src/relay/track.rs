@@ -21,8 +21,14 @@ use aip_codec::{
 use slab::Slab;
 
 use super::{
-    cache::Cache, fanout::ActiveSubgroup, fetch_task::FetchTask, namespace_tree::RequestKey,
-    pass_on::PassedOn, peer::PeerIndex, upstream_fetch::UpstreamFetch,
+    cache::Cache,
+    failover::{Orphans, Recovery},
+    fanout::ActiveSubgroup,
+    fetch_task::FetchTask,
+    namespace_tree::RequestKey,
+    pass_on::PassedOn,
+    peer::PeerIndex,
+    upstream_fetch::UpstreamFetch,
 };
 use crate::session::{Candidate, RangeFilters};
 
@@ -57,6 +63,14 @@ pub(crate) struct Track {
     pub(crate) active: BTreeMap<(GroupId, SubgroupId), ActiveSubgroup>,
     pub(crate) tasks: BTreeMap<u64, FetchTask>,
     pub(crate) upstream_fetches: BTreeMap<u64, UpstreamFetch>,
+    /// What has to come again, since a publisher was lost.
+    pub(crate) recovery: Option<Recovery>,
+    /// Up to where everything is here of what was missed when a publisher was lost.
+    pub(crate) recovered_to: Option<Location>,
+    /// Subgroups whose streams wait for another publisher's.
+    pub(crate) orphans: Orphans,
+    /// Publishers that have refused to take the place of one that was lost.
+    pub(crate) refused: BTreeSet<PeerIndex>,
     /// When the upstream subscription ends, if nobody subscribes until then.
     pub(crate) linger_until: Option<Instant>,
 }
@@ -197,6 +211,10 @@ impl Track {
             active: BTreeMap::new(),
             tasks: BTreeMap::new(),
             upstream_fetches: BTreeMap::new(),
+            recovery: None,
+            recovered_to: None,
+            orphans: Orphans::new(),
+            refused: BTreeSet::new(),
             linger_until: None,
         }
     }

@@ -17,7 +17,7 @@ use super::{
     subscribe::done_code,
     track::{Track, TrackIndex, Upstream},
 };
-use crate::{metrics::Drop, session::StreamEnd};
+use crate::metrics::Drop;
 
 impl Relay {
     /// Sessions to ask for a track: those of our own that publish a prefix of its namespace; or, if
@@ -40,6 +40,8 @@ impl Relay {
         }
         let below = track.relays_below();
         let asks = |peer: PeerIndex| on_behalf_of.is_some_and(|key| key.peer == peer);
+        // One that has just refused is not asked in the place of another.
+        let has_refused = |peer: PeerIndex| on_behalf_of.is_none() && track.refused.contains(&peer);
         let is_below = |peer: PeerIndex| {
             let relay = self.peers.get(peer.0).and_then(super::peer::Peer::relay_id);
             asks(peer)
@@ -51,6 +53,7 @@ impl Relay {
                 peer.session.is_established() && !peer.session.is_peer_going_away()
             });
             takes_requests
+                && !has_refused(route.key.peer)
                 && !is_below(route.key.peer)
                 && !below.iter().any(|relay| route.hops.contains(*relay))
         });
@@ -61,7 +64,7 @@ impl Relay {
             return Vec::new();
         }
         let mut relays = self.upstream_relays();
-        relays.retain(|relay| !is_below(*relay));
+        relays.retain(|relay| !is_below(*relay) && !has_refused(*relay));
         relays
     }
 
@@ -121,8 +124,14 @@ impl Relay {
     ) {
         let Some(Owner::Upstream(index)) = self.disown(key) else { return };
         self.remove_upstream(index, key, now);
-        if self.tracks.get(index.0).is_some_and(|track| track.upstreams.is_empty()) {
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        if is_final(code) {
+            track.recovery = None;
+        }
+        if track.upstreams.is_empty() {
             self.replace_upstreams(index, code, now);
+        } else {
+            self.recover(index, now);
         }
     }
 
@@ -135,16 +144,7 @@ impl Relay {
         now: Instant,
     ) {
         let Some(track) = self.tracks.get(index.0) else { return };
-        let may_go_on = !matches!(
-            code,
-            Some(
-                PublishDoneCode::TRACK_ENDED
-                    | PublishDoneCode::SUBSCRIPTION_ENDED
-                    | PublishDoneCode::MALFORMED_TRACK
-                    | PublishDoneCode::UNAUTHORIZED
-            )
-        );
-        let asked = may_go_on && track.has_demand() && self.ask_publishers(index, None, now);
+        let asked = !is_final(code) && track.has_demand() && self.ask_publishers(index, None, now);
         if !asked {
             self.end_subscribers(index, done_code(code));
             self.refuse_waiting_of(index, RequestCode::DOES_NOT_EXIST, now);
@@ -158,7 +158,12 @@ impl Relay {
         let Some(position) = track.upstreams.iter().position(|upstream| upstream.key == key) else {
             return;
         };
-        let Some(alias) = track.upstreams.remove(position).alias else { return };
+        let upstream = track.upstreams.remove(position);
+        if upstream.established {
+            self.note_loss(index);
+        }
+        let Some(alias) = upstream.alias else { return };
+        let Some(track) = self.tracks.get(index.0) else { return };
         let is_shared = track
             .upstreams
             .iter()
@@ -172,8 +177,7 @@ impl Relay {
                 incoming.track == index && incoming.header.track_alias == alias
             });
             if belongs {
-                let end = StreamEnd::Reset(ResetCode::CANCELLED);
-                self.subgroup_ended(key.peer, stream, end, now);
+                self.source_lost(key.peer, stream, ResetCode::CANCELLED, now);
                 if let Some(session) = self.session(key.peer) {
                     session.stop_incoming(stream, ResetCode::CANCELLED);
                 }
@@ -191,7 +195,11 @@ impl Relay {
     ) {
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         track.upstreams.retain(|upstream| upstream.key != key);
+        track.refused.insert(key.peer);
         if track.upstreams.is_empty() {
+            if !track.subscribers.is_empty() && self.ask_publishers(index, None, now) {
+                return;
+            }
             self.refuse_waiting_of(index, code, now);
             self.end_subscribers(index, PublishDoneCode::INTERNAL_ERROR);
         }
@@ -298,7 +306,8 @@ impl Relay {
         }
     }
 
-    fn end_subscribers(&mut self, index: TrackIndex, code: PublishDoneCode) {
+    pub(super) fn end_subscribers(&mut self, index: TrackIndex, code: PublishDoneCode) {
+        self.end_orphans(index);
         let Some(track) = self.tracks.get(index.0) else { return };
         let all: Vec<usize> = track.subscribers.iter().map(|(subscriber, _)| subscriber).collect();
         for subscriber in all {
@@ -373,6 +382,7 @@ impl Relay {
             }
             self.remove_upstream(index, key, now);
         }
+        self.recover(index, now);
     }
 
     pub(super) fn forget_track_if_unused(&mut self, index: TrackIndex) {
@@ -409,6 +419,19 @@ impl Relay {
         }
         self.forget_track_if_unused(index);
     }
+}
+
+/// Whether a publisher's word means that no other publisher has more.
+const fn is_final(code: Option<PublishDoneCode>) -> bool {
+    matches!(
+        code,
+        Some(
+            PublishDoneCode::TRACK_ENDED
+                | PublishDoneCode::SUBSCRIPTION_ENDED
+                | PublishDoneCode::MALFORMED_TRACK
+                | PublishDoneCode::UNAUTHORIZED
+        )
+    )
 }
 
 /// How a stream is reset when its subscription ends with this code.

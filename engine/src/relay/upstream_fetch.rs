@@ -231,6 +231,11 @@ impl Relay {
             GroupOrder::Ascending => std::mem::take(&mut fetch.gaps),
             GroupOrder::Descending => Vec::new(),
         };
+        let standing = if self.tracks[index.0].recovers_by(id) {
+            Standing::Waiting
+        } else {
+            Standing::Fetched
+        };
         let cached = CachedObject {
             subgroup: object.subgroup,
             priority: object.priority,
@@ -239,7 +244,7 @@ impl Relay {
             payload: if payload.is_empty() { Vec::new() } else { vec![payload] },
             payload_length: object.payload_length,
             feeder: (!last).then_some(Feeder::Fetch(id)),
-            standing: Standing::Fetched,
+            standing,
             received_at: now,
         };
         let cache = &mut self.tracks[index.0].cache;
@@ -340,6 +345,7 @@ impl Relay {
         self.note_cached(index, now);
         self.pump_track_fetches(index, now);
         self.forget_upstream_fetch(index, id, now);
+        self.recovery_fetched(index, id, now);
     }
 
     /// A publisher does not answer a FETCH of ours: tasks that need it say so and go on.
@@ -362,6 +368,7 @@ impl Relay {
         self.pump_track_fetches(index, now);
         self.forget_upstream_fetch(index, id, now);
         self.passed_on_lost(index, key, code, now);
+        self.recovery_fetched(index, id, now);
     }
 
     fn forget_upstream_fetch(&mut self, index: TrackIndex, id: u64, now: Instant) {

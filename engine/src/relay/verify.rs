@@ -75,7 +75,11 @@ impl Relay {
         let waiting: usize = self
             .tracks
             .iter()
-            .map(|(_, track)| track.waiting.iter().filter(|it| it.key.peer == index).count())
+            .map(|(_, track)| {
+                let waiting = track.waiting.iter().map(|waiting| waiting.key);
+                let passed_on = track.passed_on.iter().map(|passed_on| passed_on.key);
+                waiting.chain(passed_on).filter(|key| key.peer == index).count()
+            })
             .sum();
         if waiting != peer.waiting_count {
             return Some(format!(
