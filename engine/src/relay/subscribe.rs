@@ -147,7 +147,7 @@ impl Relay {
             .unwrap_or_default();
         let mut asked = false;
         for peer in publishers {
-            if self.tracks[index.0].has_upstream_in(peer) {
+            if self.is_asked(index, peer) {
                 asked = true;
                 continue;
             }
@@ -164,6 +164,7 @@ impl Relay {
                 alias: None,
                 forward: true,
                 deadline,
+                is_leaving: false,
             });
             self.own(key, Owner::Upstream(index));
             self.arm_track_timer(index, deadline);
@@ -232,6 +233,7 @@ impl Relay {
             self.answered.push_back(waiting.key.peer);
         }
         self.update_linger(index, now);
+        self.leave_after_overlap(index, now);
     }
 
     fn answer_status(&mut self, index: TrackIndex, key: RequestKey, body: &TrackStatus) {

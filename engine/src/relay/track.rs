@@ -54,6 +54,8 @@ pub(crate) struct Track {
     pub(crate) active: BTreeMap<(GroupId, SubgroupId), ActiveSubgroup>,
     pub(crate) tasks: BTreeMap<u64, FetchTask>,
     pub(crate) upstream_fetches: BTreeMap<u64, UpstreamFetch>,
+    /// When publishers that go away are left.
+    pub(crate) leave_at: Option<Instant>,
     /// When the upstream subscription ends, if nobody subscribes until then.
     pub(crate) linger_until: Option<Instant>,
 }
@@ -69,6 +71,8 @@ pub(crate) struct Upstream {
     pub(crate) forward: bool,
     /// When its answer is given up, while it is not established.
     pub(crate) deadline: Instant,
+    /// Whether it has said that it is going away.
+    pub(crate) is_leaving: bool,
 }
 
 /// A session that receives the track from us.
@@ -179,6 +183,7 @@ impl Track {
             active: BTreeMap::new(),
             tasks: BTreeMap::new(),
             upstream_fetches: BTreeMap::new(),
+            leave_at: None,
             linger_until: None,
         }
     }
