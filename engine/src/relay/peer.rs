@@ -96,10 +96,7 @@ impl Peer {
 
     /// Whether a request's number is one of ours.
     pub(crate) const fn is_ours(&self, request: RequestId) -> bool {
-        match self.session.side() {
-            Side::Client => request.0 % 2 == 0,
-            Side::Server => request.0 % 2 == 1,
-        }
+        request.0.is_multiple_of(2) == matches!(self.session.side(), Side::Client)
     }
 
     /// Whether this is another relay that we have dialled.
