@@ -10,6 +10,7 @@ mod fanout;
 mod fetch;
 mod fetch_task;
 mod forwarder;
+mod goaway;
 mod metrics;
 mod namespace;
 mod namespace_announce;
@@ -156,7 +157,12 @@ impl Relay {
     }
 
     fn disown(&mut self, key: RequestKey) -> Option<Owner> {
-        self.peers.get_mut(key.peer.0)?.requests.remove(&key.request)
+        let peer = self.peers.get_mut(key.peer.0)?;
+        let owner = peer.requests.remove(&key.request)?;
+        if matches!(owner, Owner::Subscriber { .. }) && peer.is_ours(key.request) {
+            peer.publication_count -= 1;
+        }
+        Some(owner)
     }
 
     fn reject(&mut self, key: RequestKey, code: RequestCode, reason: &str) {
@@ -252,9 +258,7 @@ impl Relay {
             }
             Event::PublishSkipped { .. } => {}
             Event::Ended { request } => self.request_ended(key(request), now),
-            Event::Goaway { request, .. } => {
-                tracing::debug!(session = %self.peers[peer.0].id, ?request, "peer is going away");
-            }
+            Event::Goaway { request, .. } => self.goaway_received(peer, request, now),
         }
     }
 

@@ -395,6 +395,7 @@ impl Relay {
         self.release_cache(index);
         let track = self.tracks.remove(index.0);
         self.by_name.remove(&track.name);
+        self.forget_publication(&track);
         for key in fetches {
             self.disown(key);
             if let Some(session) = self.session(key.peer) {

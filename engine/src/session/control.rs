@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use aip_codec::{
     aip::hops::RelayId,
-    moqt::message::{Frame, FrameDecoder, Goaway, Message, MessageType, Setup},
+    moqt::{
+        id::RequestId,
+        message::{Frame, FrameDecoder, Goaway, Message, MessageType, Setup},
+    },
 };
 use bytes::Bytes;
 
@@ -71,6 +74,16 @@ impl Session {
         self.control.goaway_sent = true;
         let request_id = (self.version.number() == 18).then(|| self.requests.next_unseen());
         self.queue_message(stream, &Message::Goaway(Goaway { uri, timeout, request_id }), false);
+    }
+
+    /// Asks the peer to make one request anew; `timeout` in milliseconds until it is ended, 0 is not
+    /// said. At most once for a request: a second one closes the session.
+    pub fn request_goaway(&mut self, request: RequestId, timeout: u64) {
+        let Some(stream) = self.requests.get(request).filter(|entry| entry.send_open) else {
+            return;
+        };
+        let goaway = Goaway { uri: Bytes::new(), timeout, request_id: None };
+        self.queue_message(stream.stream, &Message::Goaway(goaway), false);
     }
 
     /// Whether we have said that we are going away.
