@@ -1,6 +1,7 @@
 //! `aip-load`: load on MOQT relays and MCP servers, with honest tails.
 
 mod arguments;
+mod command_mcp;
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -25,15 +26,26 @@ const INVALID: u8 = 3;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    aip_gateway::log::start();
+    start_log();
     let code = match arguments.command {
         Command::Relay(relay) => {
             let output = relay.output.clone();
             conclude(arguments::run_relay(*relay), &output)
         }
+        Command::Mcp(mcp) => {
+            let output = mcp.output.clone();
+            conclude(command_mcp::run(*mcp), &output)
+        }
         Command::Compare(asked) => run_compare(&asked),
     };
     ExitCode::from(code)
+}
+
+/// The log goes to stderr; thousands of agents would say too much there, so only errors by default.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 
 /// Says a line where results go.
