@@ -30,11 +30,11 @@ fn main() -> ExitCode {
     let code = match arguments.command {
         Command::Relay(relay) => {
             let output = relay.output.clone();
-            conclude(arguments::run_relay(*relay), &output)
+            conclude(|| arguments::run_relay(*relay), &output)
         }
         Command::Mcp(mcp) => {
             let output = mcp.output.clone();
-            conclude(command_mcp::run(*mcp), &output)
+            conclude(|| command_mcp::run(*mcp), &output)
         }
         Command::Compare(asked) => run_compare(&asked),
     };
@@ -60,8 +60,9 @@ fn remark(text: &str) {
     _ = writeln!(std::io::stderr(), "aip-load: {text}");
 }
 
-/// Puts a report out, and judges it.
-fn conclude(report: Result<Report, String>, output: &Output) -> u8 {
+/// Runs, puts the report out, and judges it. Conditions are read first: nobody is to wait for a
+/// run to learn of a misspelt one.
+fn conclude(run: impl FnOnce() -> Result<Report, String>, output: &Output) -> u8 {
     let assertions = match parse_assertions(output) {
         Ok(assertions) => assertions,
         Err(reason) => {
@@ -69,7 +70,7 @@ fn conclude(report: Result<Report, String>, output: &Output) -> u8 {
             return SETUP;
         }
     };
-    let report = match report {
+    let report = match run() {
         Ok(report) => report,
         Err(reason) => {
             remark(&reason);
