@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 pub mod assertion;
+pub mod ceiling;
 pub mod check;
 pub mod clock;
 pub mod compare;
@@ -13,6 +14,7 @@ pub mod duration;
 pub mod environment;
 pub mod mcp;
 pub mod measure;
+pub mod merge;
 pub mod process;
 pub mod relay;
 pub mod report;

@@ -1,6 +1,7 @@
 //! `aip-load`: load on MOQT relays and MCP servers, with honest tails.
 
 mod arguments;
+mod command_ceiling;
 mod command_mcp;
 
 use std::{io::Write as _, process::ExitCode};
@@ -8,7 +9,7 @@ use std::{io::Write as _, process::ExitCode};
 use aip_load::{
     assertion::{self, Assertion},
     compare,
-    report::{Report, hgrm, table},
+    report::{Report, hgrm, html, prometheus, table},
 };
 use clap::Parser as _;
 
@@ -36,6 +37,8 @@ fn main() -> ExitCode {
             let output = mcp.output.clone();
             conclude(|| command_mcp::run(*mcp), &output)
         }
+        Command::Ceiling(asked) => run_ceiling(&asked),
+        Command::Merge(asked) => conclude(|| command_ceiling::run_merge(&asked), &asked.output),
         Command::Compare(asked) => run_compare(&asked),
     };
     ExitCode::from(code)
@@ -116,7 +119,30 @@ fn write(report: &Report, output: &Output) -> Result<(), String> {
         let main = report.main().ok_or("there are no times to write")?;
         file(path, &hgrm::text(&main.times()?))?;
     }
+    if let Some(path) = &output.html {
+        file(path, &html::text(report)?)?;
+    }
+    if let Some(path) = &output.prometheus {
+        file(path, &prometheus::text(report))?;
+    }
     Ok(())
+}
+
+fn run_ceiling(asked: &command_ceiling::CeilingArguments) -> u8 {
+    match command_ceiling::run(asked) {
+        Ok((text, passed, valid)) => {
+            say(&text);
+            match (passed, valid) {
+                (_, false) => INVALID,
+                (true, true) => 0,
+                (false, true) => FAILED,
+            }
+        }
+        Err(reason) => {
+            remark(&reason);
+            SETUP
+        }
+    }
 }
 
 fn run_compare(asked: &arguments::CompareArguments) -> u8 {

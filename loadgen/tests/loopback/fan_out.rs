@@ -1,6 +1,6 @@
 //! Fan-out through a relay of this project.
 
-use crate::{RelayNode, aip_load, report_of};
+use crate::support::{RelayNode, aip_load, report_of};
 
 #[track_caller]
 fn check(arguments: &[&str]) -> aip_load::report::Report {

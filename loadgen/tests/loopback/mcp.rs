@@ -15,7 +15,7 @@ use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
 use serde_json::{Value, json};
 use tokio::sync::RwLock;
 
-use crate::{RelayNode, aip_load, report_of};
+use crate::support::{RelayNode, aip_load, report_of};
 
 /// After so many requests nobody is answered for a second.
 const FREEZE_AFTER: usize = 200;

@@ -1,6 +1,6 @@
 //! What scripts see of the program: exit codes and files.
 
-use crate::{RelayNode, aip_load};
+use crate::support::{RelayNode, aip_load};
 
 #[test]
 fn exit_codes_say_what_happened() {

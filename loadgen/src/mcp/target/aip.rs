@@ -101,6 +101,7 @@ struct Agents {
     address: SocketAddr,
     edges: BTreeMap<usize, Box<Edge>>,
     sessions: HashMap<SessionId, usize>,
+    session_of: HashMap<usize, SessionId>,
     /// When agents want the time, one entry for each that does.
     deadlines: BTreeSet<(Instant, usize)>,
     deadline_of: HashMap<usize, Instant>,
@@ -115,6 +116,7 @@ impl Agents {
             address,
             edges: BTreeMap::new(),
             sessions: HashMap::new(),
+            session_of: HashMap::new(),
             deadlines: BTreeSet::new(),
             deadline_of: HashMap::new(),
             retries: VecDeque::new(),
@@ -161,8 +163,7 @@ impl Agents {
         if let Some(deadline) = self.deadline_of.remove(&index) {
             self.deadlines.remove(&(deadline, index));
         }
-        let session = self.sessions.iter().find(|(_, of)| **of == index).map(|(id, _)| *id);
-        if let Some(session) = session {
+        if let Some(session) = self.session_of.remove(&index) {
             let code = aip_codec::moqt::error_code::SessionCode::NO_ERROR;
             self.actions.push_back((session, Action::Close { code, reason: String::new() }));
         }
@@ -180,6 +181,7 @@ impl Driver for Agents {
             return;
         };
         self.sessions.insert(session, index);
+        self.session_of.insert(index, session);
         self.with(index, |edge| edge.handle_connected(session, peer, now));
     }
 
@@ -212,6 +214,9 @@ impl Driver for Agents {
 
     fn handle_closed(&mut self, session: SessionId, closed: Closed, now: Instant) {
         let Some(index) = self.sessions.remove(&session) else { return };
+        if self.session_of.get(&index) == Some(&session) {
+            self.session_of.remove(&index);
+        }
         self.with(index, |edge| edge.handle_closed(session, closed, now));
         if self.edges.contains_key(&index) {
             self.retries.push_back((now + RETRY, index));
