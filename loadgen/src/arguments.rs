@@ -40,11 +40,40 @@ Examples:
     aip-load relay --relay moqt://b.example:4443 --origin moqt://a.example:4443 --ca ca.pem \\
         --size 4096 --arrivals poisson:100 --json run.json --assert 'p99 < 50ms, lost == 0'";
 
+const MCP_EXAMPLES: &str = "\
+Examples:
+  A server that was never seen before: its tools are discovered, arguments made from their schemas,
+  and a tool that does not say it only reads is asked about first:
+    aip-load mcp --url http://127.0.0.1:3001/mcp
+    aip-load mcp -- npx -y @modelcontextprotocol/server-everything
+  One tool, 500 calls a second by Poisson from 100 agents, as a check:
+    aip-load mcp --url http://127.0.0.1:3001/mcp --tool echo --arrivals poisson:500 --agents 100 \\
+        --json run.json --assert 'p99 < 50ms, errors < 0.1%'
+  The same server through a relay, with a plan:
+    aip-load mcp --relay moqt://127.0.0.1:4443 --insecure --server files --plan mixed";
+
+const CEILING_EXAMPLES: &str = "\
+Examples:
+  The most calls a second of a server:
+    aip-load ceiling --objective 'p99 < 20ms, errors < 0.1%' --vary '--arrivals=poisson:{}' \\
+        -- mcp --url http://127.0.0.1:3001/mcp --tool echo
+  The most subscribers of a relay:
+    aip-load ceiling --objective 'last.p99 < 50ms, lost == 0' --vary '--subscribers={}' --max 10000 \\
+        -- relay --relay moqt://127.0.0.1:4443 --insecure --shape audio";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Bare MOQT fan-out: one publisher, up to 10,000 subscribers, against any relay.
     #[command(after_help = RELAY_EXAMPLES)]
     Relay(Box<RelayArguments>),
+    /// An MCP server through a relay, over Streamable HTTP, or over stdio.
+    #[command(after_help = MCP_EXAMPLES)]
+    Mcp(Box<crate::command_mcp::McpArguments>),
+    /// Find the highest rate, or number of subscribers, that meets an objective, by bisection.
+    #[command(after_help = CEILING_EXAMPLES)]
+    Ceiling(crate::command_ceiling::CeilingArguments),
+    /// Make one report of those of several processes; histograms merge exactly.
+    Merge(crate::command_ceiling::MergeArguments),
     /// Say whether the second report's run is worse than the first's.
     Compare(CompareArguments),
 }
@@ -57,6 +86,12 @@ pub(crate) struct Output {
     /// Write the latencies as HdrHistogram percentile text.
     #[arg(long, value_name = "FILE")]
     pub(crate) hgrm: Option<PathBuf>,
+    /// Write the report as one HTML file with plots, which needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Write the figures as Prometheus text, for a push gateway or a textfile collector.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prometheus: Option<PathBuf>,
     /// Conditions, as 'p99 < 50ms, errors < 0.1%, lost == 0, rate > 1000'; may be repeated.
     #[arg(long, value_name = "CONDITIONS")]
     pub(crate) assert: Vec<String>,
@@ -79,7 +114,7 @@ pub(crate) struct TrustArguments {
 }
 
 impl TrustArguments {
-    fn trust(&self) -> Result<Trust, String> {
+    pub(crate) fn trust(&self) -> Result<Trust, String> {
         if let Some(ca) = &self.ca {
             return Ok(Trust::Ca(ca.clone()));
         }
@@ -270,7 +305,7 @@ fn live(progress: &Progress) {
     );
 }
 
-fn clear_line() {
+pub(crate) fn clear_line() {
     if std::io::stderr().is_terminal() {
         // Nobody is left to tell.
         _ = write!(std::io::stderr(), "\r\x1b[2K");

@@ -74,7 +74,7 @@ mod tests {
     fn a_late_or_saturated_generator_is_invalid() {
         let fine = Seen { lag: lag(100_000), busy: 0.5, load_before: 0.1 };
         assert_eq!(judge(&fine, Limits::default()), Validity::default());
-        let late = Seen { lag: lag(6_000_000), ..fine.clone() };
+        let late = Seen { lag: lag(6_000_000), ..Seen::default() };
         assert!(!judge(&late, Limits::default()).is_valid());
         let saturated = Seen { busy: 0.95, ..fine.clone() };
         assert!(!judge(&saturated, Limits::default()).is_valid());

@@ -6,12 +6,16 @@
 #![warn(missing_docs)]
 
 pub mod assertion;
+pub mod ceiling;
 pub mod check;
 pub mod clock;
 pub mod compare;
 pub mod duration;
 pub mod environment;
+pub mod mcp;
 pub mod measure;
+pub mod merge;
+pub mod process;
 pub mod relay;
 pub mod report;
 pub mod schedule;

@@ -1,13 +1,15 @@
 //! `aip-load`: load on MOQT relays and MCP servers, with honest tails.
 
 mod arguments;
+mod command_ceiling;
+mod command_mcp;
 
 use std::{io::Write as _, process::ExitCode};
 
 use aip_load::{
     assertion::{self, Assertion},
     compare,
-    report::{Report, hgrm, table},
+    report::{Report, hgrm, html, prometheus, table},
 };
 use clap::Parser as _;
 
@@ -25,15 +27,28 @@ const INVALID: u8 = 3;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    aip_gateway::log::start();
+    start_log();
     let code = match arguments.command {
         Command::Relay(relay) => {
             let output = relay.output.clone();
-            conclude(arguments::run_relay(*relay), &output)
+            conclude(|| arguments::run_relay(*relay), &output)
         }
+        Command::Mcp(mcp) => {
+            let output = mcp.output.clone();
+            conclude(|| command_mcp::run(*mcp), &output)
+        }
+        Command::Ceiling(asked) => run_ceiling(&asked),
+        Command::Merge(asked) => conclude(|| command_ceiling::run_merge(&asked), &asked.output),
         Command::Compare(asked) => run_compare(&asked),
     };
     ExitCode::from(code)
+}
+
+/// The log goes to stderr; thousands of agents would say too much there, so only errors by default.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 
 /// Says a line where results go.
@@ -48,8 +63,9 @@ fn remark(text: &str) {
     _ = writeln!(std::io::stderr(), "aip-load: {text}");
 }
 
-/// Puts a report out, and judges it.
-fn conclude(report: Result<Report, String>, output: &Output) -> u8 {
+/// Runs, puts the report out, and judges it. Conditions are read first: nobody is to wait for a
+/// run to learn of a misspelt one.
+fn conclude(run: impl FnOnce() -> Result<Report, String>, output: &Output) -> u8 {
     let assertions = match parse_assertions(output) {
         Ok(assertions) => assertions,
         Err(reason) => {
@@ -57,7 +73,7 @@ fn conclude(report: Result<Report, String>, output: &Output) -> u8 {
             return SETUP;
         }
     };
-    let report = match report {
+    let report = match run() {
         Ok(report) => report,
         Err(reason) => {
             remark(&reason);
@@ -103,7 +119,30 @@ fn write(report: &Report, output: &Output) -> Result<(), String> {
         let main = report.main().ok_or("there are no times to write")?;
         file(path, &hgrm::text(&main.times()?))?;
     }
+    if let Some(path) = &output.html {
+        file(path, &html::text(report)?)?;
+    }
+    if let Some(path) = &output.prometheus {
+        file(path, &prometheus::text(report))?;
+    }
     Ok(())
+}
+
+fn run_ceiling(asked: &command_ceiling::CeilingArguments) -> u8 {
+    match command_ceiling::run(asked) {
+        Ok((text, passed, valid)) => {
+            say(&text);
+            match (passed, valid) {
+                (_, false) => INVALID,
+                (true, true) => 0,
+                (false, true) => FAILED,
+            }
+        }
+        Err(reason) => {
+            remark(&reason);
+            SETUP
+        }
+    }
 }
 
 fn run_compare(asked: &arguments::CompareArguments) -> u8 {

@@ -402,11 +402,9 @@ mod tests {
         let longer = gaps.iter().filter(|gap| mean < **gap).count() as f64 / count;
         assert!((longer - (-1.0_f64).exp()).abs() < 0.01, "{longer}");
         // Counts in windows scatter as their mean does.
-        let mut windows = vec![0.0_f64; 1_000];
-        for time in &times {
-            windows[((time * 10.0) as usize).min(999)] += 1.0;
-        }
-        let spread = windows.iter().map(|count| (count - 100.0).powi(2)).sum::<f64>() / 1_000.0;
+        let windows = (0..1_000).map(|window| f64::from(window) / 10.0);
+        let counts = windows.map(|from| within(&times, from, from + 0.1) as f64);
+        let spread = counts.map(|count| (count - 100.0).powi(2)).sum::<f64>() / 1_000.0;
         assert!((80.0..120.0).contains(&spread), "{spread}");
     }
 

@@ -58,9 +58,7 @@ impl Window {
     }
 
     const fn word(number: u64) -> usize {
-        #[expect(clippy::cast_possible_truncation, reason = "it is less than the number of words")]
-        let word = (number % SPAN / 64) as usize;
-        word
+        (number % SPAN / 64) as usize
     }
 
     const fn bit(number: u64) -> u64 {

@@ -41,13 +41,13 @@ struct Kind {
 
 impl Churning {
     pub(super) fn new(churn: Churn, subscribers: usize) -> Self {
-        let kinds: [(f64, fn(usize) -> Step); 2] =
-            [(churn.subscribe, Step::Resubscribe), (churn.reconnect, Step::Reconnect)];
-        let kinds = kinds
-            .into_iter()
-            .filter(|(rate, _)| 0.0 < *rate && 0 < subscribers)
-            .map(|(rate, step)| Kind { gap: Duration::from_secs_f64(1.0 / rate), next: None, step })
-            .collect();
+        let kind = |rate: f64, step| {
+            let gap = (0.0 < rate && 0 < subscribers).then(|| Duration::from_secs_f64(1.0 / rate));
+            gap.map(|gap| Kind { gap, next: None, step })
+        };
+        let kinds =
+            [kind(churn.subscribe, Step::Resubscribe), kind(churn.reconnect, Step::Reconnect)];
+        let kinds = kinds.into_iter().flatten().collect();
         let leaving = VecDeque::new();
         Self { subscribers, kinds, turn: 0, leaving, away: HashSet::new() }
     }
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn who_leaves_lingers_and_leaves_once() {
-        let begin = Instant::now();
+        let begin = crate::clock::now();
         let churn = Churn { subscribe: 10.0, reconnect: 0.0 };
         let mut churning = Churning::new(churn, 1);
         let at = |milliseconds| begin + Duration::from_millis(milliseconds);

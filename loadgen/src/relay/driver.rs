@@ -606,11 +606,15 @@ impl Driver for FanOut {
                 publisher.session.handle_reset(stream, code, now);
             }
         } else if let Some(Member::Up { subscriber, .. }) = self.member(key) {
-            if subscriber.handle_reset(stream) {
-                self.error("subgroup stream reset");
-                return;
+            match subscriber.handle_reset(stream) {
+                Some(true) => self.error("subgroup stream reset"),
+                Some(false) => {}
+                None => {
+                    subscriber.session.handle_reset(stream, code, now);
+                    self.attend(key, now);
+                }
             }
-            subscriber.session.handle_reset(stream, code, now);
+            return;
         }
         self.attend(key, now);
     }

@@ -40,6 +40,8 @@ struct Reading {
     stream: StreamId,
     decoder: Decoder,
     arriving: Option<Arriving>,
+    /// Its subscription was ended by us, so that a reset of it is no error.
+    abandoned: bool,
 }
 
 /// See the module.
@@ -68,6 +70,9 @@ impl Subscriber {
     pub(super) fn unsubscribe(&mut self) {
         if let Some(request) = self.request.take() {
             self.session.cancel(request, ResetCode::CANCELLED);
+        }
+        for reading in &mut self.readings {
+            reading.abandoned = true;
         }
     }
 
@@ -100,8 +105,7 @@ impl Subscriber {
         None
     }
 
-    /// Takes a stream's bytes if it is a subgroup's; gives them back if not. Says false if they
-    /// are malformed.
+    /// Takes a stream's bytes if it is a subgroup's, and tells of each object that is whole.
     pub(super) fn handle_stream(
         &mut self,
         stream: StreamId,
@@ -115,7 +119,7 @@ impl Subscriber {
         }
         let mut reading = match known {
             Some(index) => self.readings.swap_remove(index),
-            None => Reading { stream, decoder: Decoder::new(), arriving: None },
+            None => Reading { stream, decoder: Decoder::new(), arriving: None, abandoned: false },
         };
         reading.decoder.push(bytes.clone());
         loop {
@@ -137,10 +141,10 @@ impl Subscriber {
         Taken::Yes
     }
 
-    /// Takes a reset if it is of a subgroup that is being read.
-    pub(super) fn handle_reset(&mut self, stream: StreamId) -> bool {
+    /// Takes a reset if it is of a subgroup that is being read; says whether that is an error.
+    pub(super) fn handle_reset(&mut self, stream: StreamId) -> Option<bool> {
         let known = self.readings.iter().rposition(|reading| reading.stream == stream);
-        known.map(|index| self.readings.swap_remove(index)).is_some()
+        known.map(|index| !self.readings.swap_remove(index).abandoned)
     }
 
     /// The object that a datagram is.

@@ -1,6 +1,8 @@
 //! What a run says at its end: one value, which every form of output is made of.
 
 pub mod hgrm;
+pub mod html;
+pub mod prometheus;
 pub mod table;
 
 use std::{collections::BTreeMap, path::Path};
