@@ -1,6 +1,9 @@
 //! Shared pieces of the test tiers.
 
 pub mod checker;
+#[cfg(feature = "io")]
+#[expect(clippy::disallowed_methods, reason = "real clocks, real sockets, real threads")]
+pub mod faults;
 pub mod fuzz;
 pub mod requirements;
 pub mod sim;
