@@ -8,7 +8,7 @@ use std::{
     process::ExitCode,
 };
 
-use aip_tests::faults::{Agent, Role, Scale, Told, cases, json, table, target};
+use aip_tests::faults::{Agent, Figure, Goal, Role, Scale, Told, cases, json, table, target};
 
 const USAGE: &str = "\
 Usage: faults [--soak GROUPS] [--json FILE] [CASE...]
@@ -57,7 +57,13 @@ fn run(arguments: &[String]) -> io::Result<bool> {
     for case in cases() {
         if names.is_empty() || names.contains(&case.name) {
             say(&format!("{}: {}", case.name, case.what))?;
-            figures.extend((case.run)(Scale::full(soak))?);
+            match (case.run)(Scale::full(soak)) {
+                Ok(more) => figures.extend(more),
+                Err(error) => {
+                    writeln!(io::stderr(), "{}: {error}", case.name)?;
+                    figures.push(Figure::count(case.name, "broken off", 1, Goal::AtMost(0.0)));
+                }
+            }
         }
     }
     say(&table(&figures))?;
@@ -71,7 +77,7 @@ fn publish(address: &str) -> io::Result<bool> {
     let address: SocketAddr =
         address.parse().map_err(|_| io::Error::other("that is no address"))?;
     let agent = Agent::new(Role::Publisher, vec![target(address)]);
-    agent.wait("announcements", 1, |told| matches!(told, Told::Announced(_)));
+    agent.wait("announcements", 1, |told| matches!(told, Told::Announced(_)))?;
     say("announced")?;
     loop {
         agent.listen(std::time::Duration::from_secs(3_600), |_| false);

@@ -129,9 +129,14 @@ impl Agent {
 
     /// Waits for `count` things that `wanted` knows.
     ///
-    /// # Panics
+    /// # Errors
     /// If they do not come.
-    pub fn wait(&self, what: &str, count: usize, wanted: impl Fn(&Told) -> bool) {
+    pub fn wait(
+        &self,
+        what: &str,
+        count: usize,
+        wanted: impl Fn(&Told) -> bool,
+    ) -> std::io::Result<()> {
         let mut heard = 0;
         let mut last = VecDeque::new();
         let came = self.listen(PATIENCE, |told| {
@@ -142,7 +147,11 @@ impl Agent {
             }
             heard == count
         });
-        assert!(came, "{heard} of {count} {what} in {PATIENCE:?}; last told: {last:?}");
+        if came {
+            return Ok(());
+        }
+        let what = format!("{heard} of {count} {what} in {PATIENCE:?}; last told: {last:?}");
+        Err(std::io::Error::other(what))
     }
 }
 

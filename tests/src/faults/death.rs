@@ -60,12 +60,12 @@ impl Drop for PublisherProcess {
 }
 
 /// A subscriber with a subscription.
-fn subscriber(relay: &Relay) -> Agent {
+fn subscriber(relay: &Relay) -> io::Result<Agent> {
     let agent = Agent::new(Role::Subscriber, vec![target(relay.address())]);
-    agent.wait("sessions", 1, |told| matches!(told, Told::Established(_)));
+    agent.wait("sessions", 1, |told| matches!(told, Told::Established(_)))?;
     agent.tell(Command::Subscribe(0));
-    agent.wait("subscriptions", 1, |told| matches!(told, Told::Accepted(..)));
-    agent
+    agent.wait("subscriptions", 1, |told| matches!(told, Told::Accepted(..)))?;
+    Ok(agent)
 }
 
 /// A publisher dies: its host is gone, or its process is killed.
@@ -75,8 +75,8 @@ pub(super) fn publisher(_: Scale) -> io::Result<Vec<Figure>> {
     let relay = Relay::start(ANY, &[])?;
     let proxy = Proxy::new(&runtime, relay.address(), 1, Weather::default())?;
     let first = Agent::new(Role::Publisher, vec![target(proxy.address())]);
-    first.wait("announcements", 1, |told| matches!(told, Told::Announced(_)));
-    let told = subscriber(&relay);
+    first.wait("announcements", 1, |told| matches!(told, Told::Announced(_)))?;
+    let told = subscriber(&relay)?;
     proxy.turn(GONE);
     let began = Instant::now();
     let is_end = |told: Told| matches!(told, Told::Ended(..));
@@ -85,7 +85,7 @@ pub(super) fn publisher(_: Scale) -> io::Result<Vec<Figure>> {
 
     let killed = PublisherProcess::start(&relay)?;
     told.tell(Command::Subscribe(1));
-    told.wait("subscriptions", 1, |told| matches!(told, Told::Accepted(_, 1)));
+    told.wait("subscriptions", 1, |told| matches!(told, Told::Accepted(_, 1)))?;
     drop(killed);
     let began = Instant::now();
     let came = told.listen(PATIENCE, is_end);
@@ -93,7 +93,7 @@ pub(super) fn publisher(_: Scale) -> io::Result<Vec<Figure>> {
 
     // Another one serves at once.
     let second = Agent::new(Role::Publisher, vec![target(relay.address())]);
-    second.wait("announcements", 1, |told| matches!(told, Told::Announced(_)));
+    second.wait("announcements", 1, |told| matches!(told, Told::Announced(_)))?;
     let began = Instant::now();
     told.tell(Command::Subscribe(2));
     let came = told.listen(PATIENCE, |told| matches!(told, Told::Accepted(_, 2)));
@@ -107,13 +107,13 @@ pub(super) fn dying_subscriber(_: Scale) -> io::Result<Vec<Figure>> {
     let runtime = runtime()?;
     let relay = Relay::start(ANY, &[])?;
     let publisher = Agent::new(Role::Publisher, vec![target(relay.address())]);
-    publisher.wait("announcements", 1, |told| matches!(told, Told::Announced(_)));
-    let healthy = subscriber(&relay);
+    publisher.wait("announcements", 1, |told| matches!(told, Told::Announced(_)))?;
+    let healthy = subscriber(&relay)?;
     let proxy = Proxy::new(&runtime, relay.address(), 2, Weather::default())?;
     let dying = Agent::new(Role::Subscriber, vec![target(proxy.address())]);
-    dying.wait("sessions", 1, |told| matches!(told, Told::Established(_)));
+    dying.wait("sessions", 1, |told| matches!(told, Told::Established(_)))?;
     dying.tell(Command::Subscribe(0));
-    dying.wait("subscriptions", 1, |told| matches!(told, Told::Accepted(..)));
+    dying.wait("subscriptions", 1, |told| matches!(told, Told::Accepted(..)))?;
     proxy.turn(GONE);
     let began = Instant::now();
     let mut deliveries = Deliveries::default();
@@ -142,11 +142,11 @@ pub(super) fn relay(_: Scale) -> io::Result<Vec<Figure>> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let mut relay = Relay::start(ANY, &arguments)?;
     let publisher = Agent::new(Role::Publisher, vec![target(relay.address())]);
-    publisher.wait("announcements", 1, |told| matches!(told, Told::Announced(_)));
-    let told = subscriber(&relay);
+    publisher.wait("announcements", 1, |told| matches!(told, Told::Announced(_)))?;
+    let told = subscriber(&relay)?;
     publisher.tell(Command::Publish(0, vec![Group { id: 0, objects: 10, length: 1_000 }]));
     let is_object = |told: &Told| matches!(told, Told::Object { .. });
-    told.wait("objects", 10, is_object);
+    told.wait("objects", 10, is_object)?;
 
     let address = relay.address();
     relay.kill()?;
@@ -159,7 +159,7 @@ pub(super) fn relay(_: Scale) -> io::Result<Vec<Figure>> {
     // Who has nothing to send learns it by its next sign of life.
     let came = told.listen(PATIENCE, is_closed);
     figures.push(seconds(case, "restarted: until who only listens is told", began, came, 2.0));
-    publisher.wait("announcements", 1, |told| matches!(told, Told::Announced(_)));
+    publisher.wait("announcements", 1, |told| matches!(told, Told::Announced(_)))?;
     figures.push(seconds(case, "restarted: until the publisher is back", began, true, 5.0));
     let resets = relay.metric("aip_stateless_resets_total")?;
     let what = "stateless resets sent".to_owned();

@@ -111,17 +111,17 @@ impl Stage {
             .collect::<io::Result<Vec<_>>>()?;
         let mut targets: Vec<_> = proxies.iter().map(|proxy| target(proxy.address())).collect();
         let publisher = Agent::new(Role::Publisher, vec![targets.remove(0)]);
-        publisher.wait("announcements", 1, |told| matches!(told, Told::Announced(_)));
+        publisher.wait("announcements", 1, |told| matches!(told, Told::Announced(_)))?;
         let subscribers = Agent::new(Role::Subscriber, targets);
         Ok(Self { publisher, subscribers, proxies, _relay: relay, _runtime: runtime })
     }
 
     /// Subscribes everyone to a track.
-    fn subscribe(&self, track: u64) {
+    fn subscribe(&self, track: u64) -> io::Result<()> {
         let count = self.proxies.len() - 1;
-        self.subscribers.wait("sessions", count, |told| matches!(told, Told::Established(_)));
+        self.subscribers.wait("sessions", count, |told| matches!(told, Told::Established(_)))?;
         self.subscribers.tell(Command::Subscribe(track));
-        self.subscribers.wait("subscriptions", count, |told| matches!(told, Told::Accepted(..)));
+        self.subscribers.wait("subscriptions", count, |told| matches!(told, Told::Accepted(..)))
     }
 
     fn befallen(&self) -> String {
@@ -147,7 +147,7 @@ fn through(
     weather: Weather,
 ) -> io::Result<Vec<Figure>> {
     let stage = Stage::new(seed, SUBSCRIBERS, weather)?;
-    stage.subscribe(0);
+    stage.subscribe(0)?;
     let groups = scale.deliveries / OBJECTS / SUBSCRIBERS;
     let began = Instant::now();
     for id in 0..groups {
@@ -224,7 +224,7 @@ const fn payload_of(mtu: usize) -> usize {
 pub(super) fn narrow(_: Scale) -> io::Result<Vec<Figure>> {
     let wide = Weather { length_max: payload_of(1_500), ..Weather::default() };
     let stage = Stage::new(11, 1, wide)?;
-    stage.subscribe(0);
+    stage.subscribe(0)?;
     let large = |id| Group { id, objects: 4, length: 40_000 };
     let mut deliveries = Deliveries::default();
     stage.publisher.tell(Command::Publish(0, (0..10).map(large).collect()));
@@ -261,7 +261,7 @@ pub(super) fn order(scale: Scale) -> io::Result<Vec<Figure>> {
     for (what, shuffle) in [("reversed", false), ("shuffled", true)] {
         let subscribers = 8;
         let stage = Stage::new(5, subscribers, Weather::default())?;
-        stage.subscribe(0);
+        stage.subscribe(0)?;
         let groups = scale.ordered_deliveries / subscribers;
         let mut ids: Vec<u64> = (0..groups).rev().collect();
         if shuffle {
@@ -284,17 +284,21 @@ pub(super) fn order(scale: Scale) -> io::Result<Vec<Figure>> {
 
 /// The first objects that a track ever has.
 pub(super) fn fresh(scale: Scale) -> io::Result<Vec<Figure>> {
-    let (subscribers, groups) = (8, 5);
+    let subscribers = 8;
+    // Each takes a stream in each session, of which there are 100.
+    let tracks = (scale.ordered_deliveries / subscribers / 5).min(50);
+    let groups = scale.ordered_deliveries / subscribers / tracks;
     let stage = Stage::new(6, subscribers, Weather::default())?;
-    let tracks = scale.ordered_deliveries / subscribers / groups;
     let mut deliveries = Deliveries::default();
     let mut expected = 0;
     for track in 0..tracks {
         if track == 0 {
-            stage.subscribe(track);
+            stage.subscribe(track)?;
         } else {
             stage.subscribers.tell(Command::Subscribe(track));
-            stage.subscribers.wait("subscriptions", 8, |told| matches!(told, Told::Accepted(..)));
+            stage
+                .subscribers
+                .wait("subscriptions", 8, |told| matches!(told, Told::Accepted(..)))?;
         }
         let burst = (0..groups).map(|id| Group { id, objects: 1, length: 400 }).collect();
         stage.publisher.tell(Command::Publish(track, burst));

@@ -24,11 +24,11 @@ pub(super) fn exhaustion(_: Scale) -> io::Result<Vec<Figure>> {
     let case = "exhaustion";
     let relay = Relay::start_with_few_descriptors(ANY, DESCRIPTORS)?;
     let publisher = Agent::new(Role::Publisher, vec![target(relay.address())]);
-    publisher.wait("announcements", 1, |told| matches!(told, Told::Announced(_)));
+    publisher.wait("announcements", 1, |told| matches!(told, Told::Announced(_)))?;
     let subscriber = Agent::new(Role::Subscriber, vec![target(relay.address())]);
-    subscriber.wait("sessions", 1, |told| matches!(told, Told::Established(_)));
+    subscriber.wait("sessions", 1, |told| matches!(told, Told::Established(_)))?;
     subscriber.tell(Command::Subscribe(0));
-    subscriber.wait("subscriptions", 1, |told| matches!(told, Told::Accepted(..)));
+    subscriber.wait("subscriptions", 1, |told| matches!(told, Told::Accepted(..)))?;
 
     let taken: Vec<_> = (0..DESCRIPTORS * 2).map(|_| TcpStream::connect(relay.admin())).collect();
     let began = Instant::now();

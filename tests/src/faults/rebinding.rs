@@ -25,15 +25,15 @@ pub(super) fn rebinding(scale: Scale) -> io::Result<Vec<Figure>> {
     let runtime = runtime()?;
     let relay = Relay::start(ANY, &[])?;
     let publisher = Agent::new(Role::Publisher, vec![target(relay.address())]);
-    publisher.wait("announcements", 1, |told| matches!(told, Told::Announced(_)));
+    publisher.wait("announcements", 1, |told| matches!(told, Told::Announced(_)))?;
     let proxies = (0..count as u64)
         .map(|seed| Proxy::new(&runtime, relay.address(), seed, Weather::default()))
         .collect::<io::Result<Vec<_>>>()?;
     let targets = proxies.iter().map(|proxy| target(proxy.address())).collect();
     let subscribers = Agent::new(Role::Subscriber, targets);
-    subscribers.wait("sessions", count, |told| matches!(told, Told::Established(_)));
+    subscribers.wait("sessions", count, |told| matches!(told, Told::Established(_)))?;
     subscribers.tell(Command::Subscribe(0));
-    subscribers.wait("subscriptions", count, |told| matches!(told, Told::Accepted(..)));
+    subscribers.wait("subscriptions", count, |told| matches!(told, Told::Accepted(..)))?;
 
     for proxy in &proxies {
         proxy.turn(Weather { rebind_every: Some(EVERY), ..Weather::default() });

@@ -30,11 +30,11 @@ pub(super) fn soak(scale: Scale) -> io::Result<Vec<Figure>> {
     let case = "soak";
     let relay = Relay::start(ANY, &[])?;
     let publisher = Agent::new(Role::Publisher, vec![target(relay.address())]);
-    publisher.wait("announcements", 1, |told| matches!(told, Told::Announced(_)));
+    publisher.wait("announcements", 1, |told| matches!(told, Told::Announced(_)))?;
     let subscriber = Agent::new(Role::Subscriber, vec![target(relay.address())]);
-    subscriber.wait("sessions", 1, |told| matches!(told, Told::Established(_)));
+    subscriber.wait("sessions", 1, |told| matches!(told, Told::Established(_)))?;
     subscriber.tell(Command::Subscribe(0));
-    subscriber.wait("subscriptions", 1, |told| matches!(told, Told::Accepted(..)));
+    subscriber.wait("subscriptions", 1, |told| matches!(told, Told::Accepted(..)))?;
 
     let every = (scale.soak_groups / SAMPLES).max(UNDER_WAY);
     let mut samples = Vec::new();
