@@ -7,9 +7,11 @@ SEEDS ?= 20000
 FIRST ?= 0
 SEED ?=
 TRACE ?=
+SOAK ?= 20000
+CASES ?=
 RELAY ?= target/release/aip-relay
 
-.PHONY: help demo test requirements simulate interop bench clean
+.PHONY: help demo test requirements simulate interop faults bench clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -37,6 +39,11 @@ interop: ## other people's MOQT clients against our relay
 	@.ci/require build
 	$(CARGO) build --locked --release -p aip-engine
 	@tests/interop/run $(RELAY)
+
+faults: ## faults of network, machine and peers on real relays, at full size (SOAK=groups, CASES="loss relay")
+	@.ci/require build
+	$(CARGO) build --locked --release -p aip-engine -p aip-tests --all-features --bins
+	@target/release/faults --soak $(SOAK) --json target/faults.json $(CASES)
 
 bench: ## time of the hot paths
 	@.ci/require build

@@ -5,7 +5,7 @@ use std::path::Path;
 use aip_tests::requirements::{State, missing, parse, report};
 
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate lies in the workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository")
 }
 
 #[test]
