@@ -92,7 +92,7 @@ impl Track {
         let joined = self
             .subscribers
             .iter()
-            .map(|(_, subscriber)| subscriber.joined_at.map_or(Location::default(), after))
+            .map(|(_, subscriber)| subscriber.joined_at.map_or_else(Location::default, after))
             .min();
         joined.unwrap_or_default().max(Location { group: low, object: ObjectId(0) })
     }
