@@ -49,6 +49,13 @@ macro_rules! violations {
             /// Every variant, in the order of their declaration.
             pub const ALL: &[Self] = &[$($(Self::$name,)+)+];
 
+            /// Its name, as a label of counters.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $($(Self::$name => stringify!($name),)+)+
+                }
+            }
+
             /// The code that the draft wants for it.
             pub const fn session_code(self) -> SessionCode {
                 match self {

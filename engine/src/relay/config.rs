@@ -20,6 +20,9 @@ pub struct Config {
     pub session_namespaces_max: usize,
     /// SUBSCRIBE_NAMESPACE and SUBSCRIBE_TRACKS of one session; one more gets EXCESSIVE_LOAD. 1,000.
     pub session_watches_max: usize,
+    /// Tracks published to one session at one time, for its SUBSCRIBE_TRACKS; of one more it is told
+    /// PUBLISH_SKIPPED. 10,000.
+    pub session_publications_max: usize,
     /// Requests of one session that may wait for a publisher; one more gets EXCESSIVE_LOAD. 1,000.
     pub session_waiting_max: usize,
     /// SUBSCRIBEs that may wait for a publisher to come while nobody can be asked; one more gets
@@ -64,6 +67,7 @@ impl Default for Config {
             namespaces_max: 1_000_000,
             session_namespaces_max: 10_000,
             session_watches_max: 1_000,
+            session_publications_max: 10_000,
             session_waiting_max: 1_000,
             rendezvous_max: 128,
             session_rendezvous_max: 64,

@@ -171,7 +171,7 @@ impl Relay {
         let (location, candidate) = (fanout.location(), fanout.candidate());
         let limits =
             (self.config.subscription_queued_bytes_max, self.config.subscription_stall_max);
-        let mut behind = Vec::new();
+        let (mut behind, mut forwarded) = (Vec::new(), 0);
         let mut wire = WireCache::default();
         for (index, subscriber) in &track.subscribers {
             let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) else { continue };
@@ -197,12 +197,14 @@ impl Relay {
                 continue;
             };
             wire.send(session, &outgoing, fanout);
+            forwarded += 1;
             outgoing.previous = Some(location.object);
             outgoing.receives = true;
             *slot = Some(outgoing);
             super::touch(&mut self.touched, peer, subscriber.key.peer);
         }
         active.previous = Some(location.object);
+        self.note_forwarded(forwarded, fanout.payload.iter().map(Bytes::len).sum());
         for subscriber in behind {
             self.end_subscriber(fanout.track, subscriber, PublishDoneCode::TOO_FAR_BEHIND);
         }
@@ -220,7 +222,7 @@ impl Relay {
         let Some(active) = track.active.get(&key) else { return };
         let limits =
             (self.config.subscription_queued_bytes_max, self.config.subscription_stall_max);
-        let mut behind = Vec::new();
+        let (mut behind, mut forwarded) = (Vec::new(), 0);
         for (index, stream) in active.receivers() {
             let Some(subscriber) = track.subscribers.get(index) else { continue };
             let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) else { continue };
@@ -229,8 +231,10 @@ impl Relay {
                 continue;
             }
             peer.session.send(stream, bytes.clone(), false);
+            forwarded += 1;
             super::touch(&mut self.touched, peer, subscriber.key.peer);
         }
+        self.note_payload_forwarded(forwarded, bytes.len());
         for subscriber in behind {
             self.end_subscriber(track_index, subscriber, PublishDoneCode::TOO_FAR_BEHIND);
         }

@@ -29,6 +29,7 @@ use super::{
     track::TrackIndex,
 };
 use crate::{
+    metrics::Drop,
     session::{Candidate, ReceivedObject, StreamEnd},
     transport::StreamId,
 };
@@ -58,6 +59,7 @@ impl Relay {
         let Some(entry) = self.peers.get_mut(peer.0) else { return };
         let Some(&track) = entry.aliases.get(&header.track_alias) else {
             entry.session.stop_incoming(stream, ResetCode::CANCELLED);
+            self.note_dropped(Drop::Unwanted);
             return;
         };
         let subgroup = match header.subgroup {
@@ -126,7 +128,11 @@ impl Relay {
         }
         let forwards = match track.cache.insert(location, cached, now) {
             Inserted::New { was_forwarded } => has_room && !was_forwarded,
-            Inserted::Duplicate => has_room && track.cache.mark_forwarded(location),
+            Inserted::Duplicate if has_room && track.cache.mark_forwarded(location) => true,
+            Inserted::Duplicate => {
+                self.service.objects_dropped.count(Drop::Duplicate.name());
+                false
+            }
             // The other publisher's copy goes out when it can.
             Inserted::Arriving => false,
             Inserted::Conflict => {
@@ -385,7 +391,10 @@ impl Relay {
         now: Instant,
     ) {
         let Some(entry) = self.peers.get(peer.0) else { return };
-        let Some(&index) = entry.aliases.get(&object.track_alias) else { return };
+        let Some(&index) = entry.aliases.get(&object.track_alias) else {
+            self.note_dropped(Drop::Unwanted);
+            return;
+        };
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         let location = Location { group: object.group, object: object.object };
         let priority =

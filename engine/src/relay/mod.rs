@@ -10,6 +10,8 @@ mod fanout;
 mod fetch;
 mod fetch_task;
 mod forwarder;
+mod goaway;
+mod metrics;
 mod namespace;
 mod namespace_announce;
 mod namespace_tree;
@@ -52,6 +54,7 @@ use self::{
     track::{Track, TrackIndex},
 };
 use crate::{
+    metrics::Service,
     session::{Event, Request, Response, Session},
     transport::{Action, Closed, Driver, Peer as TransportPeer, SessionId, Side, StreamId},
 };
@@ -88,6 +91,7 @@ pub struct Relay {
     rendezvous: Rendezvous,
     redirects: Redirects,
     draining: bool,
+    service: Service,
 }
 
 /// Puts a session in the list of those with something to do.
@@ -120,6 +124,7 @@ impl Relay {
             rendezvous: Rendezvous::default(),
             redirects: Redirects::default(),
             draining: false,
+            service: Service::default(),
         }
     }
 
@@ -152,7 +157,12 @@ impl Relay {
     }
 
     fn disown(&mut self, key: RequestKey) -> Option<Owner> {
-        self.peers.get_mut(key.peer.0)?.requests.remove(&key.request)
+        let peer = self.peers.get_mut(key.peer.0)?;
+        let owner = peer.requests.remove(&key.request)?;
+        if matches!(owner, Owner::Subscriber { .. }) && peer.is_ours(key.request) {
+            peer.publication_count -= 1;
+        }
+        Some(owner)
     }
 
     fn reject(&mut self, key: RequestKey, code: RequestCode, reason: &str) {
@@ -161,6 +171,7 @@ impl Relay {
             _ => 0,
         };
         let reason = Reason::new(reason);
+        self.service.requests_refused.count(code.name());
         if let Some(session) = self.session(key.peer) {
             session
                 .reject(key.request, RequestError { code, retry_interval, reason, redirect: None });
@@ -187,7 +198,12 @@ impl Relay {
         while let Some(event) =
             self.peers.get_mut(peer.0).and_then(|entry| entry.session.poll_event())
         {
+            self.note_event(&event);
             self.handle_event(peer, event, now);
+        }
+        if let Some(fault) = self.peers.get_mut(peer.0).and_then(|entry| entry.session.take_fault())
+        {
+            self.service.note_fault(fault);
         }
         self.arm_session_timer(peer);
         while let Some(track) = self.below_changed.pop_front() {
@@ -242,9 +258,7 @@ impl Relay {
             }
             Event::PublishSkipped { .. } => {}
             Event::Ended { request } => self.request_ended(key(request), now),
-            Event::Goaway { request, .. } => {
-                tracing::debug!(session = %self.peers[peer.0].id, ?request, "peer is going away");
-            }
+            Event::Goaway { request, .. } => self.goaway_received(peer, request, now),
         }
     }
 
@@ -499,5 +513,9 @@ impl Driver for Relay {
 
     fn poll_timeout(&self) -> Option<Instant> {
         self.next_timeout()
+    }
+
+    fn poll_metrics(&self) -> Option<Service> {
+        Some(self.metrics())
     }
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     session::Session,
-    transport::{Peer as TransportPeer, SessionId, StreamId},
+    transport::{Peer as TransportPeer, SessionId, Side, StreamId},
 };
 
 /// A session's place in the relay's table.
@@ -73,6 +73,8 @@ pub(crate) struct Peer {
     pub(crate) watch_count: usize,
     /// Requests of the peer that wait for a publisher.
     pub(crate) waiting_count: usize,
+    /// PUBLISHes of ours to the peer.
+    pub(crate) publication_count: usize,
     /// Whether it stands in the relay's list of sessions with something to do.
     pub(crate) touched: bool,
     /// When its `poll_timeout` stands in the relay's timers.
@@ -92,9 +94,15 @@ impl Peer {
             namespace_count: 0,
             watch_count: 0,
             waiting_count: 0,
+            publication_count: 0,
             touched: false,
             timer: None,
         }
+    }
+
+    /// Whether a request's number is one of ours.
+    pub(crate) const fn is_ours(&self, request: RequestId) -> bool {
+        request.0.is_multiple_of(2) == matches!(self.session.side(), Side::Client)
     }
 
     /// Its number, if it is another relay that has told one.

@@ -1,14 +1,16 @@
 //! PUBLISH: of sessions to us, and of ours to who wants every track under a prefix.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use aip_codec::{
     Version,
     moqt::{
         error_code::RequestCode,
         filter::LocationFilter,
+        id::TrackAlias,
         location::Location,
         message::Publish,
+        name::FullTrackName,
         parameter::{Parameter, Parameters},
         property::Properties,
     },
@@ -19,7 +21,7 @@ use super::{
     namespace_tree::{Interest, RequestKey},
     peer::Owner,
     subscribe::Terms,
-    track::{TrackIndex, Upstream, Wish},
+    track::{Track, TrackIndex, Upstream, Wish},
 };
 
 impl Relay {
@@ -41,6 +43,7 @@ impl Relay {
             alias: Some(body.track_alias),
             forward: body.parameters.forward().unwrap_or(true),
             deadline: now,
+            is_leaving: false,
         });
         self.own(key, Owner::Upstream(index));
         if let Some(session) = self.session(key.peer) {
@@ -51,7 +54,12 @@ impl Relay {
         self.establish_upstream(index, key, terms, now);
         self.want_forward(index, now);
         let interested = self.namespaces.interested_in(body.track.namespace(), Interest::Tracks);
+        let alias = self.tracks[index.0].alias;
         for watcher in interested.into_iter().filter(|watcher| watcher.peer != key.peer) {
+            if let Some(watch) = self.track_watches.get_mut(&watcher) {
+                // This is another publication than what it was not to be told of.
+                watch.done_with.remove(&alias);
+            }
             self.publish_to(index, watcher, now);
         }
     }
@@ -70,11 +78,47 @@ impl Relay {
         let properties =
             if watch.include_properties { track.properties.clone() } else { Properties::default() };
         let (name, alias, largest) = (track.name.clone(), track.alias, track.largest);
+        if watch.done_with.contains(&alias) {
+            return;
+        }
+        if self.config.session_publications_max <= self.peers[watcher.peer.0].publication_count {
+            self.skip(watcher, &name, alias);
+            return;
+        }
         let Some(session) = self.session(watcher.peer) else { return };
         let parameters = publish_parameters(&wish, largest, session.version());
         if let Ok(request) = session.publish(name, alias, parameters, properties) {
             let key = RequestKey { peer: watcher.peer, request };
+            self.peers[watcher.peer.0].publication_count += 1;
             self.add_subscriber(index, key, wish, now);
+            if let Some(watch) = self.track_watches.get_mut(&watcher) {
+                watch.done_with.insert(alias);
+            }
+        }
+    }
+
+    /// Says that a track is not published to a watcher, which may still subscribe to it.
+    fn skip(&mut self, watcher: RequestKey, name: &FullTrackName, alias: TrackAlias) {
+        let Some(Owner::TracksWatch(prefix)) =
+            self.peers[watcher.peer.0].requests.get(&watcher.request)
+        else {
+            return;
+        };
+        let Some(suffix) = name.namespace().strip_prefix(prefix) else { return };
+        if let Some(watch) = self.track_watches.get_mut(&watcher) {
+            watch.done_with.insert(alias);
+        }
+        if let Some(session) = self.session(watcher.peer) {
+            session.publish_skipped(watcher.request, suffix, name.name().clone());
+        }
+    }
+
+    /// A track is no more: nor is what its watchers were told of it.
+    pub(super) fn forget_publication(&mut self, track: &Track) {
+        for watcher in self.namespaces.interested_in(track.name.namespace(), Interest::Tracks) {
+            if let Some(watch) = self.track_watches.get_mut(&watcher) {
+                watch.done_with.remove(&track.alias);
+            }
         }
     }
 
@@ -96,12 +140,14 @@ pub(crate) struct TracksWatch {
     /// What the subscriptions that come of it begin with.
     pub(crate) wish: Wish,
     pub(crate) include_properties: bool,
+    /// Tracks whose present publication it has been told of, or that it will not be.
+    pub(crate) done_with: BTreeSet<TrackAlias>,
 }
 
 impl TracksWatch {
     pub(crate) fn of(parameters: &Parameters) -> Self {
         let include_properties = parameters.include_properties() != Some(false);
-        Self { wish: Wish::of(parameters), include_properties }
+        Self { wish: Wish::of(parameters), include_properties, done_with: BTreeSet::new() }
     }
 }
 

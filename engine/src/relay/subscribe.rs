@@ -200,7 +200,7 @@ impl Relay {
         let hops = self.hops_above(index, on_behalf_of);
         let mut asked = false;
         for peer in publishers {
-            if self.tracks[index.0].has_upstream_in(peer) {
+            if self.is_asked(index, peer) {
                 asked = true;
                 continue;
             }
@@ -221,6 +221,7 @@ impl Relay {
                 alias: None,
                 forward: true,
                 deadline,
+                is_leaving: false,
             });
             self.own(key, Owner::Upstream(index));
             self.arm_track_timer(index, deadline);
@@ -295,6 +296,7 @@ impl Relay {
             self.answered.push_back(waiting.key.peer);
         }
         self.update_linger(index, now);
+        self.leave_after_overlap(index, now);
         self.recover(index, now);
     }
 

@@ -87,6 +87,7 @@ impl Relay {
         if lingered {
             self.end_linger(index, now);
         }
+        self.leave_those_going_away(index, now);
         self.upstream_fetches_timed_out(index, now);
         self.passed_on_timed_out(index, now);
         self.pump_track_fetches(index, now);

@@ -71,6 +71,8 @@ pub(crate) struct Track {
     pub(crate) orphans: Orphans,
     /// Publishers that have refused to take the place of one that was lost.
     pub(crate) refused: BTreeSet<PeerIndex>,
+    /// When publishers that go away are left.
+    pub(crate) leave_at: Option<Instant>,
     /// When the upstream subscription ends, if nobody subscribes until then.
     pub(crate) linger_until: Option<Instant>,
 }
@@ -86,6 +88,8 @@ pub(crate) struct Upstream {
     pub(crate) forward: bool,
     /// When its answer is given up, while it is not established.
     pub(crate) deadline: Instant,
+    /// Whether it has said that it is going away.
+    pub(crate) is_leaving: bool,
 }
 
 /// A session that receives the track from us.
@@ -215,6 +219,7 @@ impl Track {
             recovered_to: None,
             orphans: Orphans::new(),
             refused: BTreeSet::new(),
+            leave_at: None,
             linger_until: None,
         }
     }

@@ -17,6 +17,7 @@ use super::{
     subscribe::done_code,
     track::{Track, TrackIndex, Upstream},
 };
+use crate::metrics::Drop;
 
 impl Relay {
     /// Sessions to ask for a track: those of our own that publish a prefix of its namespace; or, if
@@ -296,6 +297,7 @@ impl Relay {
         for active in track.active.values_mut() {
             active.forget(subscriber);
         }
+        self.service.subscriptions_ended.count(code.name());
         self.disown(entry.key);
         self.forget_fills_of(index);
         if let Some(session) = self.session(entry.key.peer) {
@@ -326,6 +328,7 @@ impl Relay {
         for active in track.active.values_mut() {
             active.forget(subscriber);
         }
+        self.service.subscriptions_ended.count(code.name());
         self.disown(entry.key);
         self.forget_fills_of(index);
         if let Some(session) = self.session(entry.key.peer) {
@@ -393,6 +396,7 @@ impl Relay {
         self.release_cache(index);
         let track = self.tracks.remove(index.0);
         self.by_name.remove(&track.name);
+        self.forget_publication(&track);
         for key in fetches {
             self.disown(key);
             if let Some(session) = self.session(key.peer) {
@@ -405,6 +409,7 @@ impl Relay {
     pub(super) fn malformed_track(&mut self, index: TrackIndex, now: Instant) {
         let Some(track) = self.tracks.get(index.0) else { return };
         tracing::warn!(track = %track.name, "malformed track");
+        self.service.objects_dropped.count(Drop::Malformed.name());
         let upstreams: Vec<RequestKey> = track.upstreams.iter().map(|up| up.key).collect();
         self.end_subscribers(index, PublishDoneCode::MALFORMED_TRACK);
         self.fail_fetches(index, ResetCode::MALFORMED_TRACK);

@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use aip_codec::{
     aip::hops::RelayId,
-    moqt::message::{Frame, FrameDecoder, Goaway, Message, MessageType, Setup},
+    moqt::{
+        id::RequestId,
+        message::{Frame, FrameDecoder, Goaway, Message, MessageType, Setup},
+    },
 };
 use bytes::Bytes;
 
@@ -73,6 +76,16 @@ impl Session {
         self.queue_message(stream, &Message::Goaway(Goaway { uri, timeout, request_id }), false);
     }
 
+    /// Asks the peer to make one request anew; `timeout` in milliseconds until it is ended, 0 is not
+    /// said. At most once for a request: a second one closes the session.
+    pub fn request_goaway(&mut self, request: RequestId, timeout: u64) {
+        let Some(stream) = self.requests.get(request).filter(|entry| entry.send_open) else {
+            return;
+        };
+        let goaway = Goaway { uri: Bytes::new(), timeout, request_id: None };
+        self.queue_message(stream.stream, &Message::Goaway(goaway), false);
+    }
+
     /// Whether we have said that we are going away.
     pub const fn is_going_away(&self) -> bool {
         self.control.goaway_sent
@@ -111,6 +124,7 @@ impl Session {
                     _ => Err(Misbehavior::ControlMessage.into()),
                 }
             }
+            MessageType::Setup => Err(Misbehavior::SecondSetup.into()),
             _ => Err(Misbehavior::ControlMessage.into()),
         }
     }
@@ -144,12 +158,12 @@ impl Session {
             return Err(Misbehavior::SecondGoaway.into());
         }
         if self.side == Side::Server && !goaway.uri.is_empty() {
-            return Err(Misbehavior::UriFromClient.into());
+            return Err(Misbehavior::GoawayUriFromClient.into());
         }
         if let Some(request) = goaway.request_id
             && !self.requests.could_be_ours(request)
         {
-            return Err(Misbehavior::InvalidRequestId.into());
+            return Err(Misbehavior::GoawayRequestId.into());
         }
         self.events.push_back(Event::Goaway {
             request: None,

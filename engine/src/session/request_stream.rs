@@ -344,10 +344,10 @@ impl Session {
             }
             (Meaning::Goaway, Message::Goaway(goaway)) => {
                 if std::mem::replace(&mut request.goaway_received, true) {
-                    return Err(Misbehavior::SecondGoaway.into());
+                    return Err(Misbehavior::SecondRequestGoaway.into());
                 }
                 if self.side == crate::transport::Side::Server && !goaway.uri.is_empty() {
-                    return Err(Misbehavior::UriFromClient.into());
+                    return Err(Misbehavior::RequestGoawayUriFromClient.into());
                 }
                 if goaway.request_id.is_some() {
                     return Err(aip_codec::Violation::TrailingBytes.into());
@@ -396,7 +396,7 @@ impl Session {
                 check_ok_parameters(&request.kind, &ok.parameters)?;
                 Response::Ok(ok)
             }
-            _ => return Err(Misbehavior::UnexpectedMessage.into()),
+            _ => return Err(Misbehavior::UnexpectedResponse.into()),
         };
         request.state = State::Established;
         let is_status = matches!(request.kind, Kind::TrackStatusSent);
@@ -418,7 +418,7 @@ impl Session {
     fn check_redirect(&self, id: RequestId, error: &RequestError) -> Result<(), SessionError> {
         let Some(redirect) = &error.redirect else { return Ok(()) };
         if self.side == crate::transport::Side::Server && !redirect.uri.is_empty() {
-            return Err(Misbehavior::UriFromClient.into());
+            return Err(Misbehavior::RedirectUriFromClient.into());
         }
         let namespace_scoped = self
             .requests
@@ -586,9 +586,5 @@ fn check_ok_parameters(kind: &Kind, parameters: &Parameters) -> Result<(), Sessi
         (_, Parameter::LargestObject(_)) => false,
         _ => true,
     };
-    if parameters.iter().all(allowed) {
-        Ok(())
-    } else {
-        Err(Misbehavior::UnexpectedParameter.into())
-    }
+    if parameters.iter().all(allowed) { Ok(()) } else { Err(Misbehavior::ResponseParameter.into()) }
 }

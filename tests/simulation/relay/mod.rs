@@ -4,6 +4,7 @@ mod cache;
 mod chain;
 mod fetch;
 mod filters;
+mod goaway;
 mod mesh;
 mod namespaces;
 mod objects;

@@ -442,7 +442,7 @@ impl Cache {
         };
         let in_group = |id: GroupId, group: &Group| {
             let from = match after {
-                Some(after) if after.group == id => ObjectId(after.object.0.saturating_add(1)),
+                Some(after) if after.group == id => ObjectId(after.object.0.checked_add(1)?),
                 _ if id == start.group => start.object,
                 _ => ObjectId(0),
             };
