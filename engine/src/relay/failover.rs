@@ -32,6 +32,8 @@ pub(crate) struct Recovery {
     end: Option<Location>,
     /// Our FETCH of it.
     fetch: Option<u64>,
+    /// How streams are reset that cannot go on.
+    code: ResetCode,
     /// Publishers that were asked for it.
     asked: Vec<PeerIndex>,
 }
@@ -51,6 +53,11 @@ impl Track {
         self.recovery
             .as_ref()
             .is_some_and(|recovery| recovery.end.is_none_or(|end| group <= end.group))
+    }
+
+    /// How a stream is reset that nobody will go on with.
+    pub(crate) fn loss_code(&self) -> ResetCode {
+        self.recovery.as_ref().map_or(ResetCode::INTERNAL_ERROR, |recovery| recovery.code)
     }
 
     /// Whether a FETCH of ours makes up for what was missed.
@@ -133,18 +140,20 @@ impl Relay {
             track.cache.drop_fed_by(location, Feeder::Live(peer, stream));
         }
         self.account(index);
-        self.note_loss(index);
+        self.note_loss(index, code);
     }
 
     /// A publisher of a track with subscribers is lost: something may have been missed.
-    pub(super) fn note_loss(&mut self, index: TrackIndex) {
+    pub(super) fn note_loss(&mut self, index: TrackIndex, code: ResetCode) {
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         if track.subscribers.is_empty() {
             return;
         }
         let from = track.missed_from();
-        let from = track.recovery.as_ref().map_or(from, |recovery| recovery.from.min(from));
-        track.recovery = Some(Recovery { from, end: None, fetch: None, asked: Vec::new() });
+        let before = track.recovery.as_ref();
+        let from = before.map_or(from, |recovery| recovery.from.min(from));
+        let code = before.map_or(code, |recovery| recovery.code);
+        track.recovery = Some(Recovery { from, end: None, fetch: None, code, asked: Vec::new() });
     }
 
     /// Asks another publisher for what may have been missed, if there is one.
@@ -156,6 +165,7 @@ impl Relay {
         let publishers: Vec<PeerIndex> = track
             .upstreams
             .iter()
+            .rev()
             .filter(|upstream| upstream.established)
             .map(|upstream| upstream.key.peer)
             .filter(|peer| self.peers[peer.0].session.is_established())

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use aip_codec::{
     aip::hops::{HOPS_MAX, Hops, RelayId},
     moqt::{
-        error_code::{PublishDoneCode, RequestCode},
+        error_code::{PublishDoneCode, RequestCode, ResetCode},
         id::TrackAlias,
         location::Location,
         message::{Subscribe, TrackStatus},
@@ -247,7 +247,7 @@ impl Relay {
         if let Some(code) = code {
             tracing::debug!(%code, "a publisher's track is not taken");
             if let Some(session) = self.session(key.peer) {
-                session.cancel(key.request, aip_codec::moqt::error_code::ResetCode::CANCELLED);
+                session.cancel(key.request, ResetCode::CANCELLED);
             }
             self.disown(key);
             self.upstream_gone(index, key, code, now);
@@ -268,6 +268,8 @@ impl Relay {
     ) {
         let Terms { alias, largest, properties } = terms;
         let Some(track) = self.tracks.get_mut(index.0) else { return };
+        // What is on its way from the others would come behind what this one sends from now on.
+        let is_ahead = track.is_established() && track.largest < largest;
         if let Some(upstream) = track.upstream_mut(key) {
             upstream.established = true;
             upstream.alias = Some(alias);
@@ -277,6 +279,9 @@ impl Relay {
         }
         track.note_properties(properties);
         track.refused.clear();
+        if is_ahead {
+            self.note_loss(index, ResetCode::INTERNAL_ERROR);
+        }
         self.peers[key.peer.0].aliases.insert(alias, index);
         for waiting in std::mem::take(&mut self.tracks[index.0].waiting) {
             self.peers[waiting.key.peer.0].waiting_count -= 1;

@@ -160,7 +160,7 @@ impl Relay {
         };
         let upstream = track.upstreams.remove(position);
         if upstream.established {
-            self.note_loss(index);
+            self.note_loss(index, ResetCode::INTERNAL_ERROR);
         }
         let Some(alias) = upstream.alias else { return };
         let Some(track) = self.tracks.get(index.0) else { return };
@@ -324,6 +324,7 @@ impl Relay {
     fn finish_subscriber(&mut self, index: TrackIndex, subscriber: usize, code: PublishDoneCode) {
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         let Some(entry) = track.subscribers.try_remove(subscriber) else { return };
+        let reset = track.loss_code();
         for active in track.active.values_mut() {
             active.forget(subscriber);
         }
@@ -331,7 +332,7 @@ impl Relay {
         self.disown(entry.key);
         self.forget_fills_of(index);
         if let Some(session) = self.session(entry.key.peer) {
-            session.reset_unfinished_streams_of(entry.key.request, ResetCode::INTERNAL_ERROR);
+            session.reset_unfinished_streams_of(entry.key.request, reset);
             session.publish_done(entry.key.request, code, code.name());
         }
     }
