@@ -61,6 +61,7 @@ pub struct ConfigFile {
 #[non_exhaustive]
 pub struct RelayLimits {
     pub tracks_max: usize,
+    pub track_publishers_max: usize,
     pub namespaces_max: usize,
     pub session_namespaces_max: usize,
     pub session_watches_max: usize,
@@ -94,6 +95,7 @@ impl Default for RelayLimits {
         let relay = relay::Config::default();
         Self {
             tracks_max: relay.tracks_max,
+            track_publishers_max: relay.track_publishers_max,
             namespaces_max: relay.namespaces_max,
             session_namespaces_max: relay.session_namespaces_max,
             session_watches_max: relay.session_watches_max,
@@ -125,6 +127,7 @@ impl From<RelayLimits> for relay::Config {
         Self {
             session,
             tracks_max: file.tracks_max,
+            track_publishers_max: file.track_publishers_max,
             namespaces_max: file.namespaces_max,
             session_namespaces_max: file.session_namespaces_max,
             session_watches_max: file.session_watches_max,

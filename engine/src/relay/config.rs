@@ -12,6 +12,9 @@ pub struct Config {
     pub session: session::Config,
     /// Tracks known at one time; a request for one more gets EXCESSIVE_LOAD. 100,000.
     pub tracks_max: usize,
+    /// Publishers of one track at one time; of more, a PUBLISH gets EXCESSIVE_LOAD and the others are
+    /// not asked. 64.
+    pub track_publishers_max: usize,
     /// Namespaces published at one time, over all sessions; one more gets EXCESSIVE_LOAD. 1,000,000.
     pub namespaces_max: usize,
     /// Namespaces that one session may publish; one more gets EXCESSIVE_LOAD. 10,000.
@@ -61,6 +64,7 @@ impl Default for Config {
         Self {
             session: session::Config { filter_ranges_max: 64, ..session::Config::default() },
             tracks_max: 100_000,
+            track_publishers_max: 64,
             namespaces_max: 1_000_000,
             session_namespaces_max: 10_000,
             session_watches_max: 1_000,

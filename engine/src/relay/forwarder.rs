@@ -154,7 +154,7 @@ impl Relay {
             self.fan_out(&fanout, now);
         }
         if object.last {
-            self.pump_track_fetches(track_index, now);
+            self.pump_group_fetches(track_index, key.0, now);
         }
     }
 
@@ -209,7 +209,7 @@ impl Relay {
             if self.is_shared(track_index, key) {
                 self.catch_up(track_index, key, now);
             }
-            self.pump_track_fetches(track_index, now);
+            self.pump_group_fetches(track_index, key.0, now);
         }
     }
 
@@ -321,7 +321,7 @@ impl Relay {
         }
         self.account(index);
         self.catch_up(index, key, now);
-        self.pump_track_fetches(index, now);
+        self.pump_group_fetches(index, key.0, now);
     }
 
     pub(super) fn datagram_received(
@@ -370,7 +370,7 @@ impl Relay {
             }
         }
         self.note_cached(index, now);
-        self.pump_track_fetches(index, now);
+        self.pump_group_fetches(index, location.group, now);
     }
 }
 

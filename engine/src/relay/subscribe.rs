@@ -151,6 +151,10 @@ impl Relay {
                 asked = true;
                 continue;
             }
+            if self.config.track_publishers_max <= self.tracks[index.0].upstreams.len() {
+                tracing::debug!("a track has more publishers than are asked");
+                break;
+            }
             let Some(session) = self.session(peer) else { continue };
             let Ok(request) = session.subscribe(name.clone(), parameters.clone()) else {
                 continue;
