@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use plotters::{
     chart::ChartBuilder,
-    prelude::{IntoLogRange as _, SVGBackend},
     drawing::IntoDrawingArea as _,
+    prelude::{IntoLogRange as _, SVGBackend},
     series::LineSeries,
     style::{RGBColor, WHITE},
 };
@@ -104,9 +104,17 @@ fn percentiles(report: &Report) -> Result<String, String> {
         lines.push(Line { name: series.title(), points });
     }
     let most = report.main().map_or(10.0, |series| 2.0 * series.summary.count.max(10) as f64);
-    let label = |inverse: &f64| format!("{:.6}", 100.0 * (1.0 - 1.0 / inverse))
-        .trim_end_matches('0').trim_end_matches('.').to_owned() + " %";
-    plot(&lines, Axes { title: "latency by percentile (ms)", x_max: most, label: &label, log: true })
+    let label = |inverse: &f64| {
+        format!("{:.6}", 100.0 * (1.0 - 1.0 / inverse))
+            .trim_end_matches('0')
+            .trim_end_matches('.')
+            .to_owned()
+            + " %"
+    };
+    plot(
+        &lines,
+        Axes { title: "latency by percentile (ms)", x_max: most, label: &label, log: true },
+    )
 }
 
 fn rates(report: &Report) -> Result<String, String> {
