@@ -66,11 +66,8 @@ pub struct ConfigFile {
 #[non_exhaustive]
 pub struct RelayLimits {
     pub tracks_max: usize,
-<<<<<<< HEAD
     pub link_cost: u64,
-=======
     pub track_publishers_max: usize,
->>>>>>> 385b1d2c78ac3a38ed34fe16f132fdb2dda134fd
     pub namespaces_max: usize,
     pub session_namespaces_max: usize,
     pub session_watches_max: usize,
@@ -104,11 +101,8 @@ impl Default for RelayLimits {
         let relay = relay::Config::default();
         Self {
             tracks_max: relay.tracks_max,
-<<<<<<< HEAD
             link_cost: relay.link_cost,
-=======
             track_publishers_max: relay.track_publishers_max,
->>>>>>> 385b1d2c78ac3a38ed34fe16f132fdb2dda134fd
             namespaces_max: relay.namespaces_max,
             session_namespaces_max: relay.session_namespaces_max,
             session_watches_max: relay.session_watches_max,
@@ -140,11 +134,8 @@ impl From<RelayLimits> for relay::Config {
         Self {
             session,
             tracks_max: file.tracks_max,
-<<<<<<< HEAD
             link_cost: file.link_cost,
-=======
             track_publishers_max: file.track_publishers_max,
->>>>>>> 385b1d2c78ac3a38ed34fe16f132fdb2dda134fd
             namespaces_max: file.namespaces_max,
             session_namespaces_max: file.session_namespaces_max,
             session_watches_max: file.session_watches_max,

@@ -12,14 +12,11 @@ pub struct Config {
     pub session: session::Config,
     /// Tracks known at one time; a request for one more gets EXCESSIVE_LOAD. 100,000.
     pub tracks_max: usize,
-<<<<<<< HEAD
     /// What a way through another relay costs more than that relay's own (COST). 1.
     pub link_cost: u64,
-=======
     /// Publishers of one track at one time; of more, a PUBLISH gets EXCESSIVE_LOAD and the others are
     /// not asked. 64.
     pub track_publishers_max: usize,
->>>>>>> 385b1d2c78ac3a38ed34fe16f132fdb2dda134fd
     /// Namespaces published at one time, over all sessions; one more gets EXCESSIVE_LOAD. 1,000,000.
     pub namespaces_max: usize,
     /// Namespaces that one session may publish; one more gets EXCESSIVE_LOAD. 10,000.
@@ -69,11 +66,8 @@ impl Default for Config {
         Self {
             session: session::Config { filter_ranges_max: 64, ..session::Config::default() },
             tracks_max: 100_000,
-<<<<<<< HEAD
             link_cost: 1,
-=======
             track_publishers_max: 64,
->>>>>>> 385b1d2c78ac3a38ed34fe16f132fdb2dda134fd
             namespaces_max: 1_000_000,
             session_namespaces_max: 10_000,
             session_watches_max: 1_000,
