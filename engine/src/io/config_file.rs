@@ -67,6 +67,7 @@ pub struct ConfigFile {
 pub struct RelayLimits {
     pub tracks_max: usize,
     pub link_cost: u64,
+    pub track_publishers_max: usize,
     pub namespaces_max: usize,
     pub session_namespaces_max: usize,
     pub session_watches_max: usize,
@@ -101,6 +102,7 @@ impl Default for RelayLimits {
         Self {
             tracks_max: relay.tracks_max,
             link_cost: relay.link_cost,
+            track_publishers_max: relay.track_publishers_max,
             namespaces_max: relay.namespaces_max,
             session_namespaces_max: relay.session_namespaces_max,
             session_watches_max: relay.session_watches_max,
@@ -133,6 +135,7 @@ impl From<RelayLimits> for relay::Config {
             session,
             tracks_max: file.tracks_max,
             link_cost: file.link_cost,
+            track_publishers_max: file.track_publishers_max,
             namespaces_max: file.namespaces_max,
             session_namespaces_max: file.session_namespaces_max,
             session_watches_max: file.session_watches_max,

@@ -195,6 +195,7 @@ impl Relay {
                 stream: None,
                 encoder,
                 version,
+                waits_for: None,
                 asked: (None, 0),
                 deadline,
             },

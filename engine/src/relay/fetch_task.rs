@@ -46,6 +46,8 @@ pub(crate) struct FetchTask {
     pub(super) stream: Option<StreamId>,
     pub(super) encoder: Encoder,
     pub(super) version: Version,
+    /// What it cannot go on without, if that is not room on its stream.
+    pub(super) waits_for: Option<Location>,
     /// What publishers were asked for last, and how often: what they bring may be gone again before
     /// it could be sent.
     pub(super) asked: (Option<Location>, u8),
@@ -144,11 +146,25 @@ pub(super) const fn before(location: Location) -> Option<Location> {
 impl Relay {
     /// Lets every task of a track go on.
     pub(super) fn pump_track_fetches(&mut self, index: TrackIndex, now: Instant) {
+        self.pump_fetches_that(index, now, |_| true);
+    }
+
+    /// Lets those tasks of a track go on that wait for something of a group. However many others
+    /// there are, what comes live must not wait for them.
+    pub(super) fn pump_group_fetches(&mut self, index: TrackIndex, group: GroupId, now: Instant) {
+        let waits = |task: &FetchTask| task.waits_for.is_some_and(|place| place.group == group);
+        self.pump_fetches_that(index, now, waits);
+    }
+
+    fn pump_fetches_that(
+        &mut self,
+        index: TrackIndex,
+        now: Instant,
+        test: impl Fn(&FetchTask) -> bool,
+    ) {
         let Some(track) = self.tracks.get(index.0) else { return };
-        if track.tasks.is_empty() {
-            return;
-        }
-        let tasks: Vec<u64> = track.tasks.keys().copied().collect();
+        let tasks = track.tasks.iter().filter(|(_, task)| test(task));
+        let tasks: Vec<u64> = tasks.map(|(id, _)| *id).collect();
         for task in tasks {
             self.pump_fetch(index, task, now);
         }
@@ -158,6 +174,10 @@ impl Relay {
     pub(super) fn pump_fetch(&mut self, index: TrackIndex, id: u64, now: Instant) {
         while let Some(mut task) = self.tracks.get_mut(index.0).and_then(|t| t.tasks.remove(&id)) {
             let step = task.step(&self.tracks[index.0].cache, now);
+            task.waits_for = match step {
+                Step::Unknown(from, _) => Some(from),
+                Step::Object(_) | Step::Done => None,
+            };
             let goes_on = match step {
                 Step::Object(location) => self.send_fetched(index, &mut task, location),
                 Step::Unknown(from, to) => self.fetch_unknown(index, &mut task, from, to, now),

@@ -164,7 +164,7 @@ impl Relay {
             self.fan_out(&fanout, now);
         }
         if object.last {
-            self.pump_track_fetches(track_index, now);
+            self.pump_group_fetches(track_index, key.0, now);
         }
     }
 
@@ -219,7 +219,7 @@ impl Relay {
             if self.is_shared(track_index, key) {
                 self.catch_up(track_index, key, now);
             }
-            self.pump_track_fetches(track_index, now);
+            self.pump_group_fetches(track_index, key.0, now);
         }
     }
 
@@ -381,7 +381,7 @@ impl Relay {
         }
         self.account(index);
         self.catch_up(index, key, now);
-        self.pump_track_fetches(index, now);
+        self.pump_group_fetches(index, key.0, now);
     }
 
     pub(super) fn datagram_received(
@@ -433,7 +433,7 @@ impl Relay {
             }
         }
         self.note_cached(index, now);
-        self.pump_track_fetches(index, now);
+        self.pump_group_fetches(index, location.group, now);
     }
 }
 

@@ -53,6 +53,15 @@ impl Relay {
             std::mem::take(&mut track.waiting).into_iter().partition(is_subscribe);
         track.waiting = stay;
         for Waiting { key, body, .. } in go {
+            if matches!(&body, WaitingBody::Fetch(body)
+                if matches!(body.target, FetchTarget::Joining { .. }))
+            {
+                self.end_passed_on(key);
+                let reason = "the subscription to join is refused";
+                self.reject(key, RequestCode::INVALID_JOINING_REQUEST_ID, reason);
+                self.answered.push_back(key.peer);
+                continue;
+            }
             let publishers = self.publishers_for(&self.tracks[index.0], Some(key));
             let range = match &body {
                 WaitingBody::Fetch(body) => asked_range(body, self.tracks[index.0].largest),

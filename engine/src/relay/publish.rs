@@ -36,6 +36,10 @@ impl Relay {
             return;
         }
         let Some(index) = self.track_for(key, &body.track) else { return };
+        if self.config.track_publishers_max <= self.tracks[index.0].upstreams.len() {
+            self.reject(key, RequestCode::EXCESSIVE_LOAD, "too many publishers of this track");
+            return;
+        }
         self.tracks[index.0].upstreams.push(Upstream {
             key,
             by_publish: true,

@@ -204,6 +204,10 @@ impl Relay {
                 asked = true;
                 continue;
             }
+            if self.config.track_publishers_max <= self.tracks[index.0].upstreams.len() {
+                tracing::debug!("a track has more publishers than are asked");
+                break;
+            }
             let Some(session) = self.session(peer) else { continue };
             let mut parameters = parameters.clone();
             if let Some(hops) = hops.clone().filter(|_| session.peer_relay().is_some()) {

@@ -25,6 +25,10 @@ use super::{
 };
 use crate::session::{StreamEnd, fetch_ok_end};
 
+/// Ranges of nothing, and of what is not known, that are remembered of one FETCH. Of more of the
+/// first nothing is known then; more of the second are everything.
+const RANGES_MAX: usize = 1_000;
+
 /// A FETCH of ours.
 #[derive(Debug)]
 pub(crate) struct UpstreamFetch {
@@ -303,7 +307,7 @@ impl Relay {
         } else if kind == RangeKind::NonExistent && from <= end {
             self.tracks[index.0].cache.mark_known(from, end);
         } else if from <= end {
-            fetch.unknown.push((from, end));
+            fetch.note_unknown(from, end);
         }
         self.pump_track_fetches(index, now);
     }
@@ -332,7 +336,7 @@ impl Relay {
         }
         fetch.pass_over(None);
         if end < fetch.end {
-            fetch.unknown.push((after(end), fetch.end));
+            fetch.note_unknown(after(end), fetch.end);
         }
         for (from, to) in std::mem::take(&mut fetch.gaps) {
             if from <= end {
@@ -416,8 +420,17 @@ impl UpstreamFetch {
     fn gap(&mut self, from: Location, to: Option<Location>) {
         let Some(to) = to else { return };
         let (from, to) = (from.max(self.start), to.min(self.end));
-        if from <= to {
+        if from <= to && self.gaps.len() < RANGES_MAX {
             self.gaps.push((from, to));
+        }
+    }
+
+    /// Notes a range that the publisher cannot tell of.
+    fn note_unknown(&mut self, from: Location, to: Location) {
+        if self.unknown.len() < RANGES_MAX {
+            self.unknown.push((from, to));
+        } else {
+            self.unknown = vec![(self.start, self.end)];
         }
     }
 }

@@ -67,6 +67,21 @@ fn a_fetch_is_passed_on_where_nobody_may_subscribe() {
 }
 
 #[test]
+fn groups_that_do_not_exist_are_an_answer_too() {
+    for drafts in DRAFTS {
+        let mut stage = Stage::new();
+        let publisher = stage.publisher(drafts.0, "live");
+        let fetcher = stage.peer(drafts.1);
+        let fetch = stage.fetch(fetcher, at(1, 0), at(4, u64::MAX), none());
+        stage.refuse_subscribe(publisher);
+        let (upstream, ..) = stage.fetch_request(publisher);
+        stage.answer_fetch(publisher, upstream, &[]);
+        assert_eq!(stage.fetched(fetcher, fetch), "fin", "{drafts:?}");
+        assert!(stage.requests(publisher).is_empty(), "{drafts:?}");
+    }
+}
+
+#[test]
 fn the_same_fetch_of_many_is_passed_on_once() {
     for drafts in DRAFTS {
         let mut stage = Stage::new();
@@ -272,5 +287,24 @@ fn a_redirect_does_not_hide_a_publisher() {
             peer.session().publish(track("t"), TrackAlias(7), none(), properties).unwrap();
         });
         stage.join(drafts.1, none());
+    }
+}
+
+#[test]
+fn a_subscription_that_is_refused_cannot_be_joined() {
+    for version in [Version::Draft18, Version::Draft19] {
+        let mut stage = Stage::new();
+        let publisher = stage.publisher(Version::Draft22, "live");
+        let peer = stage.peer(version);
+        let (subscription, fetch) = stage.tell(peer, |peer| {
+            let session = peer.session();
+            let request_id = session.subscribe(track("t"), none()).unwrap();
+            let target = FetchTarget::Joining { relative: true, request_id, start: 0 };
+            (request_id, session.fetch(target, none()).unwrap())
+        });
+        stage.refuse_subscribe(publisher);
+        assert_eq!(stage.refusal(peer, subscription), "NOT_SUPPORTED");
+        assert_eq!(stage.refusal(peer, fetch), "INVALID_JOINING_REQUEST_ID", "{version:?}");
+        assert_eq!(stage.counts().1, 0);
     }
 }

@@ -299,11 +299,15 @@ impl Peer {
         self.wait("a stream's end", PATIENCE, |quic| quic.received.get(&stream)?.end)
     }
 
-    /// Waits until the relay wants no more of a stream of ours; gives its code.
-    pub(super) fn stopped(&self, stream: u64, patience: Duration) -> Outcome<u64> {
-        self.wait("STOP_SENDING", patience, |quic| {
+    /// Waits until the relay has given up a request: it wants no more of our answer, or resets its
+    /// side. Gives its code.
+    pub(super) fn given_up(&self, stream: u64, patience: Duration) -> Outcome<u64> {
+        self.wait("a request given up", patience, |quic| {
             quic.note_stop(stream);
-            quic.stopped.get(&stream).copied()
+            match quic.received.get(&stream).and_then(|received| received.end) {
+                Some(End::Reset(code)) => Some(code),
+                _ => quic.stopped.get(&stream).copied(),
+            }
         })
     }
 
@@ -379,6 +383,8 @@ impl Peer {
     pub(super) fn answers(&self) -> Outcome {
         let status = super::build::track_status(self.request_id(), &super::build::nobodys_track());
         let stream = self.request(&status);
+        // Ended, so that the stream may be counted as done by both.
+        self.finish(stream);
         match self.heard_within(stream, CANARY_PATIENCE) {
             Ok(Heard::Message(Message::RequestError(_) | Message::RequestOk(RequestOk { .. }))) => {
                 Ok(())

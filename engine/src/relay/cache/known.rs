@@ -49,6 +49,11 @@ impl Known {
         }
     }
 
+    /// Takes the range of the lowest numbers out.
+    pub(crate) fn remove_first(&mut self) {
+        self.ranges.pop_first();
+    }
+
     /// Whether a number is in.
     pub(crate) fn contains(&self, number: u64) -> bool {
         self.range_of(number).is_some()

@@ -58,7 +58,7 @@ pub(crate) struct Cache {
 /// What a range of groups costs.
 const RANGE_OVERHEAD: usize = 48;
 /// Ranges of groups that a track may have whatever it holds.
-const RANGES_SPARE: usize = 64;
+const RANGES_SPARE: usize = 4_096;
 
 impl Cache {
     /// Sets MAX_CACHE_DURATION: objects older than it are unknown again.
@@ -303,22 +303,28 @@ impl Cache {
         if let (Some(1..), Some(before)) = (group.prior_gap(), id.0.checked_sub(1)) {
             self.absent_groups.remove_range_of(before);
         }
+        if self.groups.is_empty() {
+            // Nothing else would be there to be forgotten for them.
+            (self.known_groups, self.absent_groups) = (Known::default(), Known::default());
+        }
         self.bound_ranges();
         group.order
     }
 
-    /// Forgets what is known of groups that are not here, should it be more than what is.
+    /// Forgets what is known of groups that are not here, should it be much more than what is.
     fn bound_ranges(&mut self) {
         let ranges_max = RANGES_SPARE + 2 * self.groups.len();
         for ranges in [&mut self.known_groups, &mut self.absent_groups] {
-            if ranges_max < ranges.len() {
-                *ranges = Known::default();
+            while ranges_max < ranges.len() {
+                ranges.remove_first();
             }
         }
     }
 
-    /// Forgets objects of a group, lowest first, until `excess` bytes are gone or one is left.
+    /// Forgets objects of a group, lowest first, until `excess` bytes are gone or one is left; and
+    /// what is known of groups that are not here.
     pub(crate) fn trim(&mut self, id: GroupId, excess: usize) {
+        self.known_groups = Known::default();
         self.change_held(id, |group| group.trim(excess));
     }
 

@@ -314,7 +314,7 @@ fn groups_that_do_not_exist_are_bounded() {
     #[expect(clippy::disallowed_methods, reason = "only a beginning to count from")]
     let now = Instant::now();
     let mut cache = Cache::default();
-    for number in 0..5_000 {
+    for number in 0..20_000 {
         let at = Location::new(number * 2, 0);
         cache.insert(at, object(&[], 0, None, now), now);
         cache.mark_known(Location::new(number * 2 + 1, 0), Location::new(number * 2 + 1, u64::MAX));

@@ -8,7 +8,7 @@ use crate::conformance::{
     build,
     case::{Case, case},
     failure::{Failure, Outcome},
-    peer::{Heard, PATIENCE},
+    peer::{Heard, PATIENCE, name},
     quic::Closed,
     stage::Stage,
 };
@@ -145,12 +145,15 @@ fn update_storm(stage: &Stage<'_>) -> Outcome {
         let id = live.subscriber.request_id();
         live.subscriber.say(live.downstream, &build::update(id, parameters));
     }
-    // Answered, or closed with TOO_MANY_REQUEST_UPDATES: both are in order.
-    let answered = |failure: Failure| match live.subscriber.closed() {
-        Some(Closed::Session { code: 0x1b, .. }) => Ok(()),
-        _ => Err(failure),
-    };
-    live.subscriber.ok(live.downstream).map(drop).or_else(answered)?;
+    // Answered, refused, or closed with TOO_MANY_REQUEST_UPDATES: all are in order.
+    match live.subscriber.message(live.downstream) {
+        Ok(Message::RequestOk(_) | Message::RequestError(_)) => {}
+        Ok(other) => return Err(Failure::new("an answer to an update", name(&other))),
+        Err(failure) => match live.subscriber.closed() {
+            Some(Closed::Session { code: 0x1b, .. }) => {}
+            _ => return Err(failure),
+        },
+    }
     live.publisher.answers()
 }
 

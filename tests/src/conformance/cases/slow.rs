@@ -99,7 +99,7 @@ fn slow_answer(stage: &Stage<'_>) -> Outcome {
     for byte in bytes {
         publisher.send(stream, &[byte]);
         // The session is closed, or the relay gives up its request: either frees who waits.
-        if publisher.stopped(stream, Duration::from_millis(500)).is_ok()
+        if publisher.given_up(stream, Duration::from_millis(500)).is_ok()
             || publisher.closed().is_some()
             || LONG < began.elapsed()
         {

@@ -52,7 +52,7 @@ const STREAMS: &[Row] = &[
     (
         "object-overflow",
         "an object has 64 bits",
-        "1c 01 00 80 0161 04 ffffffffffffffffff 0161",
+        "1c 01 05 80 0161 04 ffffffffffffffffff 0161",
         false,
         18..=22,
     ),

@@ -72,8 +72,9 @@ const DATAGRAMS: &[(&str, &str, &str)] = &[
     ("status-trailing-byte", "nothing stands behind a status", "20 07 01 01 80 03 00"),
 ];
 
-/// Sends a datagram three times, for datagrams may be lost.
+/// Sends a datagram three times, for datagrams may be lost; not before the relay has our SETUP.
 fn send(peer: &Peer, bytes: &[u8]) -> Outcome {
+    peer.answers()?;
     (0..3).try_for_each(|_| peer.datagram(bytes))
 }
 
