@@ -29,6 +29,17 @@ pub(super) struct Attempt {
     pub(super) address: SocketAddr,
 }
 
+/// How it stands with a target.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct DialState {
+    /// Whether a connection is up.
+    pub(super) is_up: bool,
+    /// Tries that have failed, and connections that did not last, since one lasted.
+    pub(super) failures: u32,
+    /// Time until the next try; zero if none waits.
+    pub(super) retry_in: Duration,
+}
+
 /// The state of every target.
 pub(super) struct Dialer {
     targets: Vec<Dial>,
@@ -162,9 +173,16 @@ impl Dialer {
         Some(others)
     }
 
-    /// Of each target, whether a connection is up.
-    pub(super) fn are_up(&self) -> impl Iterator<Item = bool> {
-        self.targets.iter().map(|dial| matches!(dial.state, State::Up { .. }))
+    /// How it stands with each target.
+    pub(super) fn states(&self, now: Instant) -> impl Iterator<Item = DialState> {
+        self.targets.iter().map(move |dial| DialState {
+            is_up: matches!(dial.state, State::Up { .. }),
+            failures: dial.failures,
+            retry_in: match dial.state {
+                State::Waiting { until } => until.saturating_duration_since(now),
+                _ => Duration::ZERO,
+            },
+        })
     }
 
     /// The connection is no more.
@@ -289,6 +307,9 @@ mod tests {
             assert!(setup.dialer.failed(0, None, "no".to_owned(), now).is_some());
             let wait = setup.dialer.next().unwrap() - now;
             let most = Duration::from_millis(expected);
+            let state = setup.dialer.states(now).next().unwrap();
+            assert_eq!((state.is_up, state.retry_in), (false, wait));
+            assert!(0 < state.failures);
             assert!(most / 2 <= wait && wait <= most, "{wait:?} of {most:?}");
             setup.now += wait;
         }
@@ -297,6 +318,8 @@ mod tests {
         setup.dialer.begun(0, SessionId(1));
         let now = setup.now;
         setup.dialer.connected(0, SessionId(1), now);
+        let up = setup.dialer.states(now).next().unwrap();
+        assert!(up.is_up && up.retry_in.is_zero());
         setup.dialer.closed(0, now + LASTED);
         let wait = setup.dialer.next().unwrap() - (now + LASTED);
         assert!(wait <= Duration::from_millis(100), "{wait:?}");

@@ -29,7 +29,7 @@ use super::{
     wake::Wake,
 };
 use crate::{
-    metrics::{Histogram, Snapshot},
+    metrics::{Histogram, Snapshot, Upstream},
     transport::{Action, Closed, Connect, Driver, Peer, SessionId},
 };
 
@@ -473,12 +473,21 @@ impl<D: Driver> Worker<D> {
         self.endpoint.observe();
         // Not the whole URL: its query may be a secret.
         let targets = self.endpoint.config().targets.iter();
-        let authorities = targets.map(|target| target.url.authority().to_owned());
+        let upstreams = targets
+            .zip(self.dialer.states(self.clock.now()))
+            .map(|(target, state)| Upstream {
+                authority: target.url.authority().to_owned(),
+                is_up: state.is_up,
+                failures: state.failures,
+                retry_in_milliseconds: u64::try_from(state.retry_in.as_millis())
+                    .unwrap_or(u64::MAX),
+            })
+            .collect();
         // One that is being looked at stays for another interval.
         self.status.publish(Snapshot {
             worker: self.endpoint.counters.clone(),
             turns: self.turns.clone(),
-            upstreams: authorities.zip(self.dialer.are_up()).collect(),
+            upstreams,
             service: self.driver.poll_metrics(),
         });
     }

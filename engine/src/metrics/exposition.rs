@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::{Registry, Unit as ExposedUnit},
 };
 
-use super::{Description, Histogram, Kind, Service, Snapshot, Tally, Unit};
+use super::{Description, Histogram, Kind, Service, Snapshot, Tally, Unit, Upstream};
 
 /// What the text is, for HTTP.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -36,6 +36,16 @@ const TURN: Description =
     gauge("turn", Unit::Nanoseconds, "How long turns of a worker's loop take, without waiting.");
 const UPSTREAM: Description =
     gauge("upstream_connected", Unit::Count, "Whether a configured upstream relay is connected.");
+const UPSTREAM_FAILURES: Description = gauge(
+    "upstream_failures",
+    Unit::Count,
+    "Tries to reach a configured upstream relay that have failed since a connection lasted.",
+);
+const UPSTREAM_RETRY: Description = gauge(
+    "upstream_retry",
+    Unit::Nanoseconds,
+    "Time until a configured upstream relay is tried again; 0 if no try waits.",
+);
 const SESSIONS: Description =
     gauge("sessions_by_draft", Unit::Count, "Sessions that are up, by the draft they speak.");
 const QUEUED: Description = gauge(
@@ -157,14 +167,23 @@ fn labelled<'a>(
     })
 }
 
-/// Whether each target is connected. Several may have one address, so their number counts, too.
-fn upstream(encoder: &mut DescriptorEncoder<'_>, upstreams: &[(String, bool)]) -> fmt::Result {
-    family(encoder, UPSTREAM, |mut metric| {
-        upstreams.iter().enumerate().try_for_each(|(index, (authority, is_up))| {
-            let labels = [("target", index.to_string()), ("authority", authority.clone())];
-            metric.encode_family(&labels)?.encode_gauge(&u64::from(*is_up))
-        })
-    })
+/// How it stands with each target. Several may have one address, so their number counts, too.
+fn upstream(encoder: &mut DescriptorEncoder<'_>, upstreams: &[Upstream]) -> fmt::Result {
+    let gauges: [(Description, fn(&Upstream) -> u64); 3] = [
+        (UPSTREAM, |upstream| u64::from(upstream.is_up)),
+        (UPSTREAM_FAILURES, |upstream| u64::from(upstream.failures)),
+        (UPSTREAM_RETRY, |upstream| upstream.retry_in_milliseconds.saturating_mul(1_000_000)),
+    ];
+    for (description, value) in gauges {
+        family(encoder, description, |mut metric| {
+            upstreams.iter().enumerate().try_for_each(|(index, upstream)| {
+                let authority = upstream.authority.clone();
+                let labels = [("target", index.to_string()), ("authority", authority)];
+                number(&mut metric.encode_family(&labels)?, description, value(upstream))
+            })
+        })?;
+    }
+    Ok(())
 }
 
 fn histogram(
@@ -241,7 +260,12 @@ mod tests {
         snapshot.worker.busy_nanoseconds_total = 1_500_000_000;
         snapshot.turns.note(20_000);
         snapshot.turns.note(2_000_000_000);
-        snapshot.upstreams.push(("relay.example:4443".to_owned(), true));
+        snapshot.upstreams.push(Upstream {
+            authority: "relay.example:4443".to_owned(),
+            is_up: true,
+            failures: 3,
+            retry_in_milliseconds: 1_500,
+        });
         snapshot
     }
 
@@ -266,7 +290,10 @@ mod tests {
         has(&text, "aip_turn_seconds_bucket{le=\"+Inf\"} 2");
         has(&text, "aip_violations_total{rule=\"SecondSetup\"} 1");
         has(&text, "aip_violations_total{rule=\"TrailingBytes\"} 0");
-        has(&text, "aip_upstream_connected{target=\"0\",authority=\"relay.example:4443\"} 1");
+        let target = "target=\"0\",authority=\"relay.example:4443\"";
+        has(&text, &format!("aip_upstream_connected{{{target}}} 1"));
+        has(&text, &format!("aip_upstream_failures{{{target}}} 3"));
+        has(&text, &format!("aip_upstream_retry_seconds{{{target}}} 1.5"));
         has(&text, "aip_log_lines_dropped_total 2");
         has(&text, "process_open_fds 9");
         assert!(text.ends_with("# EOF\n"));

@@ -20,6 +20,20 @@ pub use self::{
     worker::Counters,
 };
 
+/// How it stands with one target that a worker dials.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Upstream {
+    /// Its host and port.
+    pub authority: String,
+    /// Whether a connection is up.
+    pub is_up: bool,
+    /// Tries that have failed, and connections that did not last, since one lasted.
+    pub failures: u32,
+    /// Milliseconds until the next try; 0 if none waits.
+    pub retry_in_milliseconds: u64,
+}
+
 /// Everything that one worker tells of itself, at one time.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
@@ -28,8 +42,8 @@ pub struct Snapshot {
     pub worker: Counters,
     /// How long its turns took, without waiting.
     pub turns: Histogram,
-    /// Targets in the order of the configuration: its authority, and whether a connection is up.
-    pub upstreams: Vec<(String, bool)>,
+    /// Targets in the order of the configuration.
+    pub upstreams: Vec<Upstream>,
     /// What its driver counts, if that is a relay.
     pub service: Option<Service>,
 }

@@ -205,9 +205,7 @@ impl Relay {
         }
         active.previous = Some(location.object);
         self.note_forwarded(forwarded, fanout.payload.iter().map(Bytes::len).sum());
-        for subscriber in behind {
-            self.end_subscriber(fanout.track, subscriber, PublishDoneCode::TOO_FAR_BEHIND);
-        }
+        self.end_behind(fanout.track, behind, now);
     }
 
     /// Sends more of the current object's payload to whoever got its beginning.
@@ -235,9 +233,18 @@ impl Relay {
             super::touch(&mut self.touched, peer, subscriber.key.peer);
         }
         self.note_payload_forwarded(forwarded, bytes.len());
-        for subscriber in behind {
-            self.end_subscriber(track_index, subscriber, PublishDoneCode::TOO_FAR_BEHIND);
+        self.end_behind(track_index, behind, now);
+    }
+
+    /// Ends subscriptions that are too far behind; if nobody else wants the track, it is left.
+    fn end_behind(&mut self, index: TrackIndex, behind: Vec<usize>, now: Instant) {
+        if behind.is_empty() {
+            return;
         }
+        for subscriber in behind {
+            self.end_subscriber(index, subscriber, PublishDoneCode::TOO_FAR_BEHIND);
+        }
+        self.update_linger(index, now);
     }
 
     /// Ends the subscribers' streams of a subgroup: with all there was, or by a reset. Other

@@ -553,3 +553,26 @@ fn a_slow_subscriber_is_told_and_others_are_not_held_up() {
         assert!(stage.requests(publisher).is_empty());
     }
 }
+
+#[test]
+fn a_track_whose_last_subscriber_was_too_slow_is_left() {
+    let config = super::config(|config| config.subscription_queued_bytes_max = 100_000);
+    for drafts in DRAFTS {
+        let mut stage = Stage::with(config.clone());
+        let publisher = stage.publisher(drafts.0, "live");
+        let slow = stage.peer(drafts.1);
+        stage.subscribe(slow, "t", none());
+        let (upstream, _) = stage.request(publisher);
+        stage.tell(publisher, |peer| peer.accept_subscribe(upstream, 7, none()));
+        stage.world.with(slow, |peer: &mut Peer, _| peer.stall(true));
+        for group in 0..6 {
+            let object = vec![(0, Bytes::from(vec![7; 50_000]))];
+            let group = Subgroup::new(7, group);
+            stage.tell(publisher, |peer| peer.send_subgroup(upstream, &group, &object));
+        }
+        stage.take(publisher);
+        stage.run(31_000);
+        let told = stage.take(publisher);
+        assert!(told.contains(&Event::Ended { request: upstream }), "{drafts:?}: {told:?}");
+    }
+}
