@@ -50,6 +50,15 @@ impl ActiveSubgroup {
         self.current.is_none() && self.previous.is_none_or(|previous| previous < object)
     }
 
+    /// Whether an object is to go out now, rather than to wait for what another publisher may still
+    /// bring of those before it. `source_previous` came before it on its own stream.
+    pub(crate) fn is_next(&self, object: ObjectId, source_previous: Option<ObjectId>) -> bool {
+        let Some(previous) = self.previous else { return true };
+        self.sources <= 1
+            || previous.0.checked_add(1) == Some(object.0)
+            || source_previous == Some(previous)
+    }
+
     /// Forgets a subscriber, so that its successor in the table gets streams of its own.
     pub(crate) fn forget(&mut self, subscriber: usize) {
         if let Some(slot) = self.streams.get_mut(subscriber) {

@@ -110,10 +110,12 @@ impl Relay {
         let location = Location { group: header.group, object: object.header.object };
         let priority =
             header.priority.unwrap_or_else(|| track.properties.default_publisher_priority());
-        let has_room =
-            track.active.get(&key).is_some_and(|active| active.has_room_for(location.object));
+        let has_room = track.active.get(&key).is_some_and(|active| {
+            active.has_room_for(location.object) && active.is_next(location.object, source_previous)
+        });
         let cached = CachedObject {
             standing: if has_room { Standing::Forwarded } else { Standing::Waiting },
+            follows: source_previous,
             feeder: (!object.last).then_some(Feeder::Live(peer, stream)),
             ..cached(object, subgroup, priority, now)
         };
@@ -152,6 +154,9 @@ impl Relay {
                 received: Some(object),
             };
             self.fan_out(&fanout, now);
+            if object.last && self.is_shared(track_index, key) {
+                self.catch_up(track_index, key, now);
+            }
         }
         if object.last {
             self.pump_group_fetches(track_index, key.0, now);
@@ -237,6 +242,9 @@ impl Relay {
                 }
                 return;
             };
+            if !active.is_next(location.object, object.follows) {
+                return;
+            }
             let current = match object.feeder {
                 None => None,
                 Some(Feeder::Live(peer, stream)) => Some((peer, stream)),
@@ -265,7 +273,7 @@ impl Relay {
                 header,
                 subgroup: key.1,
                 priority: object.priority,
-                source_previous: previous,
+                source_previous: object.follows,
                 object: &ObjectHeader {
                     object: location.object,
                     properties: object.properties.clone(),
@@ -395,6 +403,7 @@ fn cached(
         properties: object.header.properties.clone(),
         payload,
         payload_length: object.header.payload_length,
+        follows: None,
         feeder: None,
         standing: Standing::Waiting,
         received_at: now,
@@ -413,6 +422,7 @@ fn cached_datagram(object: &ObjectDatagram, priority: u8, now: Instant) -> Cache
         properties: object.properties.clone(),
         payload_length: payload.len() as u64,
         payload: vec![payload],
+        follows: None,
         feeder: None,
         standing: Standing::Forwarded,
         received_at: now,

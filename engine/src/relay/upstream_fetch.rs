@@ -243,6 +243,7 @@ impl Relay {
             properties: object.properties,
             payload: if payload.is_empty() { Vec::new() } else { vec![payload] },
             payload_length: object.payload_length,
+            follows: None,
             feeder: (!last).then_some(Feeder::Fetch(id)),
             standing: Standing::Fetched,
             received_at: now,
