@@ -12,6 +12,8 @@ pub struct Config {
     pub session: session::Config,
     /// Tracks known at one time; a request for one more gets EXCESSIVE_LOAD. 100,000.
     pub tracks_max: usize,
+    /// What a way through another relay costs more than that relay's own (COST). 1.
+    pub link_cost: u64,
     /// Publishers of one track at one time; of more, a PUBLISH gets EXCESSIVE_LOAD and the others are
     /// not asked. 64.
     pub track_publishers_max: usize,
@@ -64,6 +66,7 @@ impl Default for Config {
         Self {
             session: session::Config { filter_ranges_max: 64, ..session::Config::default() },
             tracks_max: 100_000,
+            link_cost: 1,
             track_publishers_max: 64,
             namespaces_max: 1_000_000,
             session_namespaces_max: 10_000,

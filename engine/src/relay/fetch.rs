@@ -238,6 +238,7 @@ impl Relay {
     /// Forgets the fills of subscriptions that are no more.
     pub(super) fn forget_fills_of(&mut self, index: TrackIndex) {
         let Some(track) = self.tracks.get_mut(index.0) else { return };
+        track.forget_recovery_if_alone();
         let subscribers = &track.subscribers;
         track.tasks.retain(|_, task| {
             !task.is_fill || subscribers.iter().any(|(_, entry)| entry.key == task.key.owner)

@@ -91,9 +91,10 @@ impl FetchTask {
         let mut group = self.position.map_or(end.group, |position| position.group);
         let mut from =
             self.position.map_or_else(|| first_in_group(group, start), Location::next_object);
+        let mut sent = self.position;
         loop {
             let to = end.min(Location { group, object: ObjectId(u64::MAX) });
-            let next = cache.next_object(from, to, None, GroupOrder::Ascending);
+            let next = cache.next_object(from, to, sent.take(), GroupOrder::Ascending);
             let known_to = next.map_or(to, |(location, _)| location);
             if let Some(unknown) = cache.first_unknown(from, known_to, now) {
                 return Step::Unknown(unknown, end);

@@ -29,6 +29,7 @@ use super::{
     track::TrackIndex,
 };
 use crate::{
+    metrics::Drop,
     session::{Candidate, ReceivedObject, StreamEnd},
     transport::StreamId,
 };
@@ -58,6 +59,7 @@ impl Relay {
         let Some(entry) = self.peers.get_mut(peer.0) else { return };
         let Some(&track) = entry.aliases.get(&header.track_alias) else {
             entry.session.stop_incoming(stream, ResetCode::CANCELLED);
+            self.note_dropped(Drop::Unwanted);
             return;
         };
         let subgroup = match header.subgroup {
@@ -80,6 +82,7 @@ impl Relay {
     }
 
     fn begin_source(&mut self, track: TrackIndex, key: (GroupId, SubgroupId)) {
+        self.adopt_orphans(track, key);
         if let Some(track) = self.tracks.get_mut(track.0) {
             track.active.entry(key).or_default().sources += 1;
         }
@@ -110,12 +113,14 @@ impl Relay {
         let location = Location { group: header.group, object: object.header.object };
         let priority =
             header.priority.unwrap_or_else(|| track.properties.default_publisher_priority());
-        let has_room = track.active.get(&key).is_some_and(|active| {
-            active.has_room_for(location.object) && active.is_next(location.object, source_previous)
-        });
+        let follows = source_previous.or_else(|| track.recovered_before(key, location.object, now));
+        let has_room = !track.holds(header.group)
+            && track.active.get(&key).is_some_and(|active| {
+                active.has_room_for(location.object) && active.is_next(location.object, follows)
+            });
         let cached = CachedObject {
             standing: if has_room { Standing::Forwarded } else { Standing::Waiting },
-            follows: source_previous,
+            follows,
             feeder: (!object.last).then_some(Feeder::Live(peer, stream)),
             ..cached(object, subgroup, priority, now)
         };
@@ -126,7 +131,11 @@ impl Relay {
         }
         let forwards = match track.cache.insert(location, cached, now) {
             Inserted::New { was_forwarded } => has_room && !was_forwarded,
-            Inserted::Duplicate => has_room && track.cache.mark_forwarded(location),
+            Inserted::Duplicate if has_room && track.cache.mark_forwarded(location) => true,
+            Inserted::Duplicate => {
+                self.service.objects_dropped.count(Drop::Duplicate.name());
+                false
+            }
             // The other publisher's copy goes out when it can.
             Inserted::Arriving => false,
             Inserted::Conflict => {
@@ -149,6 +158,8 @@ impl Relay {
                 subgroup,
                 priority,
                 source_previous,
+                follows,
+                recovered: false,
                 object: &object.header,
                 payload,
                 received: Some(object),
@@ -228,12 +239,21 @@ impl Relay {
 
     /// Sends what could not go out while another object was on its way, and ends the subgroup if
     /// that was all.
-    fn catch_up(&mut self, index: TrackIndex, key: (GroupId, SubgroupId), now: Instant) {
+    pub(super) fn catch_up(&mut self, index: TrackIndex, key: (GroupId, SubgroupId), now: Instant) {
         while let Some(track) = self.tracks.get_mut(index.0) {
             let Some(active) = track.active.get(&key).filter(|active| active.current.is_none())
             else {
                 return;
             };
+            if track.holds(key.0) {
+                return;
+            }
+            if active.interrupted.is_some() {
+                if !self.complete_interrupted(index, key, now) {
+                    return;
+                }
+                continue;
+            }
             let previous = active.previous;
             let finished = active.finished;
             let Some((location, object)) = track.cache.next_to_forward(key, previous) else {
@@ -242,7 +262,10 @@ impl Relay {
                 }
                 return;
             };
-            if !active.is_next(location.object, object.follows) {
+            let recovered = track.recovered_to.is_some_and(|to| location <= to);
+            let before = || track.recovered_before(key, location.object, now);
+            let follows = if recovered { previous } else { object.follows.or_else(before) };
+            if !active.is_next(location.object, follows) {
                 return;
             }
             let current = match object.feeder {
@@ -273,7 +296,9 @@ impl Relay {
                 header,
                 subgroup: key.1,
                 priority: object.priority,
-                source_previous: object.follows,
+                source_previous: previous,
+                follows,
+                recovered,
                 object: &ObjectHeader {
                     object: location.object,
                     properties: object.properties.clone(),
@@ -285,6 +310,44 @@ impl Relay {
             };
             self.fan_out(&fanout, now);
         }
+    }
+
+    /// Sends the rest of an object whose publisher was lost in its midst, if it is here from
+    /// another one. False if it is not.
+    fn complete_interrupted(
+        &mut self,
+        index: TrackIndex,
+        key: (GroupId, SubgroupId),
+        now: Instant,
+    ) -> bool {
+        let Some(track) = self.tracks.get_mut(index.0) else { return false };
+        let Some(active) = track.active.get_mut(&key) else { return false };
+        let (Some(interrupted), Some(object)) = (active.interrupted, active.previous) else {
+            return false;
+        };
+        let location = Location { group: key.0, object };
+        let Some(object) = track.cache.object(location).filter(|object| object.is_complete())
+        else {
+            return false;
+        };
+        if object.payload_length != interrupted.payload_length {
+            return false;
+        }
+        active.interrupted = None;
+        let mut skipped = interrupted.sent;
+        let mut rest = Vec::new();
+        for piece in &object.payload {
+            let skip = skipped.min(piece.len());
+            skipped -= skip;
+            if skip < piece.len() {
+                rest.push(piece.slice(skip..));
+            }
+        }
+        track.cache.mark_forwarded(location);
+        for piece in rest {
+            self.fan_out_payload(index, key, &piece, now);
+        }
+        true
     }
 
     pub(super) fn subgroup_ended(
@@ -339,7 +402,10 @@ impl Relay {
         now: Instant,
     ) {
         let Some(entry) = self.peers.get(peer.0) else { return };
-        let Some(&index) = entry.aliases.get(&object.track_alias) else { return };
+        let Some(&index) = entry.aliases.get(&object.track_alias) else {
+            self.note_dropped(Drop::Unwanted);
+            return;
+        };
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         let location = Location { group: object.group, object: object.object };
         let priority =

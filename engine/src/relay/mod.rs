@@ -5,12 +5,15 @@
 mod cache;
 mod call;
 mod config;
+mod failover;
 mod fanout;
 mod fetch;
 mod fetch_task;
 mod forwarder;
 mod goaway;
+mod metrics;
 mod namespace;
+mod namespace_announce;
 mod namespace_tree;
 mod pass_on;
 mod peer;
@@ -24,6 +27,7 @@ mod track;
 mod update;
 mod upstream;
 mod upstream_fetch;
+mod verify;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -32,7 +36,7 @@ use std::{
 
 use aip_codec::moqt::{
     error_code::{RequestCode, ResetCode},
-    id::RequestId,
+    id::{RequestId, TrackAlias},
     message::{Reason, RequestError},
     name::FullTrackName,
 };
@@ -50,6 +54,7 @@ use self::{
     track::{Track, TrackIndex},
 };
 use crate::{
+    metrics::Service,
     session::{Event, Request, Response, Session},
     transport::{Action, Closed, Driver, Peer as TransportPeer, SessionId, Side, StreamId},
 };
@@ -73,6 +78,9 @@ pub struct Relay {
     next_task: u64,
     /// Sessions that were answered on behalf of another one, and may have something to tell.
     answered: VecDeque<PeerIndex>,
+    /// Tracks, with their aliases since indices are used again, that other relays have begun to
+    /// receive from us.
+    below_changed: VecDeque<(TrackIndex, TrackAlias)>,
     /// Sessions whose actions are waiting to be polled.
     touched: VecDeque<PeerIndex>,
     /// When each session's timer is due.
@@ -83,6 +91,7 @@ pub struct Relay {
     rendezvous: Rendezvous,
     redirects: Redirects,
     draining: bool,
+    service: Service,
 }
 
 /// Puts a session in the list of those with something to do.
@@ -107,6 +116,7 @@ impl Relay {
             next_alias: 0,
             next_task: 0,
             answered: VecDeque::new(),
+            below_changed: VecDeque::new(),
             touched: VecDeque::new(),
             session_timers: BTreeSet::new(),
             track_timers: BTreeSet::new(),
@@ -114,6 +124,7 @@ impl Relay {
             rendezvous: Rendezvous::default(),
             redirects: Redirects::default(),
             draining: false,
+            service: Service::default(),
         }
     }
 
@@ -160,6 +171,7 @@ impl Relay {
             _ => 0,
         };
         let reason = Reason::new(reason);
+        self.service.requests_refused.count(code.name());
         if let Some(session) = self.session(key.peer) {
             session
                 .reject(key.request, RequestError { code, retry_interval, reason, redirect: None });
@@ -186,9 +198,17 @@ impl Relay {
         while let Some(event) =
             self.peers.get_mut(peer.0).and_then(|entry| entry.session.poll_event())
         {
+            self.note_event(&event);
             self.handle_event(peer, event, now);
         }
+        if let Some(fault) = self.peers.get_mut(peer.0).and_then(|entry| entry.session.take_fault())
+        {
+            self.service.note_fault(fault);
+        }
         self.arm_session_timer(peer);
+        while let Some(track) = self.below_changed.pop_front() {
+            self.relays_below_changed(track, now);
+        }
         while let Some(other) = self.answered.pop_front() {
             self.drain_events(other, now);
         }
@@ -230,8 +250,8 @@ impl Relay {
             Event::PublishDone { request, body } => {
                 self.upstream_ended(key(request), Some(body.code), now);
             }
-            Event::Namespace { request, suffix } => {
-                self.upstream_namespace(key(request), &suffix, now)
+            Event::Namespace { request, suffix, parameters } => {
+                self.upstream_namespace(key(request), &suffix, &parameters, now);
             }
             Event::NamespaceDone { request, suffix } => {
                 self.upstream_namespace_done(key(request), &suffix, now);
@@ -249,7 +269,7 @@ impl Relay {
             Request::Fetch(body) => self.fetch_received(key, body, now),
             Request::TrackStatus(body) => self.track_status_received(key, body, now),
             Request::PublishNamespace(body) => {
-                self.publish_namespace_received(key, &body.namespace, now);
+                self.publish_namespace_received(key, &body, now);
             }
             Request::SubscribeNamespace(body) => {
                 self.subscribe_namespace_received(key, &body.prefix);
@@ -292,8 +312,14 @@ impl Relay {
                 self.passed_on_refused(track, key, &error, now);
                 self.upstream_fetch_failed(track, fetch, error.code, now);
             }
-            (Owner::NamespaceUpstream | Owner::UpstreamWatch, Response::Error(error)) => {
+            (
+                owner @ (Owner::NamespaceUpstream(_) | Owner::UpstreamWatch),
+                Response::Error(error),
+            ) => {
                 self.disown(key);
+                if let Owner::NamespaceUpstream(namespace) = owner {
+                    self.announcement_ended(key, &namespace);
+                }
                 tracing::warn!(code = %error.code, reason = %error.reason, "refused by the upstream relay");
             }
             _ => {}
@@ -337,9 +363,11 @@ impl Relay {
                 self.peers[key.peer.0].watch_count -= 1;
                 self.namespaces.unwatch(&prefix, key);
                 self.track_watches.remove(&key);
+                self.forget_told_to(key);
             }
-            Owner::NamespaceUpstream => {
+            Owner::NamespaceUpstream(namespace) => {
                 self.disown(key);
+                self.announcement_ended(key, &namespace);
             }
             Owner::UpstreamWatch => {
                 self.disown(key);
@@ -356,8 +384,7 @@ impl Relay {
         #[expect(clippy::disallowed_methods, reason = "collected into an ordered set")]
         let requests: BTreeSet<RequestId> = self.peers[peer.0].requests.keys().copied().collect();
         for stream in self.incoming_streams(peer) {
-            let end = crate::session::StreamEnd::Reset(ResetCode::SESSION_CLOSED);
-            self.subgroup_ended(peer, stream, end, now);
+            self.source_lost(peer, stream, ResetCode::SESSION_CLOSED, now);
         }
         for request in requests {
             let key = RequestKey { peer, request };
@@ -486,5 +513,9 @@ impl Driver for Relay {
 
     fn poll_timeout(&self) -> Option<Instant> {
         self.next_timeout()
+    }
+
+    fn poll_metrics(&self) -> Option<Service> {
+        Some(self.metrics())
     }
 }

@@ -2,12 +2,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use aip_codec::moqt::{
-    id::{RequestId, TrackAlias},
-    name::TrackNamespace,
+use aip_codec::{
+    aip::hops::RelayId,
+    moqt::{
+        id::{RequestId, TrackAlias},
+        name::TrackNamespace,
+    },
 };
 
-use super::{forwarder::IncomingSubgroup, namespace_tree::RequestKey, track::TrackIndex};
+use super::{
+    forwarder::IncomingSubgroup, namespace_announce::Announcement, namespace_tree::RequestKey,
+    track::TrackIndex,
+};
 use crate::{
     session::Session,
     transport::{Peer as TransportPeer, SessionId, Side, StreamId},
@@ -37,7 +43,7 @@ pub(crate) enum Owner {
     /// The peer publishes a namespace.
     Namespace(TrackNamespace),
     /// We publish a namespace to another relay.
-    NamespaceUpstream,
+    NamespaceUpstream(TrackNamespace),
     /// The peer watches namespaces.
     NamespaceWatch(TrackNamespace),
     /// The peer wants every track under a prefix.
@@ -59,8 +65,8 @@ pub(crate) struct Peer {
     pub(crate) incoming: HashMap<StreamId, IncomingSubgroup>,
     /// Tracks that we receive, by the peer's alias.
     pub(crate) aliases: BTreeMap<TrackAlias, TrackIndex>,
-    /// Namespaces that we publish to this relay, and by which request.
-    pub(crate) published_upstream: BTreeMap<TrackNamespace, RequestId>,
+    /// What this relay was told of namespaces.
+    pub(crate) announced: BTreeMap<TrackNamespace, Announcement>,
     /// Namespaces that the peer publishes.
     pub(crate) namespace_count: usize,
     /// SUBSCRIBE_NAMESPACE and SUBSCRIBE_TRACKS of the peer.
@@ -84,7 +90,7 @@ impl Peer {
             requests: HashMap::new(),
             incoming: HashMap::new(),
             aliases: BTreeMap::new(),
-            published_upstream: BTreeMap::new(),
+            announced: BTreeMap::new(),
             namespace_count: 0,
             watch_count: 0,
             waiting_count: 0,
@@ -97,6 +103,16 @@ impl Peer {
     /// Whether a request's number is one of ours.
     pub(crate) const fn is_ours(&self, request: RequestId) -> bool {
         request.0.is_multiple_of(2) == matches!(self.session.side(), Side::Client)
+    }
+
+    /// Its number, if it is another relay that has told one.
+    pub(crate) const fn relay_id(&self) -> Option<RelayId> {
+        self.session.peer_relay()
+    }
+
+    /// Whether this is another relay: one that we have dialled, or that has told its number.
+    pub(crate) const fn is_relay(&self) -> bool {
+        self.is_upstream_relay() || self.relay_id().is_some()
     }
 
     /// Whether this is another relay that we have dialled.

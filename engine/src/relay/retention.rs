@@ -174,6 +174,7 @@ impl Relay {
         self.retention.forget(order);
         if let Some(track) = self.tracks.get_mut(entry.track.0) {
             track.cache.evict(entry.group);
+            self.service.counters.cache_evictions_total += 1;
             track.edge = track.edge.filter(|edge| *edge != order);
         }
         self.account(entry.track);

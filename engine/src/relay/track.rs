@@ -1,25 +1,34 @@
 //! One track: who publishes it to us, who receives it from us, and what is cached of it.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
-use aip_codec::moqt::{
-    filter::LocationFilter,
-    id::{GroupId, RequestId, SubgroupId, TrackAlias},
-    location::Location,
-    message::{Fetch, Subscribe, TrackStatus},
-    name::FullTrackName,
-    parameter::{GroupOrder, Parameters},
-    property::Properties,
-    stream::subgroup::ObjectStatus,
+use aip_codec::{
+    aip::hops::{Hops, RelayId},
+    moqt::{
+        filter::LocationFilter,
+        id::{GroupId, RequestId, SubgroupId, TrackAlias},
+        location::Location,
+        message::{Fetch, Subscribe, TrackStatus},
+        name::FullTrackName,
+        parameter::{GroupOrder, Parameters},
+        property::Properties,
+        stream::subgroup::ObjectStatus,
+    },
 };
 use slab::Slab;
 
 use super::{
-    cache::Cache, fanout::ActiveSubgroup, fetch_task::FetchTask, namespace_tree::RequestKey,
-    pass_on::PassedOn, peer::PeerIndex, upstream_fetch::UpstreamFetch,
+    cache::Cache,
+    failover::{Orphans, Recovery},
+    fanout::ActiveSubgroup,
+    fetch_task::FetchTask,
+    namespace_tree::RequestKey,
+    pass_on::PassedOn,
+    peer::PeerIndex,
+    upstream_fetch::UpstreamFetch,
 };
 use crate::session::{Candidate, RangeFilters};
 
@@ -54,6 +63,14 @@ pub(crate) struct Track {
     pub(crate) active: BTreeMap<(GroupId, SubgroupId), ActiveSubgroup>,
     pub(crate) tasks: BTreeMap<u64, FetchTask>,
     pub(crate) upstream_fetches: BTreeMap<u64, UpstreamFetch>,
+    /// What has to come again, since a publisher was lost.
+    pub(crate) recovery: Option<Recovery>,
+    /// Up to where everything is here of what was missed when a publisher was lost.
+    pub(crate) recovered_to: Option<Location>,
+    /// Subgroups whose streams wait for another publisher's.
+    pub(crate) orphans: Orphans,
+    /// Publishers that have refused to take the place of one that was lost.
+    pub(crate) refused: BTreeSet<PeerIndex>,
     /// When publishers that go away are left.
     pub(crate) leave_at: Option<Instant>,
     /// When the upstream subscription ends, if nobody subscribes until then.
@@ -79,6 +96,8 @@ pub(crate) struct Upstream {
 #[derive(Debug)]
 pub(crate) struct Subscriber {
     pub(crate) key: RequestKey,
+    /// The relays that the subscription has passed; none if no relay is below.
+    pub(crate) hops: Hops,
     pub(crate) wish: Wish,
     /// First and last location wanted.
     pub(crate) start: Location,
@@ -150,6 +169,8 @@ impl Subscriber {
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) key: RequestKey,
+    /// The relays that the request has passed.
+    pub(crate) hops: Hops,
     pub(crate) body: WaitingBody,
     /// When it is refused for want of a publisher, unless one is being asked then.
     pub(crate) deadline: Instant,
@@ -161,6 +182,17 @@ pub(crate) enum WaitingBody {
     Subscribe(Subscribe),
     Fetch(Fetch),
     TrackStatus(TrackStatus),
+}
+
+impl WaitingBody {
+    /// The request's parameters.
+    pub(crate) const fn parameters(&self) -> &Parameters {
+        match self {
+            Self::Subscribe(body) => &body.parameters,
+            Self::Fetch(body) => &body.parameters,
+            Self::TrackStatus(body) => &body.parameters,
+        }
+    }
 }
 
 impl Track {
@@ -183,6 +215,10 @@ impl Track {
             active: BTreeMap::new(),
             tasks: BTreeMap::new(),
             upstream_fetches: BTreeMap::new(),
+            recovery: None,
+            recovered_to: None,
+            orphans: Orphans::new(),
+            refused: BTreeSet::new(),
             leave_at: None,
             linger_until: None,
         }
@@ -205,6 +241,13 @@ impl Track {
     pub(crate) fn has_downstream_in(&self, peer: PeerIndex) -> bool {
         self.subscribers.iter().any(|(_, subscriber)| subscriber.key.peer == peer)
             || self.waiting.iter().any(|waiting| waiting.key.peer == peer)
+    }
+
+    /// The relays that receive the track from us, or wait for it, as far as they have said.
+    pub(crate) fn relays_below(&self) -> BTreeSet<RelayId> {
+        let subscribers = self.subscribers.iter().map(|(_, subscriber)| &subscriber.hops);
+        let waiting = self.waiting.iter().map(|waiting| &waiting.hops);
+        subscribers.chain(waiting).flat_map(Hops::iter).collect()
     }
 
     /// Whether nothing keeps the track any more.

@@ -40,6 +40,9 @@ impl Relay {
             Some(Owner::NamespaceWatch(prefix)) => {
                 self.update_namespace_watch(key, &prefix, parameters);
             }
+            Some(Owner::Namespace(namespace)) => {
+                self.update_published_namespace(key, &namespace, parameters, now);
+            }
             _ => {}
         }
         if let Some(session) = self.session(key.peer) {
@@ -58,6 +61,9 @@ impl Relay {
         if !self.change_subscriber((index, subscriber), parameters) {
             self.refuse_filters(key);
             return;
+        }
+        if parameters.hops().is_some() {
+            self.note_hops((index, subscriber), key, parameters);
         }
         let largest = self.tracks[index.0].largest;
         let mut answer = Parameters::default();

@@ -104,8 +104,7 @@ impl Relay {
             publishers = self.publishers_for(track, Some(task.key.owner));
         }
         // Another relay that asks is not asked back.
-        publishers
-            .retain(|peer| *peer != task.key.owner.peer || !self.peers[peer.0].is_upstream_relay());
+        publishers.retain(|peer| *peer != task.key.owner.peer || !self.peers[peer.0].is_relay());
         publishers
             .into_iter()
             .any(|peer| self.fetch_from(index, peer, (start, to), order, now).is_some())
@@ -236,6 +235,11 @@ impl Relay {
             GroupOrder::Ascending => std::mem::take(&mut fetch.gaps),
             GroupOrder::Descending => Vec::new(),
         };
+        let standing = if self.tracks[index.0].recovers_by(id) {
+            Standing::Waiting
+        } else {
+            Standing::Fetched
+        };
         let cached = CachedObject {
             subgroup: object.subgroup,
             priority: object.priority,
@@ -245,7 +249,7 @@ impl Relay {
             payload_length: object.payload_length,
             follows: None,
             feeder: (!last).then_some(Feeder::Fetch(id)),
-            standing: Standing::Fetched,
+            standing,
             received_at: now,
         };
         let cache = &mut self.tracks[index.0].cache;
@@ -346,6 +350,7 @@ impl Relay {
         self.note_cached(index, now);
         self.pump_track_fetches(index, now);
         self.forget_upstream_fetch(index, id, now);
+        self.recovery_fetched(index, id, now);
     }
 
     /// A publisher does not answer a FETCH of ours: tasks that need it say so and go on.
@@ -368,6 +373,7 @@ impl Relay {
         self.pump_track_fetches(index, now);
         self.forget_upstream_fetch(index, id, now);
         self.passed_on_lost(index, key, code, now);
+        self.recovery_fetched(index, id, now);
     }
 
     fn forget_upstream_fetch(&mut self, index: TrackIndex, id: u64, now: Instant) {

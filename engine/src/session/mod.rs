@@ -113,6 +113,8 @@ pub struct Session {
     scratch: BytesMut,
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
+    /// Why the session was closed, until somebody has counted it.
+    fault: Option<SessionError>,
 }
 
 /// How far a session is.
@@ -154,6 +156,7 @@ impl Session {
             scratch: BytesMut::new(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
+            fault: None,
             config,
         };
         session.send_setup();
@@ -287,9 +290,15 @@ impl Session {
         self.events.pop_front()
     }
 
+    /// The peer's fault for which the session was closed; told once.
+    pub const fn take_fault(&mut self) -> Option<SessionError> {
+        self.fault.take()
+    }
+
     fn close_on_error(&mut self, result: Result<(), SessionError>) {
         if let Err(error) = result {
             tracing::debug!(%error, code = %error.session_code(), "session closed for the peer's fault");
+            self.fault = Some(error);
             self.close(error.session_code(), &error.to_string());
         }
     }

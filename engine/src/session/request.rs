@@ -429,14 +429,17 @@ impl SeenIds {
     }
 
     fn insert(&mut self, id: u64) -> Result<(), Misbehavior> {
-        if id % 2 != self.floor % 2 || id < self.floor || !self.above.insert(id) {
-            return Err(Misbehavior::InvalidRequestId);
+        if id % 2 != self.floor % 2 {
+            return Err(Misbehavior::RequestIdParity);
+        }
+        if id < self.floor || !self.above.insert(id) {
+            return Err(Misbehavior::RequestIdRepeated);
         }
         while self.above.remove(&self.floor) {
             self.floor += 2;
         }
         if self.gaps_max < self.above.len() {
-            return Err(Misbehavior::InvalidRequestId);
+            return Err(Misbehavior::RequestIdGaps);
         }
         Ok(())
     }
@@ -453,9 +456,10 @@ mod tests {
             assert_eq!(seen.insert(id), Ok(()));
         }
         assert!(seen.above.is_empty(), "consecutive numbers take no memory");
-        for id in [1, 7, 2] {
-            assert_eq!(seen.insert(id), Err(Misbehavior::InvalidRequestId));
+        for id in [1, 7] {
+            assert_eq!(seen.insert(id), Err(Misbehavior::RequestIdRepeated));
         }
+        assert_eq!(seen.insert(2), Err(Misbehavior::RequestIdParity));
     }
 
     #[test]
@@ -463,6 +467,6 @@ mod tests {
         let mut seen = SeenIds::new(0, 2);
         assert_eq!(seen.insert(10), Ok(()));
         assert_eq!(seen.insert(20), Ok(()));
-        assert_eq!(seen.insert(30), Err(Misbehavior::InvalidRequestId));
+        assert_eq!(seen.insert(30), Err(Misbehavior::RequestIdGaps));
     }
 }

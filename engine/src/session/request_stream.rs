@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use aip_codec::moqt::{
     error_code::{RequestCode, ResetCode},
     id::RequestId,
-    message::{Frame, FrameDecoder, Message, MessageType, Reason, RequestError},
+    message::{Frame, FrameDecoder, Message, MessageType, Namespace, Reason, RequestError},
     name::TrackNamespace,
     parameter::{Parameter, Parameters},
     token::Token,
@@ -115,6 +115,7 @@ impl Session {
         }
         let message = Message::decode(self.version, frame.kind, frame.body)?;
         let (id, kind, body) = received_request(message).ok_or(Misbehavior::NotARequest)?;
+        self.check_hops(parameters_of(&body))?;
         self.requests.note_received(id)?;
         let (tokens, unknown_token) = self.resolve_tokens(parameters_of(&body))?;
         let refusal = self.refusal(&kind, unknown_token, &body);
@@ -139,6 +140,15 @@ impl Session {
             self.release_unknown_alias(alias)?;
         }
         self.receive_on_request(id, Bytes::new(), fin, now)
+    }
+
+    /// HOPS and COST have a place only between relays that have both told their numbers.
+    pub(super) fn check_hops(&self, parameters: &Parameters) -> Result<(), Misbehavior> {
+        let has_any = parameters.hops().is_some() || parameters.cost().is_some();
+        if has_any && self.peer_relay().is_none() {
+            return Err(Misbehavior::HopsNotNegotiated);
+        }
+        Ok(())
     }
 
     /// A PUBLISH tells its alias at once, since its objects may be here before our answer.
@@ -304,10 +314,13 @@ impl Session {
                 Ok(())
             }
             (Meaning::Namespace, Message::Namespace(namespace)) => {
+                self.check_hops(&namespace.parameters)?;
+                let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
                 if let Kind::NamespaceWatchSent { known } = &mut request.kind {
                     known.insert(namespace.suffix.clone());
                 }
-                self.events.push_back(Event::Namespace { request: id, suffix: namespace.suffix });
+                let Namespace { suffix, parameters } = namespace;
+                self.events.push_back(Event::Namespace { request: id, suffix, parameters });
                 Ok(())
             }
             (Meaning::NamespaceDone, Message::NamespaceDone(done)) => {
@@ -331,10 +344,10 @@ impl Session {
             }
             (Meaning::Goaway, Message::Goaway(goaway)) => {
                 if std::mem::replace(&mut request.goaway_received, true) {
-                    return Err(Misbehavior::SecondGoaway.into());
+                    return Err(Misbehavior::SecondRequestGoaway.into());
                 }
                 if self.side == crate::transport::Side::Server && !goaway.uri.is_empty() {
-                    return Err(Misbehavior::UriFromClient.into());
+                    return Err(Misbehavior::RequestGoawayUriFromClient.into());
                 }
                 if goaway.request_id.is_some() {
                     return Err(aip_codec::Violation::TrailingBytes.into());
@@ -383,7 +396,7 @@ impl Session {
                 check_ok_parameters(&request.kind, &ok.parameters)?;
                 Response::Ok(ok)
             }
-            _ => return Err(Misbehavior::UnexpectedMessage.into()),
+            _ => return Err(Misbehavior::UnexpectedResponse.into()),
         };
         request.state = State::Established;
         let is_status = matches!(request.kind, Kind::TrackStatusSent);
@@ -405,7 +418,7 @@ impl Session {
     fn check_redirect(&self, id: RequestId, error: &RequestError) -> Result<(), SessionError> {
         let Some(redirect) = &error.redirect else { return Ok(()) };
         if self.side == crate::transport::Side::Server && !redirect.uri.is_empty() {
-            return Err(Misbehavior::UriFromClient.into());
+            return Err(Misbehavior::RedirectUriFromClient.into());
         }
         let namespace_scoped = self
             .requests
@@ -573,9 +586,5 @@ fn check_ok_parameters(kind: &Kind, parameters: &Parameters) -> Result<(), Sessi
         (_, Parameter::LargestObject(_)) => false,
         _ => true,
     };
-    if parameters.iter().all(allowed) {
-        Ok(())
-    } else {
-        Err(Misbehavior::UnexpectedParameter.into())
-    }
+    if parameters.iter().all(allowed) { Ok(()) } else { Err(Misbehavior::ResponseParameter.into()) }
 }

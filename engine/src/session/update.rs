@@ -22,18 +22,18 @@ impl Session {
     ) -> Result<(), SessionError> {
         let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
         let Some(update) = request.updates_sent.pop_front() else {
-            return Err(Misbehavior::UnexpectedMessage.into());
+            return Err(Misbehavior::UnexpectedUpdateResponse.into());
         };
         let result = match message {
             Message::RequestOk(ok) if !ok.properties.is_empty() => {
-                return Err(Misbehavior::UnexpectedProperties.into());
+                return Err(Misbehavior::UpdateResponseProperties.into());
             }
             Message::RequestOk(ok) if !ok.parameters.iter().all(has_place_in_update_ok) => {
-                return Err(Misbehavior::UnexpectedParameter.into());
+                return Err(Misbehavior::UpdateResponseParameter.into());
             }
             Message::RequestOk(ok) => Ok(ok),
             Message::RequestError(error) => Err(error),
-            _ => return Err(Misbehavior::UnexpectedMessage.into()),
+            _ => return Err(Misbehavior::UnexpectedUpdateResponse.into()),
         };
         if result.is_err() {
             self.fills.remove(&update);
@@ -48,6 +48,7 @@ impl Session {
         id: RequestId,
         update: RequestUpdate,
     ) -> Result<(), SessionError> {
+        self.check_hops(&update.parameters)?;
         self.requests.note_received(update.request_id)?;
         let limit = self.config.request_updates_max;
         let (_, unknown_token) = self.resolve_tokens(&update.parameters)?;
@@ -55,7 +56,7 @@ impl Session {
         let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
         if !update.parameters.iter().all(|parameter| has_place_in_update(&request.kind, parameter))
         {
-            return Err(Misbehavior::UnexpectedParameter.into());
+            return Err(Misbehavior::UpdateParameter.into());
         }
         request.updates_received.push_back(update.request_id);
         if limit != 0 && limit < request.updates_received.len() as u64 {
@@ -121,6 +122,8 @@ impl Session {
 const fn has_place_in_update(kind: &Kind, parameter: &Parameter) -> bool {
     match parameter {
         Parameter::AuthorizationToken(_) => true,
+        Parameter::Hops(_) => matches!(kind, Kind::NamespaceReceived | Kind::Publication(_)),
+        Parameter::Cost(_) => matches!(kind, Kind::NamespaceReceived),
         Parameter::SubscriberPriority(_) => {
             matches!(kind, Kind::Publication(_) | Kind::FetchReceived(_))
         }

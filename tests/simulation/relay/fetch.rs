@@ -127,6 +127,23 @@ fn what_is_not_cached_is_fetched_once() {
 }
 
 #[test]
+fn an_object_of_the_greatest_number_is_sent_once() {
+    for drafts in DRAFTS {
+        let mut live = Stage::live(drafts, none());
+        live.group(5, &["a"]);
+        live.heard();
+        let fetch = live.fetch((2, 0), (5, 0), none());
+        let (upstream, ..) = live.stage.fetch_request(live.publisher);
+        let items = [object(2, 0, "x"), object(2, u64::MAX, "y")];
+        live.stage.answer_fetch(live.publisher, upstream, &items);
+        let last = format!("2/{}=y", u64::MAX);
+        assert_eq!(live.fetched(fetch), format!("2/0=x {last} 5/0=a fin"), "{drafts:?}");
+        let again = live.fetch((2, 0), (5, 0), with(DESCENDING));
+        assert_eq!(live.fetched(again), format!("5/0=a 2/0=x {last} fin"), "{drafts:?}");
+    }
+}
+
+#[test]
 fn a_descending_fetch_is_asked_for_descending() {
     for drafts in DRAFTS {
         let mut live = Stage::live(drafts, none());

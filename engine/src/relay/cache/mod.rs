@@ -11,7 +11,7 @@ mod model;
 mod object;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -208,6 +208,35 @@ impl Cache {
             object.subgroup == Some(subgroup) && object.standing == Standing::Waiting
         })?;
         Some((Location { group, object: *id }, object))
+    }
+
+    /// The oldest group of which something is here.
+    pub(crate) fn first_group(&self) -> Option<GroupId> {
+        self.groups.first_key_value().map(|(id, _)| *id)
+    }
+
+    /// Notes that what has come of a range by FETCHes of ours is to go to the subscribers; the
+    /// subgroups of what has not gone there yet.
+    pub(crate) fn want_forwarded(
+        &mut self,
+        start: Location,
+        end: Location,
+    ) -> BTreeSet<(GroupId, SubgroupId)> {
+        let mut subgroups = BTreeSet::new();
+        for (id, group) in self.groups.range_mut(start.group..=end.group.max(start.group)) {
+            for (object, held) in &mut group.objects {
+                let location = Location { group: *id, object: *object };
+                let is_wanted = start <= location && location <= end;
+                if let Some(subgroup) = held.subgroup
+                    && is_wanted
+                    && held.standing != Standing::Forwarded
+                {
+                    held.standing = Standing::Waiting;
+                    subgroups.insert((*id, subgroup));
+                }
+            }
+        }
+        subgroups
     }
 
     /// Adds to the payload of an object that is arriving.
@@ -419,7 +448,7 @@ impl Cache {
         };
         let in_group = |id: GroupId, group: &Group| {
             let from = match after {
-                Some(after) if after.group == id => ObjectId(after.object.0.saturating_add(1)),
+                Some(after) if after.group == id => ObjectId(after.object.0.checked_add(1)?),
                 _ if id == start.group => start.object,
                 _ => ObjectId(0),
             };
