@@ -7,5 +7,9 @@ pub mod checker;
     reason = "sockets and the clock are what a relay is tested by"
 )]
 pub mod conformance;
+#[cfg(feature = "io")]
+#[expect(clippy::disallowed_methods, reason = "real clocks, real sockets, real threads")]
+pub mod faults;
 pub mod fuzz;
+pub mod requirements;
 pub mod sim;

@@ -626,3 +626,33 @@ fn a_large_fetch_waits_for_its_reader() {
         assert!(queued <= 1_400_000, "{drafts:?}: {queued} bytes are queued");
     }
 }
+
+#[test]
+fn an_answer_of_many_small_gaps_is_bounded() {
+    for order in [GroupOrder::Ascending, GroupOrder::Descending] {
+        let drafts = (Version::Draft22, Version::Draft22);
+        let config = super::config(|config| config.cache_groups_max = 100);
+        let mut live = Stage::live_with(config, drafts, none());
+        live.group(9_000, &["a"]);
+        live.heard();
+        let fetch = live.fetch((0, 0), (9_000, 0), with(Parameter::GroupOrder(order)));
+        let (upstream, ..) = live.stage.fetch_request(live.publisher);
+        // Every second group exists.
+        let mut items: Vec<_> = (0..4_500).map(|group| object(group * 2, 0, "x")).collect();
+        if order == GroupOrder::Descending {
+            items.reverse();
+        }
+        live.stage.answer_fetch_in(live.publisher, upstream, order, &items);
+        live.stage.run(5_000);
+        let line = live.fetched(fetch);
+        if order == GroupOrder::Ascending {
+            assert_eq!(line.matches("=x").count(), 4_500, "{order:?}");
+            assert!(line.ends_with("9000/0=a fin"));
+        } else {
+            // What lay between was more than is remembered until the answer's end is known.
+            assert_eq!(live.stage.requests(live.publisher).len(), 1, "it is asked once more");
+        }
+        let held = live.stage.relay(|relay| (relay.cached_groups(), relay.cached_bytes()));
+        assert!(held.0 <= 200 && held.1 <= 500_000, "{order:?}: {held:?}");
+    }
+}
