@@ -7,11 +7,13 @@ SEEDS ?= 20000
 FIRST ?= 0
 SEED ?=
 TRACE ?=
+EXECUTIONS ?= 1000000
+TARGETS ?=
 SOAK ?= 20000
 CASES ?=
 RELAY ?= target/release/aip-relay
 
-.PHONY: help demo test requirements simulate interop faults bench clean
+.PHONY: help demo test requirements simulate interop faults fuzz bench clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -44,6 +46,10 @@ faults: ## faults of network, machine and peers on real relays, at full size (SO
 	@.ci/require build
 	$(CARGO) build --locked --release -p aip-engine -p aip-tests --all-features --bins
 	@target/release/faults --soak $(SOAK) --json target/faults.json $(CASES)
+
+fuzz: ## ten fuzz targets, a million executions each (EXECUTIONS=, TARGETS="control relay")
+	@.ci/require build
+	@tests/fuzz/run $(EXECUTIONS) $(TARGETS)
 
 bench: ## time of the hot paths
 	@.ci/require build
