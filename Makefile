@@ -5,10 +5,10 @@ SERVER ?=
 KEEP ?=
 RELAY ?= target/release/aip-relay
 
-.PHONY: help demo test interop bench clean
+.PHONY: help demo test interop mcp-conformance bench clean
 
 help: ## what there is
-	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
 
 demo: ## build all, then agents use an MCP server through a relay (SERVER="command" for your own, KEEP=1 to leave it up)
 	@.ci/require build $(if $(findstring npx,$(SERVER)),node)
@@ -25,6 +25,12 @@ interop: ## other people's MOQT clients against our relay
 	@.ci/require build
 	$(CARGO) build --locked --release -p aip-engine
 	@tests/interop/run $(RELAY)
+
+mcp-conformance: ## the official MCP conformance suite, directly and through 1, 2 and 3 relays, cached and not
+	@.ci/require build node
+	$(CARGO) build --locked --release -p aip-engine -p aip-gateway
+	$(CARGO) build --locked --release -p aip-tests --features io --bin mcp-fixture
+	@tests/mcp_conformance/run target/release
 
 bench: ## time of the hot paths
 	@.ci/require build

@@ -130,6 +130,9 @@ struct ConnectArguments {
     /// Origins besides this machine's whose web pages may use it over HTTP.
     #[arg(long, value_name = "ORIGIN", requires = "listen")]
     allow_origin: Vec<String>,
+    /// Ask the server itself for everything: nothing is answered from a relay's cache.
+    #[arg(long)]
+    no_cache: bool,
     /// How long to wait for the relay and for the server to be published.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     wait: Duration,
@@ -243,6 +246,7 @@ async fn run_connect(arguments: ConnectArguments) -> Result<(), Failure> {
     let (link, _served, handle) = link::open(options).map_err(failed)?;
     let mut options = connect::Options::new(server);
     options.wait = arguments.wait;
+    options.reads_tracks = !arguments.no_cache;
     options.limits.length_max = arguments.relay.result_max;
     let ended = match connect::Connector::start(link, options).await {
         Err(error) => Err(failed(error)),

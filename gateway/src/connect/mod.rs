@@ -45,6 +45,8 @@ pub struct Options {
     pub read_timeout: Duration,
     /// How long a request waits for a lost session to come back. 5 s.
     pub reconnect_timeout: Duration,
+    /// Whether reads are answered from tracks; if not, everything is a call. Yes.
+    pub reads_tracks: bool,
     /// Limits of messages.
     pub limits: Limits,
 }
@@ -57,6 +59,7 @@ impl Options {
             wait: Duration::from_secs(10),
             read_timeout: Duration::from_secs(10),
             reconnect_timeout: Duration::from_secs(5),
+            reads_tracks: true,
             limits: Limits::default(),
         }
     }
@@ -227,7 +230,8 @@ impl Connector {
             "ping" if !client.revision.is_modern() => return Message::result(id, b"{}"),
             _ => {}
         }
-        if let Some(read) = Read::of_request(request)
+        if self.options.reads_tracks
+            && let Some(read) = Read::of_request(request)
             && let Ok((group, result)) = self.read(&read).await
         {
             seen(&read, group);

@@ -12,13 +12,17 @@ use tokio::{
     time::Instant,
 };
 
+use super::resumable::{Reader, Resumable, parse_id};
 use crate::{
     connect::{Connector, session::Session},
     message::Message,
+    revision::Revision,
 };
 
 /// Messages that may wait for a session's stream; more are dropped.
 const WAITING_MAX: usize = 1_024;
+/// Streams of requests that a session keeps for its agent; one more is not kept.
+const STREAMS_MAX: usize = 1_000;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -26,22 +30,22 @@ pub(super) struct Sessions {
     sessions: Mutex<BTreeMap<String, Arc<Held>>>,
 }
 
-/// A session, and what waits for its stream.
+/// A session and its streams.
 #[derive(Debug)]
 pub(super) struct Held {
     session: Arc<Session>,
     used: Mutex<Instant>,
-    /// Here while no stream is open.
-    waiting: Mutex<Option<mpsc::Receiver<Message>>>,
+    /// What belongs to no request.
+    standing: Arc<Resumable>,
+    streams: Mutex<Streams>,
     ended: watch::Sender<bool>,
 }
 
-/// The stream of a session; when dropped, another can be opened.
-#[derive(Debug)]
-pub(super) struct Stream {
-    held: Arc<Held>,
-    messages: Option<mpsc::Receiver<Message>>,
-    ended: watch::Receiver<bool>,
+/// Streams of requests, by their numbers.
+#[derive(Debug, Default)]
+struct Streams {
+    last: u64,
+    kept: BTreeMap<u64, Arc<Resumable>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -61,12 +65,21 @@ impl Sessions {
         if sessions_max <= sessions.len() {
             return None;
         }
-        let (unsolicited, waiting) = mpsc::channel(WAITING_MAX);
+        let (unsolicited, mut waiting) = mpsc::channel(WAITING_MAX);
         let held = Arc::new(Held {
             session: Session::new(Arc::clone(connector), unsolicited),
             used: Mutex::new(Instant::now()),
-            waiting: Mutex::new(Some(waiting)),
+            standing: Resumable::new(0),
+            streams: Mutex::default(),
             ended: watch::Sender::new(false),
+        });
+        let (standing, mut ended) = (Arc::clone(&held.standing), held.ended());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = standing.keep(&mut waiting) => {}
+                // The sender is gone: so is the session.
+                _ = ended.wait_for(|ended| *ended) => {}
+            }
         });
         sessions.insert(name.clone(), Arc::clone(&held));
         Some((name, held))
@@ -104,31 +117,78 @@ impl Held {
         &self.session
     }
 
-    /// The session's stream; `None` if it is open already.
+    /// Told when the session ends.
+    pub(super) fn ended(&self) -> watch::Receiver<bool> {
+        self.ended.subscribe()
+    }
+
+    /// The session's own stream; `None` if it is open already.
     pub(super) fn take_stream(self: &Arc<Self>) -> Option<Stream> {
-        let messages = locked(&self.waiting).take()?;
-        Some(Stream {
-            held: Arc::clone(self),
-            messages: Some(messages),
-            ended: self.ended.subscribe(),
-        })
+        let reader = if self.standing.is_read() { None } else { self.standing.read(None) }?;
+        Some(self.stream(reader))
+    }
+
+    /// The stream that an event was the last one read of, behind that event; `None` if it is kept
+    /// no more.
+    pub(super) fn resume(self: &Arc<Self>, event: &str) -> Option<Stream> {
+        let (number, message) = parse_id(event)?;
+        let stream = match number {
+            0 => Arc::clone(&self.standing),
+            _ => locked(&self.streams).kept.get(&number).cloned()?,
+        };
+        Some(self.stream(stream.read(Some(message))?))
+    }
+
+    /// A stream for a request; `None` if too many are kept.
+    pub(super) fn open_stream(&self) -> Option<Arc<Resumable>> {
+        let mut streams = locked(&self.streams);
+        if STREAMS_MAX <= streams.kept.len() {
+            return None;
+        }
+        streams.last += 1;
+        let stream = Resumable::new(streams.last);
+        let number = streams.last;
+        streams.kept.insert(number, Arc::clone(&stream));
+        Some(stream)
+    }
+
+    pub(super) fn forget_stream(&self, number: u64) {
+        locked(&self.streams).kept.remove(&number);
+    }
+
+    /// What a response reads from.
+    pub(super) fn stream(self: &Arc<Self>, reader: Reader) -> Stream {
+        Stream { held: Arc::clone(self), reader, ended: self.ended() }
     }
 }
 
+/// A stream of a session that is being read.
+#[derive(Debug)]
+pub(super) struct Stream {
+    held: Arc<Held>,
+    reader: Reader,
+    ended: watch::Receiver<bool>,
+}
+
 impl Stream {
-    /// The next message; `None` at the session's end.
-    pub(super) async fn next(&mut self) -> Option<Message> {
-        let messages = self.messages.as_mut()?;
+    /// The next message and its event's id; `None` at the stream's or session's end.
+    pub(super) async fn next(&mut self) -> Option<(String, Message)> {
         tokio::select! {
-            message = messages.recv() => message,
+            message = self.reader.next() => message,
             _ = self.ended.wait_for(|ended| *ended) => None,
         }
+    }
+
+    /// The id that says where the stream begins; `None` if the session's revision knows no such
+    /// event.
+    pub(super) fn first_id(&self) -> Option<String> {
+        let resumes = self.held.session.revision()? >= Revision::V2025_11_25;
+        resumes.then(|| self.reader.first_id())
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        *locked(&self.held.waiting) = self.messages.take();
         *locked(&self.held.used) = Instant::now();
     }
 }
