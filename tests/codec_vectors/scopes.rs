@@ -78,7 +78,7 @@ const LISTS: &[(MessageType, u8, u8, &[u64])] = &[
         22,
         &[0x02, 0x03, 0x06, 0x10, 0x20, 0x21, 0x23, 0x25, 0x26, 0x27, 0x28, 0x29, 0x32, 0x34],
     ),
-    (MessageType::Call, 18, 22, &[0x03, 0x20, 0x4a2, 0x4a4, 0x4a6]),
+    (MessageType::Call, 18, 22, &[0x03, 0x20, 0x4a2, 0x4a4, 0x4a6, 0x4a8]),
 ];
 
 /// Inside FILL_PARAMETERS.
@@ -111,6 +111,7 @@ fn samples() -> [Parameter; 23] {
         Parameter::Deadline(1),
         Parameter::IdempotencyKey(Bytes::from_static(b"key")),
         Parameter::ContentType(Bytes::from_static(b"json")),
+        Parameter::ResumeAfter(1),
     ]
 }
 

@@ -167,14 +167,15 @@ fn range_filter() -> impl Strategy<Value = RangeFilter> {
 }
 
 fn parameter(version: Version) -> BoxedStrategy<Parameter> {
-    let numbers = (number(), 0..7_usize).prop_map(|(value, kind)| match kind {
+    let numbers = (number(), 0..8_usize).prop_map(|(value, kind)| match kind {
         0 => Parameter::ObjectDeliveryTimeout(value),
         1 => Parameter::RendezvousTimeout(value),
         2 => Parameter::SubgroupDeliveryTimeout(value),
         3 => Parameter::Expires(value),
         4 => Parameter::FillTimeout(value),
         5 => Parameter::NewGroupRequest(value),
-        _ => Parameter::Deadline(value),
+        6 => Parameter::Deadline(value),
+        _ => Parameter::ResumeAfter(value),
     });
     let filters = (range_filter(), 0..5_usize).prop_map(|(filter, kind)| match kind {
         0 => Parameter::SubgroupFilter(filter),

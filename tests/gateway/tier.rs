@@ -22,6 +22,7 @@ use tokio::{
     },
     sync::{mpsc, oneshot},
     task::JoinHandle,
+    time::Instant,
 };
 
 /// How long anything may take before the test fails.
@@ -323,5 +324,19 @@ impl Agent {
         }
         self.edge.await.unwrap().unwrap();
         rest
+    }
+}
+
+/// The lines of a file.
+pub(crate) fn lines_of(file: &tempfile::NamedTempFile) -> Vec<String> {
+    std::fs::read_to_string(file.path()).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// Waits for a condition.
+pub(crate) async fn until(mut done: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < PATIENCE, "it does not come about");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -75,6 +75,8 @@ pub enum Parameter {
     IdempotencyKey(Bytes),
     /// 0x4A6, only in CALL; absent is `json`.
     ContentType(Bytes),
+    /// 0x4A8, only in CALL: messages of an earlier call with the same key that came.
+    ResumeAfter(u64),
 }
 
 /// A message's parameters, ascending by wire type.
@@ -148,6 +150,7 @@ impl Parameter {
             Self::Deadline(_) => 0x4a2,
             Self::IdempotencyKey(_) => 0x4a4,
             Self::ContentType(_) => 0x4a6,
+            Self::ResumeAfter(_) => 0x4a8,
         }
     }
 
@@ -241,6 +244,8 @@ values! {
     include_properties: IncludeProperties -> bool,
     /// DEADLINE of a CALL: milliseconds left.
     deadline: Deadline -> u64,
+    /// RESUME_AFTER of a CALL that is repeated: how many of its messages came before.
+    resume_after: ResumeAfter -> u64,
 }
 
 references! {

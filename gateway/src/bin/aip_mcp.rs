@@ -133,6 +133,12 @@ struct ConnectArguments {
     /// Ask the server itself for everything: nothing is answered from a relay's cache.
     #[arg(long)]
     no_cache: bool,
+    /// How long any call may take before it is cancelled; `_meta` may say less ("aip/deadlineMs").
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    deadline: Option<Duration>,
+    /// Priority of calls, 0 (first) to 255; `_meta` may say another ("aip/priority").
+    #[arg(long, value_name = "NUMBER")]
+    priority: Option<u8>,
     /// How long to wait for the relay and for the server to be published.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     wait: Duration,
@@ -225,6 +231,7 @@ async fn run_serve(arguments: ServeArguments) -> Result<(), Failure> {
         track_reads = counts.track_reads,
         calls = counts.calls,
         called_reads = counts.called_reads,
+        repeated_calls = counts.repeated_calls,
         "ended"
     );
     Ok(())
@@ -247,6 +254,7 @@ async fn run_connect(arguments: ConnectArguments) -> Result<(), Failure> {
     let mut options = connect::Options::new(server);
     options.wait = arguments.wait;
     options.reads_tracks = !arguments.no_cache;
+    (options.call_deadline, options.priority) = (arguments.deadline, arguments.priority);
     options.limits.length_max = arguments.relay.result_max;
     let ended = match connect::Connector::start(link, options).await {
         Err(error) => Err(failed(error)),

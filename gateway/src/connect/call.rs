@@ -1,21 +1,118 @@
 //! One call to the server on behalf of an agent.
 
+use std::time::Duration;
+
 use aip_codec::{
     aip::call::{CallError, RecordType},
-    moqt::{error_code::RequestCode, parameter::Parameters},
+    moqt::{
+        error_code::RequestCode,
+        parameter::{Parameter, Parameters},
+    },
 };
 use aip_engine::client::{ClientError, Refusal};
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use sha2::{Digest as _, Sha256};
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{Client, Connector, Talk, session};
 use crate::{
     link::{Call, CallEvent, CallOutcome},
-    message::{Id, Kind, Message, code, object_members, string_member},
+    message::{Id, Kind, Message, code, meta, object_members, string_member},
+    random::unguessable_bytes,
 };
+
+/// In a request's `_meta`: under this key, the same request is run once.
+pub(crate) const IDEMPOTENCY_KEY: &str = "aip/idempotencyKey";
+/// In a request's `_meta`: the milliseconds that its answer is worth waiting for.
+pub(crate) const DEADLINE: &str = "aip/deadlineMs";
+/// In a request's `_meta`: its priority, 0 (first) to 255; 128 if nothing is said.
+pub(crate) const PRIORITY: &str = "aip/priority";
+/// How long to wait before a call is made again.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Answers to questions of the server that may wait for one call.
 const ANSWERS_MAX: usize = 64;
+
+/// How a call is made, each time it is.
+struct Making {
+    /// By which the other end knows it again.
+    key: Option<Bytes>,
+    /// Messages of it that came.
+    came: u64,
+    /// Whether it may have been passed on before.
+    repeated: bool,
+    /// When its caller wants no answer any more.
+    deadline: Option<Instant>,
+    priority: Option<u8>,
+}
+
+impl Making {
+    fn of(connector: &Connector, request: &Message) -> Self {
+        let wish = |name: &str| meta(request.body(), name).map(|member| member.value.to_owned());
+        let number = |name: &str| wish(name).and_then(|value| value.parse::<u64>().ok());
+        let deadline = number(DEADLINE).map(Duration::from_millis);
+        let deadline = deadline.into_iter().chain(connector.options.call_deadline).min();
+        let priority = number(PRIORITY).and_then(|priority| u8::try_from(priority).ok());
+        let key = match wish(IDEMPOTENCY_KEY) {
+            Some(key) => {
+                let mut hash = Sha256::new();
+                hash.update(connector.secret);
+                hash.update(key);
+                Some(Bytes::copy_from_slice(&hash.finalize()))
+            }
+            None => unguessable_bytes().map(|key| Bytes::copy_from_slice(&key)),
+        };
+        Self {
+            key,
+            came: 0,
+            repeated: false,
+            deadline: deadline.map(|time| Instant::now() + time),
+            priority: priority.or(connector.options.priority),
+        }
+    }
+
+    fn parameters(&self) -> Parameters {
+        let mut parameters = Parameters::new();
+        if let Some(priority) = self.priority {
+            parameters.push(Parameter::SubscriberPriority(priority));
+        }
+        if let Some(deadline) = self.deadline {
+            let left = deadline.saturating_duration_since(Instant::now()).as_millis();
+            parameters.push(Parameter::Deadline(u64::try_from(left).unwrap_or(u64::MAX >> 2)));
+        }
+        if let Some(key) = &self.key {
+            parameters.push(Parameter::IdempotencyKey(key.clone()));
+            if self.repeated {
+                parameters.push(Parameter::ResumeAfter(self.came));
+            }
+        }
+        parameters
+    }
+
+    /// Whether making the call again can help.
+    fn again(&mut self, outcome: &CallOutcome) -> bool {
+        match outcome {
+            // What was never sent may be sent again.
+            CallOutcome::Unavailable(ClientError::NotConnected | ClientError::GoingAway) => true,
+            // What the other end knows by its key is run once.
+            CallOutcome::Lost if self.key.is_some() => {
+                self.repeated = true;
+                true
+            }
+            // The other end may not be back yet.
+            CallOutcome::Refused(refusal) => {
+                self.repeated
+                    && matches!(
+                        refusal.code,
+                        RequestCode::DOES_NOT_EXIST
+                            | RequestCode::NOT_SUPPORTED
+                            | RequestCode::GOING_AWAY
+                    )
+            }
+            _ => false,
+        }
+    }
+}
 
 /// Calls the server. The answer, or the error that says why there is none.
 pub(super) async fn run(
@@ -24,24 +121,46 @@ pub(super) async fn run(
     request: &Message,
     talk: &Talk,
 ) -> Message {
-    let deadline = tokio::time::Instant::now() + connector.options.reconnect_timeout;
+    let mut making = Making::of(connector, request);
+    let Some(deadline) = making.deadline else {
+        return run_until_answered(connector, client, request, talk, &mut making).await;
+    };
+    let answered = run_until_answered(connector, client, request, talk, &mut making);
+    match tokio::time::timeout_at(deadline, answered).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            let reason = "there was no answer by the call's deadline; it was cancelled";
+            let data = r#"{"code":"TIMEOUT","retryAfterMs":null}"#;
+            Message::error(request.id(), code::INTERNAL_ERROR, reason, data)
+        }
+    }
+}
+
+async fn run_until_answered(
+    connector: &Connector,
+    client: &Client,
+    request: &Message,
+    talk: &Talk,
+    making: &mut Making,
+) -> Message {
+    let mut until: Option<Instant> = None;
     loop {
-        let outcome = run_once(connector, client, request, talk).await;
-        let error = match outcome {
+        let came = making.came;
+        let error = match run_once(connector, client, request, talk, making).await {
             Ok(answer) => return answer,
             Err(outcome) => outcome,
         };
-        // What was never sent may be sent again.
-        let unsent = matches!(
-            error,
-            CallOutcome::Unavailable(ClientError::NotConnected | ClientError::GoingAway)
-        );
-        if !unsent || deadline <= tokio::time::Instant::now() {
+        if came < making.came {
+            // It went on for a while: this is another loss.
+            until = None;
+        }
+        let patience = connector.options.reconnect_timeout;
+        let until = *until.get_or_insert_with(|| Instant::now() + patience);
+        if !making.again(&error) || until <= Instant::now() {
             return failed(connector, request.id(), &error);
         }
-        let left = deadline - tokio::time::Instant::now();
-        if connector.link.connected(left).await.is_ok() {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        if connector.link.connected(until - Instant::now()).await.is_ok() {
+            tokio::time::sleep(AGAIN).await;
         }
     }
 }
@@ -51,10 +170,11 @@ async fn run_once(
     client: &Client,
     request: &Message,
     talk: &Talk,
+    making: &mut Making,
 ) -> Result<Message, CallOutcome> {
     let namespace = connector.options.server.namespace().clone();
     let name = Bytes::from(request.method().to_owned());
-    let mut call = connector.link.call(namespace, name, Parameters::new()).await;
+    let mut call = connector.link.call(namespace, name, making.parameters()).await;
     call.send(RecordType::Request, request.text().clone(), !client.can_be_asked()).await;
     let (answers, mut answered) = mpsc::channel(ANSWERS_MAX);
     let questions = Asked { talk, answers, client };
@@ -69,6 +189,7 @@ async fn run_once(
         };
         match event {
             CallEvent::Record { kind: RecordType::Message, payload } => {
+                making.came += 1;
                 let Ok(message) = Message::parse(payload, &connector.options.limits) else {
                     tracing::debug!("a record that is no message was dropped");
                     continue;
@@ -203,7 +324,7 @@ fn failed(connector: &Connector, id: Option<&Id>, outcome: &CallOutcome) -> Mess
             "more came than this client or the network took; the call was given up".to_owned(),
         ),
         CallOutcome::Unavailable(error) => {
-            ("UNAVAILABLE", Some(std::time::Duration::from_secs(1)), unavailable(*error))
+            ("UNAVAILABLE", Some(Duration::from_secs(1)), unavailable(*error))
         }
     };
     let retry = retry_after.map_or_else(|| "null".to_owned(), |time| time.as_millis().to_string());

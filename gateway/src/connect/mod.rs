@@ -4,7 +4,7 @@
 //! session at it. Reads are answered from tracks, that is from a relay's cache if it can; what is
 //! no read, and what a track refuses, is a call, answered by the server itself.
 
-mod call;
+pub(crate) mod call;
 mod follow;
 mod listen;
 mod questions;
@@ -29,6 +29,7 @@ use crate::{
     link::{Link, ReadError, Subscription, SubscriptionEvent},
     message::{Limits, Message, code, meta, object_members},
     name::{SERVER_TRACK, ServerName},
+    random::unguessable_bytes,
     read::Read,
     revision::Revision,
     version,
@@ -43,8 +44,12 @@ pub struct Options {
     pub wait: Duration,
     /// How long a relay may take to answer a read before the server is called instead. 10 s.
     pub read_timeout: Duration,
-    /// How long a request waits for a lost session to come back. 5 s.
+    /// How long a request waits for a lost session to come back. 10 s.
     pub reconnect_timeout: Duration,
+    /// How long any call may take; `None` leaves it to the other edge.
+    pub call_deadline: Option<Duration>,
+    /// Priority of calls, 0 (first) to 255; `None` is 128.
+    pub priority: Option<u8>,
     /// Whether reads are answered from tracks; if not, everything is a call. Yes.
     pub reads_tracks: bool,
     /// Limits of messages.
@@ -58,7 +63,9 @@ impl Options {
             server,
             wait: Duration::from_secs(10),
             read_timeout: Duration::from_secs(10),
-            reconnect_timeout: Duration::from_secs(5),
+            reconnect_timeout: Duration::from_secs(10),
+            call_deadline: None,
+            priority: None,
             reads_tracks: true,
             limits: Limits::default(),
         }
@@ -138,6 +145,8 @@ pub struct Connector {
     description: watch::Receiver<Arc<Description>>,
     watching: AbortHandle,
     tools: tools::Known,
+    /// Keeps the keys that agents choose apart from those at other edges.
+    secret: [u8; 16],
 }
 
 impl Drop for Connector {
@@ -182,6 +191,7 @@ impl Connector {
             description: receiver,
             watching,
             tools: tools::Known::default(),
+            secret: unguessable_bytes().unwrap_or_default(),
         }))
     }
 

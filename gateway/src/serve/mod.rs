@@ -6,6 +6,7 @@
 mod calls;
 mod policy;
 mod publisher;
+mod running;
 mod sessions;
 mod subscribing;
 mod tracks;
@@ -34,6 +35,8 @@ pub struct Options {
     pub call_timeout: Duration,
     /// How long a call may take in all, whatever signs of life there are. 1 h.
     pub call_deadline: Duration,
+    /// How long the result of a call with an idempotency key is kept. 5 min.
+    pub results_kept: Duration,
     /// How long the server may take to answer a read. 25 s.
     pub read_timeout: Duration,
     /// Calls at one time; one more is refused. 1,000.
@@ -56,6 +59,7 @@ impl Options {
             default_ttl: Duration::from_secs(1),
             call_timeout: Duration::from_secs(300),
             call_deadline: Duration::from_secs(3_600),
+            results_kept: Duration::from_secs(300),
             read_timeout: Duration::from_secs(25),
             calls_max: 1_000,
             sessions_max: 5_000,

@@ -48,6 +48,8 @@ pub struct Counts {
     pub calls: u64,
     /// Those of them that were reads too.
     pub called_reads: u64,
+    /// Calls that were repeated with their keys, and not passed on again.
+    pub repeated_calls: u64,
 }
 
 /// Counts, while they grow.
@@ -56,6 +58,7 @@ pub(super) struct Counters {
     pub(super) track_reads: AtomicU64,
     pub(super) calls: AtomicU64,
     pub(super) called_reads: AtomicU64,
+    pub(super) repeated_calls: AtomicU64,
 }
 
 impl Counters {
@@ -64,6 +67,7 @@ impl Counters {
             track_reads: self.track_reads.load(Ordering::Relaxed),
             calls: self.calls.load(Ordering::Relaxed),
             called_reads: self.called_reads.load(Ordering::Relaxed),
+            repeated_calls: self.repeated_calls.load(Ordering::Relaxed),
         }
     }
 }
@@ -434,6 +438,7 @@ impl Publisher {
         {
             tracing::warn!("calls that did not end in time are cancelled");
         }
+        self.calls.keyed.clear();
         self.tasks.shutdown().await;
     }
 }

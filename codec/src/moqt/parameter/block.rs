@@ -125,7 +125,8 @@ impl Parameter {
             | Self::Expires(value)
             | Self::FillTimeout(value)
             | Self::NewGroupRequest(value)
-            | Self::Deadline(value) => varint::encode(*value, out),
+            | Self::Deadline(value)
+            | Self::ResumeAfter(value) => varint::encode(*value, out),
             Self::AuthorizationToken(token) => {
                 varint::encode(token.encoded_length() as u64, out);
                 token.encode(out);

@@ -321,6 +321,12 @@ static TABLE: &[Row] = &[
         |cursor, _| cursor.length_prefixed().map(Parameter::ContentType),
         &[(Call, ALL)],
     ),
+    Row::new(
+        0x4a8,
+        "RESUME_AFTER",
+        |cursor, _| cursor.varint().map(Parameter::ResumeAfter),
+        &[(Call, ALL)],
+    ),
 ];
 
 const DELIVERY_TIMEOUT: &[(MessageType, RangeInclusive<Version>)] = &[

@@ -6,7 +6,6 @@
 
 mod headers;
 mod respond;
-mod resumable;
 mod sessions;
 
 use std::{future::Future, sync::Arc, time::Duration};

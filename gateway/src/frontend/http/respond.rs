@@ -10,10 +10,7 @@ use axum::{
 use futures::{StreamExt as _, stream};
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::{
-    resumable,
-    sessions::{Held, Stream},
-};
+use super::sessions::{Held, Stream};
 use crate::{
     lines::on_one_line,
     message::{Id, Kind, Message, code},
@@ -84,18 +81,19 @@ pub(super) async fn respond_in(
         First::Nothing => return StatusCode::ACCEPTED.into_response(),
         First::Message(message) => message,
     };
-    let Some((kept, reader)) = held.open_stream().and_then(|kept| {
+    let opened = held.open_stream().and_then(|(number, kept)| {
         let reader = kept.read(None)?;
-        Some((kept, reader))
-    }) else {
+        Some((number, kept, reader))
+    });
+    let Some((number, kept, reader)) = opened else {
         let reason = "this session has too many streams";
         return error_json(StatusCode::TOO_MANY_REQUESTS, None, code::INTERNAL_ERROR, reason);
     };
     if let Some(first) = first {
         kept.push(first);
     }
-    tokio::spawn(resumable::attend(Arc::clone(&held), kept, messages, working));
-    stream(held.stream(reader))
+    tokio::spawn(Arc::clone(&held).attend((number, kept), messages, working));
+    stream(held.stream(number, reader))
 }
 
 /// What comes first for a request.

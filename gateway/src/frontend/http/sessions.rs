@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    io::Read as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -12,10 +11,11 @@ use tokio::{
     time::Instant,
 };
 
-use super::resumable::{Reader, Resumable, parse_id};
 use crate::{
     connect::{Connector, session::Session},
     message::Message,
+    random::unguessable,
+    resumable::{Reader, Resumable},
     revision::Revision,
 };
 
@@ -23,6 +23,8 @@ use crate::{
 const WAITING_MAX: usize = 1_024;
 /// Streams of requests that a session keeps for its agent; one more is not kept.
 const STREAMS_MAX: usize = 1_000;
+/// How long an agent may stay away from a request's stream before the request is given up.
+const ABSENCE: Duration = Duration::from_secs(10);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -69,7 +71,7 @@ impl Sessions {
         let held = Arc::new(Held {
             session: Session::new(Arc::clone(connector), unsolicited),
             used: Mutex::new(Instant::now()),
-            standing: Resumable::new(0),
+            standing: Resumable::new(),
             streams: Mutex::default(),
             ended: watch::Sender::new(false),
         });
@@ -125,7 +127,7 @@ impl Held {
     /// The session's own stream; `None` if it is open already.
     pub(super) fn take_stream(self: &Arc<Self>) -> Option<Stream> {
         let reader = if self.standing.is_read() { None } else { self.standing.read(None) }?;
-        Some(self.stream(reader))
+        Some(self.stream(0, reader))
     }
 
     /// The stream that an event was the last one read of, behind that event; `None` if it is kept
@@ -136,29 +138,48 @@ impl Held {
             0 => Arc::clone(&self.standing),
             _ => locked(&self.streams).kept.get(&number).cloned()?,
         };
-        Some(self.stream(stream.read(Some(message))?))
+        Some(self.stream(number, stream.read(Some(message))?))
     }
 
     /// A stream for a request; `None` if too many are kept.
-    pub(super) fn open_stream(&self) -> Option<Arc<Resumable>> {
+    pub(super) fn open_stream(&self) -> Option<(u64, Arc<Resumable>)> {
         let mut streams = locked(&self.streams);
         if STREAMS_MAX <= streams.kept.len() {
             return None;
         }
         streams.last += 1;
-        let stream = Resumable::new(streams.last);
-        let number = streams.last;
+        let (number, stream) = (streams.last, Resumable::new());
         streams.kept.insert(number, Arc::clone(&stream));
-        Some(stream)
+        Some((number, stream))
     }
 
-    pub(super) fn forget_stream(&self, number: u64) {
+    /// Keeps a request's stream for its agent until the agent stays away or the session ends.
+    /// `working` is given up with it.
+    pub(super) async fn attend(
+        self: Arc<Self>,
+        (number, stream): (u64, Arc<Resumable>),
+        mut messages: mpsc::Receiver<Message>,
+        working: impl Send,
+    ) {
+        let mut ended = self.ended();
+        tokio::select! {
+            () = async {
+                stream.keep(&mut messages).await;
+                // Its answer may have to be read again.
+                std::future::pending::<()>().await;
+            } => {}
+            () = stream.abandoned(ABSENCE) => {}
+            // The sender is gone: so is the session.
+            _ = ended.wait_for(|ended| *ended) => {}
+        }
+        stream.end();
         locked(&self.streams).kept.remove(&number);
+        drop(working);
     }
 
     /// What a response reads from.
-    pub(super) fn stream(self: &Arc<Self>, reader: Reader) -> Stream {
-        Stream { held: Arc::clone(self), reader, ended: self.ended() }
+    pub(super) fn stream(self: &Arc<Self>, number: u64, reader: Reader) -> Stream {
+        Stream { held: Arc::clone(self), number, reader, ended: self.ended() }
     }
 }
 
@@ -166,6 +187,7 @@ impl Held {
 #[derive(Debug)]
 pub(super) struct Stream {
     held: Arc<Held>,
+    number: u64,
     reader: Reader,
     ended: watch::Receiver<bool>,
 }
@@ -174,7 +196,10 @@ impl Stream {
     /// The next message and its event's id; `None` at the stream's or session's end.
     pub(super) async fn next(&mut self) -> Option<(String, Message)> {
         tokio::select! {
-            message = self.reader.next() => message,
+            message = self.reader.next() => {
+                let (message_number, message) = message?;
+                Some((format!("{}-{message_number}", self.number), message))
+            }
             _ = self.ended.wait_for(|ended| *ended) => None,
         }
     }
@@ -183,7 +208,7 @@ impl Stream {
     /// event.
     pub(super) fn first_id(&self) -> Option<String> {
         let resumes = self.held.session.revision()? >= Revision::V2025_11_25;
-        resumes.then(|| self.reader.first_id())
+        resumes.then(|| format!("{}-{}", self.number, self.reader.after()))
     }
 }
 
@@ -193,9 +218,8 @@ impl Drop for Stream {
     }
 }
 
-/// 128 random bits.
-fn unguessable() -> Option<String> {
-    let mut bytes = [0u8; 16];
-    std::fs::File::open("/dev/urandom").ok()?.read_exact(&mut bytes).ok()?;
-    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+/// The stream and the message that an event's id names.
+fn parse_id(id: &str) -> Option<(u64, u64)> {
+    let (stream, message) = id.split_once('-')?;
+    Some((stream.parse().ok()?, message.parse().ok()?))
 }

@@ -1,5 +1,5 @@
-//! One stream of events of a session, to which an agent whose connection broke can come back
-//! (Last-Event-ID, MCP 2025-11-25).
+//! Messages of one request or session, kept for a reader whose connection broke until it comes back
+//! and reads on where it was.
 
 use std::{
     collections::VecDeque,
@@ -9,7 +9,6 @@ use std::{
 
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::sessions::Held;
 use crate::message::Message;
 
 /// Messages that may wait to be read; what would be one more is held back where it comes from.
@@ -18,13 +17,10 @@ const UNREAD_MAX: usize = 256;
 const READ_MAX: usize = 256;
 /// Bytes of them.
 const READ_BYTES_MAX: usize = 1 << 20;
-/// How long an agent may stay away from a request's stream before the request is given up.
-const ABSENCE: Duration = Duration::from_secs(10);
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Resumable {
-    number: u64,
+pub(crate) struct Resumable {
     kept: Mutex<Kept>,
     /// Something was read or is to be read.
     changed: Notify,
@@ -74,9 +70,9 @@ impl Kept {
 
 impl Resumable {
     /// A stream without messages.
-    pub(super) fn new(number: u64) -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let kept = Mutex::new(Kept { first: 1, ..Kept::default() });
-        Arc::new(Self { number, kept, changed: Notify::new(), readers: watch::Sender::new(0) })
+        Arc::new(Self { kept, changed: Notify::new(), readers: watch::Sender::new(0) })
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -85,13 +81,13 @@ impl Resumable {
     }
 
     /// Whether somebody reads it now.
-    pub(super) fn is_read(&self) -> bool {
+    pub(crate) fn is_read(&self) -> bool {
         0 < *self.readers.borrow()
     }
 
     /// Reads on behind the message of this number; `None` is behind what was read last. Who read
     /// before reads no longer. `None` if what follows is kept no more.
-    pub(super) fn read(self: &Arc<Self>, after: Option<u64>) -> Option<Reader> {
+    pub(crate) fn read(self: &Arc<Self>, after: Option<u64>) -> Option<Reader> {
         let mut kept = self.kept();
         let next = after.unwrap_or(kept.read) + 1;
         let end = kept.first + kept.messages.len() as u64;
@@ -107,13 +103,13 @@ impl Resumable {
     }
 
     /// Keeps a message.
-    pub(super) fn push(&self, message: Message) {
+    pub(crate) fn push(&self, message: Message) {
         self.kept().messages.push_back(message);
         self.changed.notify_waiters();
     }
 
     /// Keeps what comes from `messages`, as long as there is room, until their end.
-    pub(super) async fn keep(&self, messages: &mut mpsc::Receiver<Message>) {
+    pub(crate) async fn keep(&self, messages: &mut mpsc::Receiver<Message>) {
         loop {
             self.room().await;
             let Some(message) = messages.recv().await else { break };
@@ -123,11 +119,11 @@ impl Resumable {
                 break;
             }
         }
-        self.kept().over = true;
-        self.changed.notify_waiters();
+        self.end();
     }
 
-    async fn room(&self) {
+    /// Waits until another message has room.
+    pub(crate) async fn room(&self) {
         loop {
             let changed = self.changed.notified();
             if self.kept().unread() < UNREAD_MAX {
@@ -137,47 +133,29 @@ impl Resumable {
         }
     }
 
-    /// Done when nobody has read for so long that nobody will.
-    async fn abandoned(&self) {
+    /// Nothing follows: readers end.
+    pub(crate) fn end(&self) {
+        self.kept().over = true;
+        self.changed.notify_waiters();
+    }
+
+    /// Done when nobody has read for `absence`.
+    pub(crate) async fn abandoned(&self, absence: Duration) {
         let mut readers = self.readers.subscribe();
         loop {
             // The sender lives as long as the stream.
             _ = readers.wait_for(|readers| *readers == 0).await;
             let back = readers.wait_for(|readers| 0 < *readers);
-            if tokio::time::timeout(ABSENCE, back).await.is_err() {
+            if tokio::time::timeout(absence, back).await.is_err() {
                 return;
             }
         }
     }
 }
 
-/// Keeps a request's stream for its agent until the answer was read, the agent stays away, or the
-/// session ends. `working` is given up with it.
-pub(super) async fn attend(
-    held: Arc<Held>,
-    stream: Arc<Resumable>,
-    mut messages: mpsc::Receiver<Message>,
-    working: impl Send,
-) {
-    let mut ended = held.ended();
-    tokio::select! {
-        () = async {
-            stream.keep(&mut messages).await;
-            // Its answer may have to be read again.
-            std::future::pending::<()>().await;
-        } => {}
-        () = stream.abandoned() => {}
-        _ = ended.wait_for(|ended| *ended) => {}
-    }
-    stream.kept().over = true;
-    stream.changed.notify_waiters();
-    held.forget_stream(stream.number);
-    drop(working);
-}
-
 /// Who reads a stream.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(crate) struct Reader {
     stream: Arc<Resumable>,
     /// The number of the message that comes next.
     next: u64,
@@ -185,8 +163,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// The next message and its event's id; `None` at the end, or if another reads now.
-    pub(super) async fn next(&mut self) -> Option<(String, Message)> {
+    /// The next message and its number; `None` at the end, or if another reads now.
+    pub(crate) async fn next(&mut self) -> Option<(u64, Message)> {
         let stream = Arc::clone(&self.stream);
         loop {
             let changed = stream.changed.notified();
@@ -197,11 +175,10 @@ impl Reader {
                 }
                 if let Some(message) = kept.take(self.next) {
                     drop(kept);
-                    let id = self.id(self.next);
                     self.next += 1;
                     // There may be room again.
                     stream.changed.notify_waiters();
-                    return Some((id, message));
+                    return Some((self.next - 1, message));
                 }
                 if kept.over {
                     return None;
@@ -211,13 +188,9 @@ impl Reader {
         }
     }
 
-    /// The id that says where this reader begins.
-    pub(super) fn first_id(&self) -> String {
-        self.id(self.next - 1)
-    }
-
-    fn id(&self, message: u64) -> String {
-        format!("{}-{message}", self.stream.number)
+    /// The number of the message behind which this reader reads.
+    pub(crate) const fn after(&self) -> u64 {
+        self.next - 1
     }
 }
 
@@ -225,12 +198,6 @@ impl Drop for Reader {
     fn drop(&mut self) {
         self.stream.readers.send_modify(|readers| *readers -= 1);
     }
-}
-
-/// The stream and the message that an event's id names.
-pub(super) fn parse_id(id: &str) -> Option<(u64, u64)> {
-    let (stream, message) = id.split_once('-')?;
-    Some((stream.parse().ok()?, message.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -244,27 +211,26 @@ mod tests {
 
     #[tokio::test]
     async fn who_comes_back_misses_nothing_and_hears_nothing_twice() {
-        let stream = Resumable::new(3);
+        let stream = Resumable::new();
         let (sender, mut messages) = mpsc::channel(8);
         let keeping = {
             let stream = Arc::clone(&stream);
             tokio::spawn(async move { stream.keep(&mut messages).await })
         };
         let mut reader = stream.read(None).unwrap();
-        assert_eq!(reader.first_id(), "3-0");
+        assert_eq!(reader.after(), 0);
         for number in 1..=3 {
             sender.send(note(number)).await.unwrap();
         }
-        let (id, first) = reader.next().await.unwrap();
-        assert_eq!((id.as_str(), first.body()), ("3-1", r#"{"n":1}"#));
+        let (after, first) = reader.next().await.unwrap();
+        assert_eq!((after, first.body()), (1, r#"{"n":1}"#));
         reader.next().await.unwrap();
         // The second was sent, and lost on its way.
-        let (_, after) = parse_id(&id).unwrap();
         let mut again = stream.read(Some(after)).unwrap();
         assert!(reader.next().await.is_none(), "another reads now");
-        assert_eq!(again.next().await.unwrap().0, "3-2");
+        assert_eq!(again.next().await.unwrap().0, 2);
         sender.send(Message::result(&Id::from_number(1), b"{}")).await.unwrap();
-        assert_eq!(again.next().await.unwrap().0, "3-3");
+        assert_eq!(again.next().await.unwrap().0, 3);
         assert!(again.next().await.unwrap().1.is_response());
         assert!(again.next().await.is_none());
         keeping.await.unwrap();
@@ -273,7 +239,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_read_is_kept_within_bounds_and_what_was_not_is_kept() {
-        let stream = Resumable::new(0);
+        let stream = Resumable::new();
         let (sender, mut messages) = mpsc::channel(2_000);
         for number in 1..=1_000 {
             sender.send(note(number)).await.unwrap();
@@ -285,7 +251,7 @@ mod tests {
         };
         let mut reader = stream.read(None).unwrap();
         for number in 1..=1_000 {
-            assert_eq!(reader.next().await.unwrap().0, format!("0-{number}"));
+            assert_eq!(reader.next().await.unwrap().0, number);
             let kept = stream.kept().messages.len();
             assert!(kept <= UNREAD_MAX + READ_MAX + 1, "{kept}");
         }
