@@ -8,9 +8,11 @@
 pub mod backend;
 pub mod bridge;
 pub mod clock;
+pub mod configuration;
 pub mod connect;
 pub mod demonstration;
 pub mod description;
+pub mod fleet;
 pub mod frontend;
 mod header;
 pub mod lines;

@@ -9,6 +9,10 @@ pub const SERVER_TRACK: &str = "server";
 /// The call that carries what belongs to a session and to no request of it.
 pub const SESSION_CALL: &str = "session";
 
+/// The notification that a session's call begins with: `{"own": true}` if the agent has a process of
+/// the MCP server for itself.
+pub const PROCESS: &str = "notifications/aip/process";
+
 const HASH_MARK: &str = "#sha256=";
 /// Bytes of the mark and of a SHA-256 in hexadecimal digits.
 const HASH_LENGTH: usize = HASH_MARK.len() + 64;
@@ -71,6 +75,15 @@ impl ServerName {
     /// Its namespace.
     pub const fn namespace(&self) -> &TrackNamespace {
         &self.namespace
+    }
+
+    /// What calls of one agent's session are made to.
+    ///
+    /// # Errors
+    /// If the namespace leaves no room for the session's name.
+    pub fn session(&self, session: &str) -> Result<TrackNamespace, NameError> {
+        let fields = self.namespace.fields();
+        TrackNamespace::new(fields.chain([SESSION_CALL.as_bytes(), session.as_bytes()]))
     }
 
     /// Its track of this name; too long a name ends in its hash instead of its tail.

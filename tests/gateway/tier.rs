@@ -99,10 +99,20 @@ impl Serving {
         backend: (Backend, mpsc::Receiver<News>),
         change: impl FnOnce(&mut serve::Options),
     ) -> Self {
+        Self::start_own(relay, backend, None, change).await
+    }
+
+    /// The same with processes of agents' own.
+    pub(crate) async fn start_own(
+        relay: &Relay,
+        backend: (Backend, mpsc::Receiver<News>),
+        own: Option<serve::OwnProcesses>,
+        change: impl FnOnce(&mut serve::Options),
+    ) -> Self {
         let (link, served, worker) = relay.link();
         let (backend, news) = backend;
         let (stop, stopped) = oneshot::channel();
-        let server = serve::Server { link, served, backend, news };
+        let server = serve::Server { link, served, backend, news, own };
         let mut options = serve::Options::new(ServerName::new("localhost", "server").unwrap());
         change(&mut options);
         let stopped = async move { _ = stopped.await };
@@ -138,6 +148,12 @@ pub(crate) fn library(
 /// A server in shell with sessions. `body` is what it does with `$line`, whose id is `$id`, after
 /// the handshake; `capabilities` is JSON.
 pub(crate) fn shell(capabilities: &str, body: &str) -> (Backend, mpsc::Receiver<News>) {
+    let (backend, news) = stdio::Stdio::start(shell_options(capabilities, body));
+    (Backend::Stdio(backend), news)
+}
+
+/// How that is run.
+pub(crate) fn shell_options(capabilities: &str, body: &str) -> stdio::Options {
     let script = format!(
         r#"
         while IFS= read -r line; do
@@ -150,12 +166,10 @@ pub(crate) fn shell(capabilities: &str, body: &str) -> (Backend, mpsc::Receiver<
             esac
         done"#
     );
-    let command = vec!["sh".to_owned(), "-c".to_owned(), script];
-    let (backend, news) = stdio::Stdio::start(stdio::Options::new(command));
-    (Backend::Stdio(backend), news)
+    stdio::Options::new(vec!["sh".to_owned(), "-c".to_owned(), script])
 }
 
-/// The same without sessions (MCP 2026-07-28).
+/// A server without sessions (MCP 2026-07-28).
 pub(crate) fn modern_shell(capabilities: &str, body: &str) -> (Backend, mpsc::Receiver<News>) {
     let script = format!(
         r#"
@@ -214,7 +228,17 @@ impl Drop for Listening {
 
 /// A server behind a URL.
 pub(crate) fn behind(url: &str) -> (Backend, mpsc::Receiver<News>) {
-    let (backend, news) = http::Http::start(http::Options::new(url.to_owned())).unwrap();
+    behind_with(url, |_| {})
+}
+
+/// The same, reached otherwise.
+pub(crate) fn behind_with(
+    url: &str,
+    change: impl FnOnce(&mut http::Options),
+) -> (Backend, mpsc::Receiver<News>) {
+    let mut options = http::Options::new(url.to_owned());
+    change(&mut options);
+    let (backend, news) = http::Http::start(options).unwrap();
     (Backend::Http(backend), news)
 }
 

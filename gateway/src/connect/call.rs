@@ -17,7 +17,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{Client, Connector, Talk, session};
 use crate::{
     link::{Call, CallEvent, CallOutcome},
-    message::{Id, Kind, Message, code, meta, object_members, string_member},
+    message::{Id, Kind, Message, code, meta, string_member},
     random::unguessable_bytes,
 };
 
@@ -172,7 +172,8 @@ async fn run_once(
     talk: &Talk,
     making: &mut Making,
 ) -> Result<Message, CallOutcome> {
-    let namespace = connector.options.server.namespace().clone();
+    let ours = connector.options.server.namespace();
+    let namespace = client.process.as_ref().unwrap_or(ours).clone();
     let name = Bytes::from(request.method().to_owned());
     let mut call = connector.link.call(namespace, name, making.parameters()).await;
     call.send(RecordType::Request, request.text().clone(), !client.can_be_asked()).await;
@@ -274,11 +275,7 @@ impl Asked<'_> {
     fn notification(&self, message: Message) -> Option<Message> {
         match message.method() {
             "notifications/cancelled" => {
-                let members = object_members(message.body())?;
-                let member = members.iter().find(|member| member.name == "requestId")?;
-                let id = Id::from_raw(member.value)?;
-                let asked = self.talk.questions.as_ref()?.withdraw(&id, &self.answers)?;
-                Some(message.with_body_part(&member.span, asked.as_raw()))
+                self.talk.questions.as_ref()?.withdrawn(message, &self.answers)
             }
             "notifications/message" => {
                 session::wants_log(self.client, &string_member(message.body(), "level"))

@@ -14,7 +14,7 @@ mod tools;
 
 use std::{sync::Arc, time::Duration};
 
-use aip_codec::moqt::id::GroupId;
+use aip_codec::moqt::{id::GroupId, name::TrackNamespace};
 use bytes::Bytes;
 use tokio::{
     sync::{mpsc, watch},
@@ -25,6 +25,7 @@ pub use questions::Questions;
 
 use crate::{
     bridge::{self, CLIENT_CAPABILITIES, ClientIdentity, PROTOCOL_VERSION},
+    clock::unix_milliseconds,
     description::Description,
     link::{Link, ReadError, Subscription, SubscriptionEvent},
     message::{Limits, Message, code, meta, object_members},
@@ -52,9 +53,14 @@ pub struct Options {
     pub priority: Option<u8>,
     /// Whether reads are answered from tracks; if not, everything is a call. Yes.
     pub reads_tracks: bool,
+    /// Whether results of reads say in `_meta` (`aip/cache`) where they come from. No.
+    pub tells_cache_status: bool,
     /// Limits of messages.
     pub limits: Limits,
 }
+
+/// In a result's `_meta`: where it comes from.
+const CACHE_STATUS: &str = "aip/cache";
 
 impl Options {
     /// The defaults, with this server.
@@ -67,6 +73,7 @@ impl Options {
             call_deadline: None,
             priority: None,
             reads_tracks: true,
+            tells_cache_status: false,
             limits: Limits::default(),
         }
     }
@@ -107,13 +114,21 @@ pub struct Client {
     pub info: Option<String>,
     /// The log messages that it asked for, as JSON text.
     pub log_level: Option<String>,
+    /// What its calls are made to, if it has a process of the server for itself.
+    pub process: Option<TrackNamespace>,
 }
 
 impl Client {
     /// A client without sessions: its requests say the rest.
     pub fn modern() -> Self {
         let capabilities = "{}".to_owned();
-        Self { revision: Revision::LATEST, capabilities, info: None, log_level: None }
+        Self {
+            revision: Revision::LATEST,
+            capabilities,
+            info: None,
+            log_level: None,
+            process: None,
+        }
     }
 }
 
@@ -241,16 +256,36 @@ impl Connector {
             _ => {}
         }
         if self.options.reads_tracks
+            && client.process.is_none()
             && let Some(read) = Read::of_request(request)
             && let Ok((group, result)) = self.read(&read).await
         {
             seen(&read, group);
             let answer = Message::result(id, &result);
-            return bridged(client, &description, request.method(), answer);
+            let answer = bridged(client, &description, request.method(), answer);
+            return self.with_status(answer, Some(group));
         }
         let sent = as_server_needs(client, &description, request);
         let answer = call::run(self, client, &sent, talk).await;
-        bridged(client, &description, request.method(), answer)
+        let answer = bridged(client, &description, request.method(), answer);
+        let reads = bridge::CACHEABLE.contains(&request.method());
+        if reads { self.with_status(answer, None) } else { answer }
+    }
+
+    /// The result with where it comes from in its `_meta`, if that is wanted: the version of a track,
+    /// or the server itself.
+    fn with_status(&self, answer: Message, version: Option<GroupId>) -> Message {
+        if !self.options.tells_cache_status || answer.kind() != crate::message::Kind::Result {
+            return answer;
+        }
+        let status = match version {
+            Some(version) => {
+                let age = unix_milliseconds().saturating_sub(version.0);
+                format!(r#"{{"from":"track","version":{},"ageMs":{age}}}"#, version.0)
+            }
+            None => r#"{"from":"server"}"#.to_owned(),
+        };
+        answer.with_body(&bridge::with_meta(answer.body(), CACHE_STATUS, &status))
     }
 
     /// A track's current result.

@@ -14,10 +14,14 @@ use aip_codec::{
 };
 use aip_engine::client::Refusal;
 use bytes::Bytes;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
+    time::Instant,
+};
 
 use super::{
-    Options,
+    Options, OwnProcesses,
+    agents::Agents,
     publisher::{Counters, Wish},
     running::{Asked, Keyed, Running},
 };
@@ -45,6 +49,7 @@ pub(super) struct Context {
     pub(super) session_places: Semaphore,
     pub(super) next_session: AtomicU64,
     pub(super) keyed: Keyed,
+    pub(super) agents: Agents,
     places: Arc<Semaphore>,
     /// Callers that have not got their last record yet.
     callers: AtomicUsize,
@@ -66,8 +71,10 @@ impl Context {
         options: Arc<Options>,
         wishes: mpsc::Sender<Wish>,
         counters: Arc<Counters>,
+        own: Option<OwnProcesses>,
     ) -> Self {
         Self {
+            agents: Agents::new(own),
             keyed: Keyed::new(options.results_kept),
             places: Arc::new(Semaphore::new(options.calls_max)),
             callers: AtomicUsize::new(0),
@@ -143,7 +150,7 @@ impl Context {
 
 /// Passes one call on and its answer back.
 pub(super) async fn run(incoming: IncomingCall, context: Arc<Context>) {
-    let IncomingCall { name, parameters, mut call, .. } = incoming;
+    let IncomingCall { namespace, name, parameters, mut call } = incoming;
     let caller = context.caller();
     let request = match first_record(&mut call, &context.options).await {
         None => return,
@@ -155,24 +162,29 @@ pub(super) async fn run(incoming: IncomingCall, context: Arc<Context>) {
         }
         Some(Err(answer)) => return finish(call, answer).await,
     };
-    if let Some(answer) = context.answer_here(&request) {
+    let own = context.agents.of_call(context.options.name.namespace(), &namespace);
+    if own.is_none()
+        && let Some(answer) = context.answer_here(&request)
+    {
         return finish(call, answer).await;
     }
+    let backend = own.unwrap_or_else(|| context.backend.clone());
     let key = parameters.idempotency_key().cloned();
-    let running = match context.running(&request, &parameters, key.as_ref()).await {
+    let running = match context.running(&backend, &request, &parameters, key.as_ref()).await {
         Ok(running) => running,
         Err(NotRun::Refused(refusal)) => return call.refuse(refusal).await,
         Err(NotRun::Answered(answer)) => return finish(call, answer).await,
     };
     let after = parameters.resume_after().unwrap_or(0);
-    let attached = Attached { call: &mut call, context: &context, request: &request };
+    let attached =
+        Attached { call: &mut call, context: &context, backend: &backend, request: &request };
     let end = attached.run(&running, after).await;
     match (end, key) {
         (End::Answered(answer), key) => {
             let bytes = answer.text().len();
             finish(call, answer).await;
             if let Some(key) = key {
-                context.keyed.ended(&key, bytes);
+                context.keyed.ended(&key, bytes, Instant::now());
             }
         }
         (End::GivenUp, Some(key)) => context.keyed.forget(&key),
@@ -210,11 +222,12 @@ impl Context {
     /// The call that a request is: one that is remembered, or a new one.
     async fn running(
         &self,
+        backend: &Backend,
         request: &Message,
         parameters: &Parameters,
         key: Option<&Bytes>,
     ) -> Result<Arc<Running>, NotRun> {
-        let known = key.and_then(|key| self.keyed.find(key));
+        let known = key.and_then(|key| self.keyed.find(key, Instant::now()));
         if let Some(known) = known {
             if known.is_of(request) {
                 self.counters.repeated_calls.fetch_add(1, Ordering::Relaxed);
@@ -240,7 +253,7 @@ impl Context {
             Duration::from_millis(left).min(self.options.call_deadline)
         });
         let asked = Asked {
-            backend: self.backend.clone(),
+            backend: backend.clone(),
             request: request.clone(),
             deadline,
             options: Arc::clone(&self.options),
@@ -249,7 +262,7 @@ impl Context {
             None => Ok(Running::start(asked, place)),
             Some(key) => self
                 .keyed
-                .begin(key, || Running::start(asked, place))
+                .begin(key, Instant::now(), || Running::start(asked, place))
                 .ok_or_else(|| NotRun::Refused(busy("too many keyed calls under way"))),
         }
     }
@@ -307,6 +320,7 @@ enum End {
 struct Attached<'a> {
     call: &'a mut Call,
     context: &'a Context,
+    backend: &'a Backend,
     request: &'a Message,
 }
 
@@ -357,7 +371,7 @@ impl Attached<'_> {
         }
         match Message::parse(payload, &self.context.options.limits) {
             Ok(message) if message.kind() != Kind::Request => {
-                self.context.backend.send(message).await;
+                self.backend.send(message).await;
             }
             Ok(_) => tracing::debug!("a request within a call was dropped"),
             Err(error) => tracing::debug!(%error, "a record that is no message was dropped"),

@@ -3,6 +3,7 @@
 //! One task owns what is published (`tracks`); each call and each agent's session has a task of
 //! its own (`calls`, `sessions`).
 
+mod agents;
 mod calls;
 mod policy;
 mod publisher;
@@ -22,6 +23,8 @@ use crate::{
     name::ServerName,
 };
 
+pub(crate) use agents::can_be_asked;
+pub use agents::{OwnProcesses, Processes};
 pub use publisher::Counts;
 
 /// How a server is served.
@@ -39,6 +42,8 @@ pub struct Options {
     pub results_kept: Duration,
     /// How long the server may take to answer a read. 25 s.
     pub read_timeout: Duration,
+    /// How old a result may be that is given again because the server fails; zero is never. 0 s.
+    pub stale_if_error: Duration,
     /// Calls at one time; one more is refused. 1,000.
     pub calls_max: usize,
     /// Agents' sessions at one time; one more is refused. 5,000.
@@ -61,6 +66,7 @@ impl Options {
             call_deadline: Duration::from_secs(3_600),
             results_kept: Duration::from_secs(300),
             read_timeout: Duration::from_secs(25),
+            stale_if_error: Duration::ZERO,
             calls_max: 1_000,
             sessions_max: 5_000,
             tracks_max: 10_000,
@@ -81,6 +87,8 @@ pub struct Server {
     pub backend: Backend,
     /// What it says by itself.
     pub news: mpsc::Receiver<News>,
+    /// How agents get processes of their own; `None`: all share the backend.
+    pub own: Option<OwnProcesses>,
 }
 
 /// Why serving ended.
@@ -111,9 +119,8 @@ pub async fn run(
     options: Options,
     stop: impl Future<Output = ()>,
 ) -> Result<Counts, Error> {
-    let Server { link, served, backend, news } = server;
-    let options = Arc::new(options);
-    let ended = publisher::run(link, served, backend.clone(), news, options, stop).await;
+    let backend = server.backend.clone();
+    let ended = publisher::run(server, Arc::new(options), stop).await;
     backend.shutdown().await;
     ended
 }

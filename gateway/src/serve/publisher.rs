@@ -17,7 +17,7 @@ use bytes::Bytes;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
-    Error, Options, calls,
+    Error, Options, Server, calls,
     policy::{self, Verdict},
     sessions::{self, Sessions},
     subscribing::Subscribing,
@@ -28,7 +28,7 @@ use crate::{
     clock::unix_milliseconds,
     description::{Availability, Description},
     link::{IncomingCall, Link, Served},
-    message::{Id, Kind, Message, string_member},
+    message::{Id, Kind, Message, code, string_member},
     name::{SERVER_TRACK, SESSION_CALL},
     read::Read,
     version,
@@ -36,6 +36,8 @@ use crate::{
 
 /// Results and wishes of other tasks that may wait for the publisher.
 const WISHES_MAX: usize = 1_024;
+/// How long an older result is given before the backend is asked again.
+const STALE: Duration = Duration::from_secs(1);
 /// How long changes are gathered before a track is read again for them.
 const SETTLE: Duration = Duration::from_millis(10);
 
@@ -89,6 +91,13 @@ pub(super) enum Wish {
     Learned(FullTrackName, Read),
 }
 
+/// Whether an answer says that the server has failed, not that it refuses.
+fn failed_itself(answer: &Message) -> bool {
+    let error: Option<serde_json::Value> = serde_json::from_str(answer.body()).ok();
+    let code = error.and_then(|error| error.get("code")?.as_i64());
+    answer.kind() == Kind::Error && code == Some(code::INTERNAL_ERROR.into())
+}
+
 /// See the module.
 pub(super) struct Publisher {
     pub(super) link: Link,
@@ -111,13 +120,11 @@ pub(super) struct Publisher {
 
 /// Publishes until `stop` is done.
 pub(super) async fn run(
-    link: Link,
-    mut served: mpsc::Receiver<Served>,
-    backend: Backend,
-    mut news: mpsc::Receiver<News>,
+    server: Server,
     options: Arc<Options>,
     stop: impl Future<Output = ()>,
 ) -> Result<Counts, Error> {
+    let Server { link, mut served, backend, mut news, own } = server;
     let (wishes, mut wished) = mpsc::channel(WISHES_MAX);
     let counters = Arc::new(Counters::default());
     let context = calls::Context::new(
@@ -125,6 +132,7 @@ pub(super) async fn run(
         Arc::clone(&options),
         wishes.clone(),
         Arc::clone(&counters),
+        own,
     );
     let mut publisher = Publisher {
         subscribing: Subscribing::new(backend.clone(), wishes.clone()),
@@ -301,6 +309,12 @@ impl Publisher {
 
     async fn handle_answer(&mut self, name: FullTrackName, answer: Option<Message>) {
         let retry = Some(Duration::from_millis(1));
+        let failed = answer.as_ref().is_none_or(failed_itself);
+        let stale = self.options.stale_if_error;
+        if failed && let Some(version) = self.tracks.stale(&name, stale, unix_milliseconds()) {
+            tracing::warn!("the MCP server fails: an older result is given");
+            return self.link.publish(name, version, Some(STALE)).await;
+        }
         let Some(answer) = answer else {
             self.fail(&name);
             let reason = "the MCP server did not answer in time";
@@ -440,5 +454,6 @@ impl Publisher {
         }
         self.calls.keyed.clear();
         self.tasks.shutdown().await;
+        self.calls.agents.shutdown().await;
     }
 }

@@ -185,9 +185,9 @@ impl Keyed {
     }
 
     /// The call of this key, if it is remembered.
-    pub(super) fn find(&self, key: &Bytes) -> Option<Arc<Running>> {
+    pub(super) fn find(&self, key: &Bytes, now: Instant) -> Option<Arc<Running>> {
         let mut calls = self.calls();
-        calls.sweep(self.kept, Instant::now());
+        calls.sweep(self.kept, now);
         calls.by_key.get(key).cloned()
     }
 
@@ -196,10 +196,11 @@ impl Keyed {
     pub(super) fn begin(
         &self,
         key: &Bytes,
+        now: Instant,
         start: impl FnOnce() -> Arc<Running>,
     ) -> Option<Arc<Running>> {
         let mut calls = self.calls();
-        calls.sweep(self.kept, Instant::now());
+        calls.sweep(self.kept, now);
         if KEYED_MAX <= calls.by_key.len() {
             return None;
         }
@@ -207,8 +208,7 @@ impl Keyed {
     }
 
     /// A call has ended and its answer is with its caller.
-    pub(super) fn ended(&self, key: &Bytes, bytes: usize) {
-        let now = Instant::now();
+    pub(super) fn ended(&self, key: &Bytes, bytes: usize, now: Instant) {
         let mut calls = self.calls();
         if calls.by_key.contains_key(key) && !calls.ended.iter().rev().any(|(_, of, _)| of == key) {
             calls.ended.push_back((now, key.clone(), bytes));
@@ -247,35 +247,34 @@ mod tests {
         Bytes::from(number.to_be_bytes().to_vec())
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn calls_are_remembered_for_their_time_and_no_longer() {
-        let keyed = Keyed::new(Duration::from_secs(300));
-        keyed.begin(&key(1), || running("{}")).unwrap();
-        tokio::time::advance(Duration::from_secs(1_000)).await;
-        assert!(keyed.find(&key(1)).is_some(), "it is under way");
-        keyed.ended(&key(1), 10);
-        tokio::time::advance(Duration::from_secs(299)).await;
-        assert!(keyed.find(&key(1)).is_some());
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(keyed.find(&key(1)).is_none());
+        let (keyed, began) = (Keyed::new(Duration::from_secs(300)), Instant::now());
+        let after = |seconds| began + Duration::from_secs(seconds);
+        keyed.begin(&key(1), began, || running("{}")).unwrap();
+        assert!(keyed.find(&key(1), after(1_000)).is_some(), "it is under way");
+        keyed.ended(&key(1), 10, after(1_000));
+        assert!(keyed.find(&key(1), after(1_299)).is_some());
+        assert!(keyed.find(&key(1), after(1_300)).is_none());
         assert_eq!(keyed.calls().bytes, 0);
     }
 
     #[tokio::test]
     async fn no_more_is_remembered_than_may_be() {
-        let keyed = Keyed::new(Duration::from_secs(300));
+        let (keyed, now) = (Keyed::new(Duration::from_secs(300)), Instant::now());
         let one = running("{}");
+        let begin = |number| keyed.begin(&key(number), now, || Arc::clone(&one));
         for number in 0..KEYED_MAX {
-            keyed.begin(&key(number), || Arc::clone(&one)).unwrap();
+            begin(number).unwrap();
         }
-        assert!(keyed.begin(&key(KEYED_MAX), || Arc::clone(&one)).is_none(), "all are under way");
-        keyed.ended(&key(7), 10);
-        keyed.begin(&key(KEYED_MAX), || Arc::clone(&one)).unwrap();
-        assert!(keyed.find(&key(7)).is_none(), "it made room");
-        keyed.ended(&key(8), RESULT_BYTES_MAX + 1);
-        assert!(keyed.find(&key(8)).is_none(), "too large to be remembered");
+        assert!(begin(KEYED_MAX).is_none(), "all are under way");
+        keyed.ended(&key(7), 10, now);
+        begin(KEYED_MAX).unwrap();
+        assert!(keyed.find(&key(7), now).is_none(), "it made room");
+        keyed.ended(&key(8), RESULT_BYTES_MAX + 1, now);
+        assert!(keyed.find(&key(8), now).is_none(), "too large to be remembered");
         keyed.clear();
-        assert!(keyed.find(&key(9)).is_none());
+        assert!(keyed.find(&key(9), now).is_none());
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Options, process::Process};
 use crate::{
-    backend::{initialize_params, own_meta},
+    backend::{ClientSide, own_meta},
     description::Description,
     lines::Line,
     message::{Id, Kind, Message, code, string_member},
@@ -67,7 +67,9 @@ fn of_discover(answer: &Message) -> Option<Result<Description, Failed>> {
 }
 
 async fn initialize(process: &mut Process, options: &Options) -> Result<Description, Failed> {
-    let request = Message::request(Id::from_number(2), "initialize", &initialize_params());
+    let client = options.client.clone().unwrap_or_else(ClientSide::of_all);
+    let params = client.initialize_params();
+    let request = Message::request(Id::from_number(2), "initialize", &params);
     match ask(process, options, &request, options.start_timeout).await {
         Answer::Message(answer) if answer.kind() == Kind::Result => {
             let description = Description::from_result(answer.body_bytes()).ok_or_else(|| {

@@ -5,11 +5,11 @@ mod process;
 mod session;
 mod supervisor;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Asker, Event, Exchange, Interest, News};
+use super::{Asker, ClientSide, Event, Exchange, Interest, News};
 use crate::message::{Limits, Message};
 
 /// How a process is run.
@@ -28,6 +28,14 @@ pub struct Options {
     pub legacy: Option<bool>,
     /// How long it may take to end after each step: closed input, SIGTERM, SIGKILL. 2 s.
     pub stop_timeout: Duration,
+    /// The one agent that the process is for; `None`: many share it.
+    pub client: Option<ClientSide>,
+    /// Requests that it works on at one time; others wait. 1,000.
+    pub concurrency: usize,
+    /// Variables of its environment besides those of the edge's own.
+    pub environment: Vec<(String, String)>,
+    /// Where it runs; `None` is where the edge does.
+    pub directory: Option<PathBuf>,
 }
 
 impl Options {
@@ -40,6 +48,10 @@ impl Options {
             start_timeout: Duration::from_secs(30),
             legacy: None,
             stop_timeout: Duration::from_secs(2),
+            client: None,
+            concurrency: 1_000,
+            environment: Vec::new(),
+            directory: None,
         }
     }
 }
