@@ -66,61 +66,70 @@ pub fn read(file: &std::path::Path) -> Result<Configuration, String> {
 /// # Errors
 /// If the file is wrong at the beginning.
 pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(), String> {
-    let mut known = read(&options.file)?;
-    let mut members = BTreeMap::new();
-    apply(&options, &known, &mut members).await;
+    let mut fleet = Fleet { known: read(&options.file)?, wrong: None, members: BTreeMap::new() };
+    let begun = fleet.known.clone();
+    fleet.apply(&options, begun).await;
     let mut stop = pin!(stop);
-    let mut wrong = None;
     loop {
         tokio::select! {
             () = &mut stop => break,
-            () = tokio::time::sleep(LOOK) => {}
-        }
-        match read(&options.file) {
-            Ok(now) if now != known => {
-                tracing::info!(file = %options.file.display(), "the configuration has changed");
-                apply(&options, &now, &mut members).await;
-                (known, wrong) = (now, None);
-            }
-            Ok(_) => wrong = None,
-            Err(error) => {
-                if wrong.as_ref() != Some(&error) {
-                    tracing::warn!("{error}; what was configured before goes on");
-                }
-                wrong = Some(error);
-            }
+            () = tokio::time::sleep(LOOK) => fleet.look(&options).await,
         }
     }
-    let mut ending: JoinSet<()> = members.into_values().map(Member::end).collect();
+    let mut ending: JoinSet<()> = fleet.members.into_values().map(Member::end).collect();
     while ending.join_next().await.is_some() {}
     Ok(())
 }
 
-/// Ends what is no more or is otherwise now, and begins what is new.
-async fn apply(
-    options: &Options,
-    configuration: &Configuration,
-    members: &mut BTreeMap<String, Member>,
-) {
-    let mut ending = JoinSet::new();
-    let before = std::mem::take(members);
-    for (name, member) in before {
-        if configuration.server.get(&name) == Some(&member.server) {
-            members.insert(name, member);
-        } else {
-            tracing::info!(name, "is served no longer as it was");
-            ending.spawn(member.end());
+/// What is served now.
+struct Fleet {
+    known: Configuration,
+    /// What was wrong with the file at the last look.
+    wrong: Option<String>,
+    members: BTreeMap<String, Member>,
+}
+
+impl Fleet {
+    /// Looks whether the file has changed.
+    async fn look(&mut self, options: &Options) {
+        match read(&options.file) {
+            Ok(now) => {
+                self.wrong = None;
+                if now != self.known {
+                    tracing::info!(file = %options.file.display(), "the configuration has changed");
+                    self.apply(options, now).await;
+                }
+            }
+            Err(error) if self.wrong.as_ref() == Some(&error) => {}
+            Err(error) => {
+                tracing::warn!("{error}; what was configured before goes on");
+                self.wrong = Some(error);
+            }
         }
     }
-    while ending.join_next().await.is_some() {}
-    for (name, server) in &configuration.server {
-        if members.contains_key(name) {
-            continue;
+
+    /// Ends what is no more or is otherwise now, and begins what is new.
+    async fn apply(&mut self, options: &Options, configuration: Configuration) {
+        let mut ending = JoinSet::new();
+        for (name, member) in std::mem::take(&mut self.members) {
+            if configuration.server.get(&name) == Some(&member.server) {
+                self.members.insert(name, member);
+            } else {
+                tracing::info!(name, "is served no longer as it was");
+                ending.spawn(member.end());
+            }
         }
-        let (stop, stopped) = oneshot::channel();
-        let serving = keep(options.clone(), name.clone(), server.clone(), stopped);
-        let member = Member { server: server.clone(), stop, task: tokio::spawn(serving) };
-        members.insert(name.clone(), member);
+        while ending.join_next().await.is_some() {}
+        for (name, server) in &configuration.server {
+            if self.members.contains_key(name) {
+                continue;
+            }
+            let (stop, stopped) = oneshot::channel();
+            let serving = keep(options.clone(), name.clone(), server.clone(), stopped);
+            let member = Member { server: server.clone(), stop, task: tokio::spawn(serving) };
+            self.members.insert(name.clone(), member);
+        }
+        self.known = configuration;
     }
 }
 

@@ -118,3 +118,35 @@ async fn a_call_that_is_late_is_given_up_at_the_server() {
     agent.close().await;
     serving.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_go_through_a_relay_that_knows_no_call() {
+    let seen = tempfile::NamedTempFile::new().unwrap();
+    let relay = Relay::start_plain();
+    let body = format!(
+        r#"printf '%s\n' "$line" >> {}; case "$line" in
+        *'"refused"'*) printf '{{"jsonrpc":"2.0","id":%s,"error":{{"code":-7,"message":"no"}}}}\n' "$id";;
+        *) token=${{line#*\"progressToken\":}}; token=${{token%%\}}*}}
+            printf '{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":%s,"progress":1}}}}\n' "$token"
+            printf '{{"jsonrpc":"2.0","id":%s,"result":{{"n": 1.50}}}}\n' "$id";; esac"#,
+        seen.path().display()
+    );
+    let serving = Serving::start(&relay, shell(r#"{"tools":{}}"#, &body)).await;
+    let (link, _served, _worker) = relay.link();
+    let mut agent = Agent::begun(connector(link).await).await;
+    let call = r#"{"jsonrpc":"2.0","id":"mine","method":"tools/call","params":{"name":"t","_meta":{"progressToken":7}}}"#;
+    for calls in 1..=3 {
+        let answer = agent.ask_raw(call).await;
+        assert_eq!(answer, r#"{"jsonrpc":"2.0","id":"mine","result":{"n": 1.50}}"#);
+        assert_eq!(agent.notified("notifications/progress").await["params"]["progressToken"], 7);
+        assert_eq!(lines_of(&seen).len(), calls, "each runs, and once");
+    }
+    let error = agent.ask("tools/call", json!({"name": "refused"})).await.unwrap_err();
+    assert_eq!(error, json!({"code": -7, "message": "no"}));
+    let long = json!({"name": "t", "arguments": {"x": "y".repeat(3_000)}});
+    let error = agent.ask("tools/call", long).await.unwrap_err();
+    assert!(error["message"].as_str().unwrap().contains("3000 bytes"), "{error}");
+    assert_eq!(lines_of(&seen).len(), 4);
+    agent.close().await;
+    serving.end().await;
+}

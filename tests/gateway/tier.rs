@@ -40,12 +40,23 @@ impl Relay {
         Self::start_at("127.0.0.1:0".parse().unwrap())
     }
 
+    /// A relay that knows no CALL.
+    pub(crate) fn start_plain() -> Self {
+        let mut config = relay::Config::default();
+        config.session.aip = None;
+        Self::start_with("127.0.0.1:0".parse().unwrap(), config)
+    }
+
     /// The same at this address.
     pub(crate) fn start_at(address: SocketAddr) -> Self {
+        Self::start_with(address, relay::Config::default())
+    }
+
+    fn start_with(address: SocketAddr, relay: relay::Config) -> Self {
         aip_gateway::log::start();
         let config = io::Config::server(vec![address], Identity::Development)
             .with_drain_timeout(Duration::from_millis(100));
-        let handle = io::spawn(config, || relay::Relay::new(relay::Config::default())).unwrap();
+        let handle = io::spawn(config, move || relay::Relay::new(relay)).unwrap();
         let address = handle.addresses()[0];
         let url = format!("moqt://{address}");
         let trust = Trust::CertificateSha256(vec![handle.certificate_sha256().unwrap()]);

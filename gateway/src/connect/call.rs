@@ -14,7 +14,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Client, Connector, Talk, session};
+use super::{Client, Connector, Talk, interop, session};
 use crate::{
     link::{Call, CallEvent, CallOutcome},
     message::{Id, Kind, Message, code, meta, string_member},
@@ -58,9 +58,9 @@ impl Making {
                 let mut hash = Sha256::new();
                 hash.update(connector.secret);
                 hash.update(key);
-                Some(Bytes::copy_from_slice(&hash.finalize()))
+                Some(Bytes::from(hash.finalize().to_vec()))
             }
-            None => unguessable_bytes().map(|key| Bytes::copy_from_slice(&key)),
+            None => unguessable_bytes().map(|key| Bytes::from(key.to_vec())),
         };
         Self {
             key,
@@ -148,6 +148,9 @@ async fn run_until_answered(
         let came = making.came;
         let error = match run_once(connector, client, request, talk, making).await {
             Ok(answer) => return answer,
+            Err(CallOutcome::Unavailable(ClientError::CallsUnsupported)) => {
+                return interop::run(connector, request, talk).await;
+            }
             Err(outcome) => outcome,
         };
         if came < making.came {

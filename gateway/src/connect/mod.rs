@@ -6,6 +6,7 @@
 
 pub(crate) mod call;
 mod follow;
+mod interop;
 mod listen;
 mod questions;
 pub mod session;

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     bridge::{self, PROTOCOL_VERSION},
+    link::Connection,
     message::{Id, Message, code, meta, object_members, string_member},
     random::unguessable,
     read::Read,
@@ -206,7 +207,11 @@ impl Session {
             state.client = Some(client.clone());
         }
         let mut own = self.begin(&client);
-        if can_be_asked(&client.capabilities) && !description.revision.is_modern() {
+        let calls = matches!(
+            *self.connector.link.connection().borrow(),
+            Connection::Up { calls: true, .. }
+        );
+        if calls && can_be_asked(&client.capabilities) && !description.revision.is_modern() {
             // What follows goes to the agent's own process, if there is one.
             let said = own.wait_for(Option::is_some);
             // An edge that does not say is one where all share.

@@ -113,7 +113,7 @@ impl Context {
     }
 
     /// What the edge answers itself, for the good of all agents.
-    fn answer_here(&self, request: &Message) -> Option<Message> {
+    pub(super) fn answer_here(&self, request: &Message) -> Option<Message> {
         let id = request.id()?;
         match request.method() {
             "initialize" | "resources/subscribe" | "resources/unsubscribe" => {
@@ -173,7 +173,7 @@ pub(super) async fn run(incoming: IncomingCall, context: Arc<Context>) {
     let running = match context.running(&backend, &request, &parameters, key.as_ref()).await {
         Ok(running) => running,
         Err(NotRun::Refused(refusal)) => return call.refuse(refusal).await,
-        Err(NotRun::Answered(answer)) => return finish(call, answer).await,
+        Err(NotRun::Answered(answer)) => return finish(call, *answer).await,
     };
     let after = parameters.resume_after().unwrap_or(0);
     let attached =
@@ -208,9 +208,9 @@ impl Drop for Caller<'_> {
 }
 
 /// Why a call is not passed on.
-enum NotRun {
+pub(super) enum NotRun {
     Refused(Refusal),
-    Answered(Message),
+    Answered(Box<Message>),
 }
 
 impl Context {
@@ -220,7 +220,7 @@ impl Context {
     }
 
     /// The call that a request is: one that is remembered, or a new one.
-    async fn running(
+    pub(super) async fn running(
         &self,
         backend: &Backend,
         request: &Message,
@@ -234,18 +234,14 @@ impl Context {
                 return Ok(known);
             }
             let reason = "this idempotency key stands for another request";
-            return Err(NotRun::Answered(Message::error(
-                request.id(),
-                code::INVALID_REQUEST,
-                reason,
-                "",
-            )));
+            let answer = Message::error(request.id(), code::INVALID_REQUEST, reason, "");
+            return Err(NotRun::Answered(answer.into()));
         }
         if parameters.resume_after().is_some_and(|after| 0 < after) {
             let reason = "the edge beside the MCP server does not know this call any more; whether \
                           it was run is not known";
             let answer = Message::error(request.id(), code::INTERNAL_ERROR, reason, "");
-            return Err(NotRun::Answered(answer));
+            return Err(NotRun::Answered(answer.into()));
         }
         let place = self.place()?;
         self.note(request).await;

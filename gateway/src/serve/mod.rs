@@ -5,6 +5,7 @@
 
 mod agents;
 mod calls;
+mod interop;
 mod policy;
 mod publisher;
 mod running;

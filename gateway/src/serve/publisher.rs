@@ -14,10 +14,14 @@ use std::{
 use aip_codec::moqt::{error_code::RequestCode, id::GroupId, name::FullTrackName};
 use aip_engine::client::{Refusal, TrackVersion};
 use bytes::Bytes;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, JoinSet},
+};
 
 use super::{
     Error, Options, Server, calls,
+    interop::{self, Reply},
     policy::{self, Verdict},
     sessions::{self, Sessions},
     subscribing::Subscribing,
@@ -87,6 +91,8 @@ pub(super) enum Wish {
     SessionFollows(u64, String, bool),
     /// A session has ended.
     SessionEnded(u64),
+    /// A track that is a call has its reply.
+    Replied(FullTrackName, Reply),
     /// A call named a resource whose track's name has to be hashed.
     Learned(FullTrackName, Read),
 }
@@ -113,6 +119,8 @@ pub(super) struct Publisher {
     learned: HashMap<FullTrackName, Read>,
     calls: Arc<calls::Context>,
     tasks: JoinSet<()>,
+    /// Tracks that are calls under way.
+    called: HashMap<FullTrackName, AbortHandle>,
     /// Group of the track `server`.
     announced: GroupId,
     announcing: bool,
@@ -147,6 +155,7 @@ pub(super) async fn run(
         learned: HashMap::new(),
         calls: Arc::new(context),
         tasks: JoinSet::new(),
+        called: HashMap::new(),
         announced: GroupId(0),
         announcing: false,
     };
@@ -198,6 +207,14 @@ impl Publisher {
         if track.name() == SERVER_TRACK {
             return self.publish_announcement(Availability::Available).await;
         }
+        if interop::is_call(&track) {
+            if !self.called.contains_key(&track) {
+                let (context, wishes) = (Arc::clone(&self.calls), self.wishes.clone());
+                let running = self.tasks.spawn(interop::run(track.clone(), context, wishes));
+                self.called.insert(track, running);
+            }
+            return;
+        }
         let read = Read::of_track_name(track.name()).or_else(|| self.learned.get(&track).cloned());
         let Some(read) = read else {
             return self.refuse(track, RequestCode::DOES_NOT_EXIST, "no such track", None).await;
@@ -213,6 +230,10 @@ impl Publisher {
     }
 
     async fn handle_unwanted(&mut self, name: &FullTrackName) {
+        if let Some(running) = self.called.remove(name) {
+            running.abort();
+            self.calls.keyed.forget(name.name());
+        }
         let Some((track, expire)) = self.tracks.unwant(name) else { return };
         if let Some(version) = expire {
             self.link.publish(name.clone(), version, Some(Duration::ZERO)).await;
@@ -297,6 +318,15 @@ impl Publisher {
                     if self.tracks.named(is_track).is_empty() {
                         self.subscribing.end(&uri);
                     }
+                }
+            }
+            Wish::Replied(track, reply) => {
+                self.called.remove(&track);
+                match reply {
+                    Reply::Version(version) => {
+                        self.link.publish(track, version, Some(Duration::ZERO)).await;
+                    }
+                    Reply::Refused(refusal) => self.link.refuse(track, refusal).await,
                 }
             }
             Wish::Learned(track, read) => {
