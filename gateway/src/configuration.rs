@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use serde::Deserialize;
 
 use crate::{
-    backend::{Backend, News, http, stdio},
+    backend::{Backend, ClientSide, News, http, stdio},
     message::Limits,
     name::ServerName,
     serve::{self, OwnProcesses, Processes},
@@ -176,6 +176,10 @@ impl Server {
             Sharing::Agent => Processes::Agent,
         };
         let own = OwnProcesses { stdio: options.clone(), processes, processes_max: 64 };
+        if processes != Processes::Shared {
+            // Who can be asked has a process of its own.
+            options.client = ClientSide::silent();
+        }
         let (backend, news) = stdio::Stdio::start(options);
         Ok(Started { backend: Backend::Stdio(backend), news, own: Some(own) })
     }

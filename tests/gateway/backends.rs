@@ -339,3 +339,42 @@ async fn ten_thousand_answers_reach_their_callers() {
     assert_eq!(own, 10_000, "of 10,000 answers");
     serving.end().await;
 }
+
+/// The most memory that a process has held, in bytes.
+fn most_memory_of(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1_024
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_past_the_cap_is_an_error_and_no_memory() {
+    const CAP: u64 = 64 << 20;
+    let relay = Relay::start();
+    let script = shell_options(
+        r#"{"tools":{}}"#,
+        r#"case "$line" in
+        *'"flood"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"x":"' "$id"; head -c 200000000 /dev/zero | tr '\0' x; printf '"}}\n';;
+        *) printf '{"jsonrpc":"2.0","id":%s,"result":{"well":true}}\n' "$id";; esac"#,
+    );
+    let relay_url = format!("moqt://{}", relay.address);
+    let mut edge = tokio::process::Command::new(crate::tier::program("aip-mcp"))
+        .args(["serve", "--relay", &relay_url, "--insecure", "--name", "server"])
+        .args(["--result-max", &CAP.to_string(), "--"])
+        .args(script.command)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let pid = edge.id().unwrap();
+    let (link, _served, _worker) = relay.link();
+    let mut agent = Agent::begun(connector(link).await).await;
+    agent.ask("tools/call", json!({"name": "t"})).await.unwrap();
+    let before = most_memory_of(pid);
+    let error = agent.ask("tools/call", json!({"name": "flood"})).await.unwrap_err();
+    assert!(error["message"].as_str().unwrap().contains("--result-max"), "{error}");
+    let grown = most_memory_of(pid) - before;
+    assert!(grown <= 2 * CAP, "{grown} bytes for a cap of {CAP}");
+    assert_eq!(agent.ask("tools/call", json!({"name": "t"})).await.unwrap()["well"], true);
+    agent.close().await;
+    edge.kill().await.unwrap();
+}

@@ -150,3 +150,22 @@ async fn calls_go_through_a_relay_that_knows_no_call() {
     agent.close().await;
     serving.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_asks_who_cannot_be_asked_is_told_so() {
+    let relay = Relay::start();
+    let body = r#"case "$line" in
+        *'"tools/call"'*) call=$id; printf '{"jsonrpc":"2.0","id":"q","method":"roots/list"}\n';;
+        *'"id":"q"'*) case "$line" in *'"error"'*) refused=true;; *) refused=false;; esac
+            printf '{"jsonrpc":"2.0","id":%s,"result":{"refused":%s}}\n' "$call" "$refused";; esac"#;
+    let serving = Serving::start(&relay, shell(r#"{"tools":{}}"#, body)).await;
+    let (link, _served, _worker) = relay.link();
+    let mut agent = Agent::new(connector(link).await).await;
+    agent
+        .ask_raw(r#"{"jsonrpc":"2.0","id":"i","method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}"#)
+        .await;
+    let answer = agent.ask("tools/call", json!({"name": "t"})).await.unwrap();
+    assert_eq!(answer, json!({"refused": true}));
+    agent.close().await;
+    serving.end().await;
+}

@@ -146,10 +146,15 @@ pub struct ClientSide {
 
 impl ClientSide {
     /// All agents behind an edge together: between them, they may do all of this.
-    fn of_all() -> Self {
+    pub fn of_all() -> Self {
         let capabilities =
             r#"{"sampling":{},"elicitation":{"form":{},"url":{}},"roots":{}}"#.to_owned();
         Self { capabilities, info: None }
+    }
+
+    /// Agents that cannot be asked for anything.
+    pub fn silent() -> Self {
+        Self { capabilities: "{}".to_owned(), info: None }
     }
 
     /// The params of `initialize`.

@@ -19,6 +19,7 @@ use crate::{
     link::{Call, CallEvent, CallOutcome},
     message::{Id, Kind, Message, code, meta, string_member},
     random::unguessable_bytes,
+    serve::can_be_asked,
 };
 
 /// In a request's `_meta`: under this key, the same request is run once.
@@ -179,7 +180,9 @@ async fn run_once(
     let namespace = client.process.as_ref().unwrap_or(ours).clone();
     let name = Bytes::from(request.method().to_owned());
     let mut call = connector.link.call(namespace, name, making.parameters()).await;
-    call.send(RecordType::Request, request.text().clone(), !client.can_be_asked()).await;
+    // A server with sessions may ask, and gets an answer, even if that is that it may not.
+    let last = connector.description().revision.is_modern();
+    call.send(RecordType::Request, request.text().clone(), last).await;
     let (answers, mut answered) = mpsc::channel(ANSWERS_MAX);
     let questions = Asked { talk, answers, client };
     loop {
@@ -255,11 +258,9 @@ impl Asked<'_> {
                 }
             }
             Kind::Request => {
-                let asked = self
-                    .talk
-                    .questions
-                    .as_ref()
-                    .and_then(|questions| questions.ask(&message, &self.answers));
+                let able = can_be_asked(&self.client.capabilities);
+                let questions = self.talk.questions.as_ref().filter(|_| able);
+                let asked = questions.and_then(|questions| questions.ask(&message, &self.answers));
                 match asked {
                     Some(question) => _ = self.talk.to_agent.send(question).await,
                     None => {

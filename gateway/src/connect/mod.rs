@@ -29,7 +29,7 @@ use crate::{
     clock::unix_milliseconds,
     description::Description,
     link::{Link, ReadError, Subscription, SubscriptionEvent},
-    message::{Limits, Message, code, meta, object_members},
+    message::{Limits, Message, code, meta},
     name::{SERVER_TRACK, ServerName},
     random::unguessable_bytes,
     read::Read,
@@ -130,16 +130,6 @@ impl Client {
             log_level: None,
             process: None,
         }
-    }
-}
-
-impl Client {
-    /// Whether the server may ask it something in the course of a request.
-    fn can_be_asked(&self) -> bool {
-        let able = ["sampling", "elicitation", "roots", "tasks", "experimental"];
-        let members = object_members(&self.capabilities).unwrap_or_default();
-        !self.revision.is_modern()
-            && members.iter().any(|member| able.contains(&member.name.as_str()))
     }
 }
 

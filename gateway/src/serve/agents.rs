@@ -111,7 +111,8 @@ impl Agents {
             }
             let mut options = own.stdio.clone();
             options.legacy = Some(true);
-            options.client = Some(ClientSide { capabilities, info: member("clientInfo") });
+            options.client = ClientSide { capabilities, info: member("clientInfo") };
+            options.exclusive = true;
             let (backend, news) = stdio::Stdio::start(options);
             let agent = Agent { backend: Backend::Stdio(backend), news: Some(news), turn: 0 };
             agents.insert(name.clone(), agent);

@@ -28,8 +28,10 @@ pub struct Options {
     pub legacy: Option<bool>,
     /// How long it may take to end after each step: closed input, SIGTERM, SIGKILL. 2 s.
     pub stop_timeout: Duration,
-    /// The one agent that the process is for; `None`: many share it.
-    pub client: Option<ClientSide>,
+    /// Who talks with it: all agents together, or the one that it is for.
+    pub client: ClientSide,
+    /// Whether it is for one agent only, who is asked what belongs to no request. No.
+    pub exclusive: bool,
     /// Requests that it works on at one time; others wait. 1,000.
     pub concurrency: usize,
     /// Variables of its environment besides those of the edge's own.
@@ -48,7 +50,8 @@ impl Options {
             start_timeout: Duration::from_secs(30),
             legacy: None,
             stop_timeout: Duration::from_secs(2),
-            client: None,
+            client: ClientSide::of_all(),
+            exclusive: false,
             concurrency: 1_000,
             environment: Vec::new(),
             directory: None,

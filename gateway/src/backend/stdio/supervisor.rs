@@ -100,7 +100,7 @@ impl Supervisor {
         self.tell(News::Up(description.clone())).await;
         let mut session = Session::new(
             description.revision.is_modern(),
-            self.options.client.is_some(),
+            self.options.exclusive,
             self.options.concurrency,
             self.last,
         );
