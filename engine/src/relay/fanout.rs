@@ -216,6 +216,7 @@ impl Relay {
         self.note_forwarded(forwarded, fanout.payload.iter().map(Bytes::len).sum());
         for subscriber in behind {
             self.end_subscriber(fanout.track, subscriber, PublishDoneCode::TOO_FAR_BEHIND);
+            self.update_linger(fanout.track, now);
         }
     }
 
@@ -246,6 +247,7 @@ impl Relay {
         self.note_payload_forwarded(forwarded, bytes.len());
         for subscriber in behind {
             self.end_subscriber(track_index, subscriber, PublishDoneCode::TOO_FAR_BEHIND);
+            self.update_linger(track_index, now);
         }
     }
 
