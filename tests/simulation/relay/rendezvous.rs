@@ -243,3 +243,20 @@ fn a_relay_that_goes_away_says_so_below_before_it_leaves_above() {
         assert!(told.contains(&ended), "{drafts:?}: {told:?}");
     }
 }
+
+#[test]
+fn what_only_a_slow_subscriber_wanted_is_left_after_a_while() {
+    for drafts in DRAFTS {
+        let config = config(|config| config.subscription_queued_bytes_max = 10_000);
+        let mut live = Stage::live_with(config, drafts, none());
+        live.stage.tell(live.subscriber, |peer| peer.stall(true));
+        for group in 0..20 {
+            let bytes = bytes::Bytes::from(vec![7; 20_000]);
+            live.subgroup(&Subgroup::new(7, group), &[(0, bytes)]);
+        }
+        live.stage.run(31_000);
+        let told = live.stage.take(live.publisher);
+        assert!(told.contains(&Event::Ended { request: live.upstream }), "{drafts:?}: {told:?}");
+        assert_eq!(live.stage.counts().1, 0, "{drafts:?}");
+    }
+}
