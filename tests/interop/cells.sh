@@ -189,25 +189,30 @@ our_clients_our_relay() {
     done
 }
 
-# Starts a relay of others'; sets url and drafts_of.
+# The drafts that a relay of others' speaks, as far as they are ours.
+spoken_by() {
+    case $1 in
+    moq-relay-ietf) printf '18' ;;
+    *) printf '18 20 22' ;;
+    esac
+}
+
+# Starts a relay of others'; sets url and child.
 start_their_relay() {
     local log=$work/$1
     url=moqt://127.0.0.1:4443
     case $1 in
     moq-relay-ietf)
-        drafts_of=18
         start "$log" "$peers/bin/moq-relay-ietf" --bind 127.0.0.1:4443 \
             --coordinator-file "$work/coordinator.json" \
             --tls-cert "$work/certificate.pem" --tls-key "$work/key.pem"
         ;;
     moq-relay)
-        drafts_of="18 20 22"
         start "$log" "$peers/bin/moq-relay" --listen 127.0.0.1:4443 \
             --listen-tls-cert "$work/certificate.pem" --listen-tls-key "$work/key.pem" \
             --auth-public '**'
         ;;
     moq-interop-relay)
-        drafts_of="18 20 22"
         start "$log" "$peers/aiomoqt/bin/moq-interop-relay" --bind 127.0.0.1 --port 4443 \
             --cert "$work/certificate.pem" --key "$work/key.pem" --dual
         ;;
@@ -238,10 +243,8 @@ their_relay() {
     label=$(label_of "$peer")
     [ "$peer" = moq-interop-relay ] && package=aiomoqt
     have "$section" aip-conformance "$label" "$package" || return 0
-    start_their_relay "$peer"
-    stop_child "$child"
     for draft in $drafts; do
-        case " $drafts_of " in *" $draft "*) ;; *) continue ;; esac
+        case " $(spoken_by "$peer") " in *" $draft "*) ;; *) continue ;; esac
         start_their_relay "$peer"
         if ! await_their_relay; then
             record "$section" "$label" "$draft" setup-only failed "$(tail -1 "$work/$peer")"

@@ -251,14 +251,13 @@ impl Peer {
     /// The next message on a stream, or its end.
     pub(super) fn heard_within(&self, stream: u64, patience: Duration) -> Outcome<Heard> {
         let version = self.version;
-        let heard = self.wait("a message", patience, |quic| {
+        self.wait("a message", patience, |quic| {
             let received = quic.received.get_mut(&stream)?;
             if let Some(frame) = take_frame(version, &mut received.bytes) {
                 return Some(frame.map(Heard::Message));
             }
             received.end.map(|end| Ok(Heard::End(end)))
-        })?;
-        heard
+        })?
     }
 
     /// The next message on a stream, or its end.

@@ -180,7 +180,7 @@ fn range_of(fetch: &Fetch) -> std::ops::RangeInclusive<Location> {
                 .object
                 .0
                 .checked_sub(1)
-                .map_or(whole(end.group.0), |object| build::at(end.group.0, object));
+                .map_or_else(|| whole(end.group.0), |object| build::at(end.group.0, object));
             *start..=last
         }
         (_, Some(LocationFilter::Range { start, end })) => start..=end,
