@@ -252,10 +252,34 @@ their_relay() {
             continue
         fi
         say "aip-conformance on $label, draft $draft"
+        engine_client "our clients, their relays" "$label" "$draft"
         conform "$section" "$label" "$draft"
         stop_child "$child"
     done
 }
+
+# Our engine's client, as aip-load drives it: one publisher, three subscribers, four seconds. What is
+# asked here is that every object comes once and unchanged, not when.
+engine_client() {
+    local section=$1 label=$2 draft=$3 delivery count
+    for delivery in stream datagram; do
+        rm -f "$work/load.json"
+        timeout 60 "$load" relay --relay "$url" --insecure --draft "$draft" --delivery "$delivery" \
+            --size 600 --arrivals constant:20 -s 3 --warm-up 1s --duration 4s --quiet \
+            --json "$work/load.json" >"$work/load" 2>&1 || true
+        count=$(load_figure expected)
+        if [ "${count:-0}" -gt 0 ] && [ "$(load_figure ok)" = "$count" ] &&
+            [ "$(load_figure duplicated)" = 0 ]; then
+            record "$section" "$label" "$draft" "aip-load-$delivery" passed "all objects arrived, once"
+        else
+            record "$section" "$label" "$draft" "aip-load-$delivery" failed \
+                "$(load_figure ok) of ${count:-no} objects; $(tail -1 "$work/load")"
+        fi
+    done
+}
+
+# A count of aip-load's report.
+load_figure() { sed -nE "s/^ *\"$1\": ([0-9]+),?\$/\\1/p" "$work/load.json" 2>/dev/null | head -1; }
 
 # Well-behaved cases and, if wanted, hostile ones.
 conform() {
