@@ -59,6 +59,7 @@ tap() {
     local section=$1 label=$2 draft=$3
     awk -v section="$section" -v label="$label" -v draft="$draft" '
         function flush() {
+            sub(/^ +[a-z]+: */, "", seen); seen = substr(seen, 1, 300)
             if (name != "") printf "%s\t%s\t%s\t%s\t%s\t%s\n", section, label, draft, name, verdict, seen
             name = ""; seen = ""
         }
@@ -69,9 +70,9 @@ tap() {
             name = $0; sub(/^(not )?ok [0-9]+ *-? */, "", name); sub(/ *#.*/, "", name)
             sub(/ .*/, "", name)
         }
-        /^ +(message|received|error|reason):/ && verdict == "failed" {
-            line = $0; sub(/^ +[a-z]+: */, "", line); seen = seen (seen == "" ? "" : "; ") line
-        }
+        # What came says more than what was meant.
+        /^ +(message|error|reason):/ && verdict == "failed" && seen == "" { seen = $0 }
+        /^ +received:/ && verdict == "failed" { seen = $0 }
         END { flush() }'
 }
 
