@@ -12,8 +12,9 @@ TARGETS ?=
 SOAK ?= 20000
 CASES ?=
 RELAY ?= target/release/aip-relay
+ARGUMENTS ?=
 
-.PHONY: help demo test requirements simulate interop mcp-conformance faults fuzz bench clean
+.PHONY: help demo test requirements simulate conformance interop mcp-conformance faults fuzz bench clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
@@ -37,10 +38,19 @@ simulate: ## worlds of relays in virtual time, on all cores (SEEDS=20000, FIRST=
 	$(CARGO) run --locked --profile simulation -p aip-tests --no-default-features --bin aip-simulate -- \
 		$(if $(SEED),--seed $(SEED) $(if $(TRACE),--trace),--seeds $(SEEDS) --first $(FIRST))
 
-interop: ## other people's MOQT clients against our relay
+conformance: ## what a relay must do, asked of any (RELAY_URL=moqt://host:port, ARGUMENTS="--insecure --draft 22"); ours if none
 	@.ci/require build
-	$(CARGO) build --locked --release -p aip-engine
-	@tests/interop/run $(RELAY)
+ifdef RELAY_URL
+	$(CARGO) run --locked --release -p aip-tests --features conformance --bin aip-conformance -- -r $(RELAY_URL) $(ARGUMENTS)
+else
+	$(CARGO) test --locked -p aip-tests --all-features --test conformance
+endif
+
+interop: ## other people's MOQT with ours, both ways; writes tests/interop/RESULTS.md
+	@.ci/require build
+	$(CARGO) build --locked --release -p aip-engine -p aip-loadgen -p aip-tests --features aip-tests/conformance \
+		--bin aip-relay --bin aip-load --bin aip-conformance
+	@tests/interop/run $(RELAY) target/release/aip-conformance target/release/aip-load
 
 faults: ## faults of network, machine and peers on real relays, at full size (SOAK=groups, CASES="loss relay")
 	@.ci/require build

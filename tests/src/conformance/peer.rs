@@ -251,19 +251,23 @@ impl Peer {
     /// The next message on a stream, or its end.
     pub(super) fn heard_within(&self, stream: u64, patience: Duration) -> Outcome<Heard> {
         let version = self.version;
-        let heard = self.wait("a message", patience, |quic| {
+        self.wait("a message", patience, |quic| {
             let received = quic.received.get_mut(&stream)?;
             if let Some(frame) = take_frame(version, &mut received.bytes) {
                 return Some(frame.map(Heard::Message));
             }
             received.end.map(|end| Ok(Heard::End(end)))
-        })?;
-        heard
+        })?
     }
 
     /// The next message on a stream, or its end.
     pub(super) fn heard(&self, stream: u64) -> Outcome<Heard> {
         self.heard_within(stream, PATIENCE)
+    }
+
+    /// Whether anything has come on a stream.
+    pub(super) fn has_heard(&self, stream: u64) -> bool {
+        self.quic(|quic| quic.received.get(&stream).is_some_and(|it| !it.bytes.is_empty()))
     }
 
     /// The next message on a stream.
@@ -274,12 +278,26 @@ impl Peer {
         }
     }
 
-    /// Waits for the next stream of requests that the relay opens; gives its first message.
+    /// Waits for the next request that the relay makes; gives its first message. Relays that tell of
+    /// namespaces or ask for them without being asked are told that it is well.
     pub(super) fn incoming(&self) -> Outcome<(u64, Message)> {
         self.incoming_within(PATIENCE)
     }
 
     pub(super) fn incoming_within(&self, patience: Duration) -> Outcome<(u64, Message)> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.any_request(left)? {
+                (stream, Message::PublishNamespace(_) | Message::SubscribeNamespace(_)) => {
+                    self.say(stream, &Message::RequestOk(RequestOk::default()));
+                }
+                request => return Ok(request),
+            }
+        }
+    }
+
+    fn any_request(&self, patience: Duration) -> Outcome<(u64, Message)> {
         let version = self.version;
         let taken = &self.taken;
         self.wait("a request of the relay's", patience, |quic| {

@@ -151,8 +151,10 @@ impl<'a> Worker<'a> {
             // The next case gets one that lives.
             self.canaries.remove(&version);
         }
-        outcome.and(canary.map_err(|failure| {
-            Failure::new(format!("for an innocent session: {}", failure.expected), failure.received)
-        }))
+        outcome?;
+        canary.map_err(|failure| {
+            let expected = format!("for an innocent session: {}", failure.expected);
+            Failure::new(expected, failure.received)
+        })
     }
 }

@@ -180,7 +180,7 @@ fn range_of(fetch: &Fetch) -> std::ops::RangeInclusive<Location> {
                 .object
                 .0
                 .checked_sub(1)
-                .map_or(whole(end.group.0), |object| build::at(end.group.0, object));
+                .map_or_else(|| whole(end.group.0), |object| build::at(end.group.0, object));
             *start..=last
         }
         (_, Some(LocationFilter::Range { start, end })) => start..=end,
@@ -346,9 +346,14 @@ fn refused_upstream(stage: &Stage<'_>) -> Outcome {
     let (start, end) = (build::at(1, 0), build::at(9, 9));
     let fetch = build::fetch(peer.version, id, &stage.track("t"), start, end, build::none());
     let stream = peer.request(&fetch);
-    let (upstream, _) = publisher.incoming()?;
-    publisher.say(upstream, &build::request_error(RequestCode::DOES_NOT_EXIST));
-    publisher.finish(upstream);
+    // However the relay asks: by SUBSCRIBE, by FETCH, or one after the other.
+    peer.until("an answer to FETCH", |peer| {
+        if let Ok((upstream, _)) = publisher.incoming_within(std::time::Duration::ZERO) {
+            publisher.say(upstream, &build::request_error(RequestCode::DOES_NOT_EXIST));
+            publisher.finish(upstream);
+        }
+        peer.has_heard(stream).then_some(())
+    })?;
     peer.refused(stream, &[RequestCode::DOES_NOT_EXIST.0, RequestCode::INVALID_RANGE.0])
 }
 

@@ -13,6 +13,7 @@ use crate::conformance::{
 /// An option that no draft defines, of the kind that is for being ignored.
 const GREASE: u64 = 0x7f * 3 + 0x9d;
 
+#[expect(clippy::too_many_lines, reason = "a table, one entry a case")]
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = vec![
         case(

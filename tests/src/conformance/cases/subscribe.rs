@@ -21,6 +21,7 @@ use crate::conformance::{
     stage::{ALIAS, Live, Stage},
 };
 
+#[expect(clippy::too_many_lines, reason = "a table, one entry a case")]
 pub(super) fn cases() -> Vec<Case> {
     vec![
         case(
