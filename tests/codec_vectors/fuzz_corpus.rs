@@ -40,6 +40,27 @@ fn datagram() {
 }
 
 #[test]
+fn token() {
+    replay("token", fuzz::token);
+}
+
+#[test]
+fn session() {
+    replay("session", fuzz::session);
+}
+
+#[test]
+fn relay() {
+    replay("relay", fuzz::relay);
+}
+
+#[cfg(feature = "io")]
+#[test]
+fn json_rpc() {
+    replay("json_rpc", fuzz::json_rpc);
+}
+
+#[test]
 fn call_records() {
     replay("call_records", fuzz::call_records);
 }

@@ -126,6 +126,7 @@ impl Parameter {
             | Self::FillTimeout(value)
             | Self::NewGroupRequest(value)
             | Self::Deadline(value)
+            | Self::Cost(value)
             | Self::ResumeAfter(value) => varint::encode(*value, out),
             Self::AuthorizationToken(token) => {
                 varint::encode(token.encoded_length() as u64, out);
@@ -155,6 +156,7 @@ impl Parameter {
                 encode_prefixed(key, out);
             }
             Self::ContentType(content_type) => encode_prefixed(content_type, out),
+            Self::Hops(hops) => encode_prefixed(&hops.encode(), out),
         }
         Ok(())
     }

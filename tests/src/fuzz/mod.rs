@@ -4,6 +4,11 @@
 //! An input begins with a few bytes that choose (draft, length of chunks, …); the rest is what a
 //! peer sends.
 
+#[cfg(feature = "io")]
+mod json_rpc;
+mod relay;
+mod session;
+
 use aip_codec::{
     DecodeError, EncodeError, Version, Violation,
     aip::call::{CallError, Record, RecordDecoder, RecordType},
@@ -19,6 +24,10 @@ use aip_codec::{
     },
 };
 use bytes::{Bytes, BytesMut};
+
+#[cfg(feature = "io")]
+pub use self::json_rpc::json_rpc;
+pub use self::{relay::relay, session::session};
 
 /// Bytes that a re-encoded message may have more than the one it came from: a fill's count.
 const GROWTH_MAX: usize = 16;
@@ -127,9 +136,18 @@ pub fn parameters_and_properties(mut input: &[u8]) {
     let rest = cursor.rest();
     properties(&rest);
     range_filter(&rest);
-    if let Ok(token) = Token::decode(rest) {
+    token(&rest);
+}
+
+/// An authorization token's structure.
+///
+/// # Panics
+/// If what has to hold does not.
+pub fn token(input: &[u8]) {
+    if let Ok(token) = Token::decode(Bytes::from(input.to_vec())) {
         let mut out = BytesMut::new();
         token.encode(&mut out);
+        assert!(out.len() <= input.len(), "the shortest form is longer");
         assert_eq!(out.len(), token.encoded_length());
         assert_eq!(Token::decode(out.freeze()), Ok(token));
     }
