@@ -5,6 +5,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// Bytes that are read at one time.
 const CHUNK: usize = 65_536;
+/// Bytes of a line that is long.
+const LONG: usize = 1 << 20;
 /// Bytes kept of each end of a line that is too long.
 const END_KEPT: usize = 512;
 
@@ -60,15 +62,14 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
-    /// Makes room for more. What is held is doubled, but not past what a line may have: otherwise a
-    /// line at the limit would take three times its length.
+    /// Makes room for more. A long line gets room for the longest at once: memory that is not written
+    /// to is none, and doubling up to it would leave as much again behind.
     fn grow(&mut self) {
         let held = self.held.len();
-        if held < CHUNK {
+        if held < LONG {
             return self.held.reserve(CHUNK);
         }
-        let most = self.length_max.max(held).saturating_add(CHUNK);
-        let mut larger = BytesMut::with_capacity((2 * held).min(most));
+        let mut larger = BytesMut::with_capacity(self.length_max.max(held).saturating_add(CHUNK));
         larger.extend_from_slice(&self.held);
         self.held = larger;
     }
