@@ -10,6 +10,8 @@ use std::{fmt, net::SocketAddr, time::Instant};
 use aip_codec::{Version, moqt::error_code::SessionCode};
 use bytes::Bytes;
 
+use crate::metrics::Service;
+
 /// Which end of a connection one is.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Side {
@@ -241,4 +243,8 @@ pub trait Driver {
     }
     /// When `handle_timeout` is wanted at the latest.
     fn poll_timeout(&self) -> Option<Instant>;
+    /// What a relay counts; asked about once a second. Nothing, for other drivers.
+    fn poll_metrics(&self) -> Option<Service> {
+        None
+    }
 }

@@ -22,7 +22,7 @@ pub struct Config {
     pub workers: usize,
     /// Whether SIGTERM and SIGINT drain the worker. false; binaries set it.
     pub signals: bool,
-    /// Where `/health` and `/metrics` are served over plain HTTP. Nowhere by default.
+    /// Where `/metrics`, `/healthz` and `/readyz` are served over plain HTTP. Nowhere by default.
     pub admin: Option<SocketAddr>,
     /// Commands that may wait in the mailbox. 4,096.
     pub mailbox_capacity: usize,

@@ -28,7 +28,10 @@ use super::{
     udp::ReceiveBatch,
     wake::Wake,
 };
-use crate::transport::{Action, Closed, Connect, Driver, Peer, SessionId};
+use crate::{
+    metrics::{Histogram, Snapshot},
+    transport::{Action, Closed, Connect, Driver, Peer, SessionId},
+};
 
 /// The poll's token of [`Wake`].
 pub(super) const WAKE: Token = Token(0);
@@ -68,6 +71,7 @@ pub(super) struct Worker<D: Driver> {
     phase: Phase,
     /// Connections that have more to say than one turn allows.
     backlog: Vec<u32>,
+    turns: Histogram,
     publish_at: Instant,
 }
 
@@ -98,6 +102,7 @@ impl<D: Driver> Worker<D> {
             resolver: Resolver::new(Arc::clone(&wake)),
             phase: Phase::Running,
             backlog: Vec::new(),
+            turns: Histogram::default(),
             publish_at: clock.now(),
             poll,
             clock,
@@ -456,10 +461,8 @@ impl<D: Driver> Worker<D> {
     fn count(&mut self, began: Instant) {
         let busy = self.clock.tick().saturating_duration_since(began).as_nanos();
         let busy = u64::try_from(busy).unwrap_or(u64::MAX);
-        let counters = &mut self.endpoint.counters;
-        counters.turns_total += 1;
-        counters.busy_nanoseconds_total += busy;
-        counters.turn_nanoseconds_max = counters.turn_nanoseconds_max.max(busy);
+        self.endpoint.counters.busy_nanoseconds_total += busy;
+        self.turns.note(busy);
         if self.publish_at <= self.clock.now() {
             self.publish();
         }
@@ -468,9 +471,16 @@ impl<D: Driver> Worker<D> {
     fn publish(&mut self) {
         self.publish_at = self.clock.now() + PUBLISH_INTERVAL;
         self.endpoint.observe();
-        if self.status.publish(&self.endpoint.counters) {
-            self.endpoint.counters.turn_nanoseconds_max = 0;
-        }
+        // Not the whole URL: its query may be a secret.
+        let targets = self.endpoint.config().targets.iter();
+        let authorities = targets.map(|target| target.url.authority().to_owned());
+        // One that is being looked at stays for another interval.
+        self.status.publish(Snapshot {
+            worker: self.endpoint.counters.clone(),
+            turns: self.turns.clone(),
+            upstreams: authorities.zip(self.dialer.are_up()).collect(),
+            service: self.driver.poll_metrics(),
+        });
     }
 }
 
