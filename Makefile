@@ -11,7 +11,7 @@ SOAK ?= 20000
 CASES ?=
 RELAY ?= target/release/aip-relay
 
-.PHONY: help demo test requirements simulate interop faults bench clean
+.PHONY: help demo test requirements simulate interop faults benchmark bench clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,11 @@ faults: ## faults of network, machine and peers on real relays, at full size (SO
 	@.ci/require build
 	$(CARGO) build --locked --release -p aip-engine -p aip-tests --all-features --bins
 	@target/release/faults --soak $(SOAK) --json target/faults.json $(CASES)
+
+benchmark: ## one MCP server by five ways, through 0, 1 and 3 relays; reports under bench/results (DURATION=10s RATE=100 WAYS=...)
+	@.ci/require build node
+	$(CARGO) build --locked --release -p aip-engine -p aip-gateway -p aip-loadgen
+	@bench/benchmark
 
 bench: ## time of the hot paths
 	@.ci/require build
