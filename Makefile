@@ -14,7 +14,7 @@ CASES ?=
 RELAY ?= target/release/aip-relay
 ARGUMENTS ?=
 
-.PHONY: help demo test requirements simulate conformance interop mcp-conformance faults fuzz bench clean
+.PHONY: help demo test requirements simulate conformance interop mcp-conformance faults fuzz benchmark bench clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
@@ -66,6 +66,11 @@ mcp-conformance: ## the official MCP conformance suite, directly and through 1, 
 	$(CARGO) build --locked --release -p aip-engine -p aip-gateway
 	$(CARGO) build --locked --release -p aip-tests --features io --bin mcp-fixture
 	@tests/mcp_conformance/run target/release
+
+benchmark: ## one MCP server by five ways, through 0, 1 and 3 relays; reports under bench/results (DURATION=10s RATE=100 WAYS=...)
+	@.ci/require build node
+	$(CARGO) build --locked --release -p aip-engine -p aip-gateway -p aip-loadgen
+	@bench/benchmark
 
 bench: ## time of the hot paths
 	@.ci/require build

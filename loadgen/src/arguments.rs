@@ -74,6 +74,8 @@ pub(crate) enum Command {
     Ceiling(crate::command_ceiling::CeilingArguments),
     /// Make one report of those of several processes; histograms merge exactly.
     Merge(crate::command_ceiling::MergeArguments),
+    /// Show reports side by side, one a row.
+    Table(TableArguments),
     /// Say whether the second report's run is worse than the first's.
     Compare(CompareArguments),
 }
@@ -310,6 +312,13 @@ pub(crate) fn clear_line() {
         // Nobody is left to tell.
         _ = write!(std::io::stderr(), "\r\x1b[2K");
     }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TableArguments {
+    /// Reports of this program.
+    #[arg(required = true, num_args = 1.., value_name = "FILE")]
+    pub(crate) reports: Vec<PathBuf>,
 }
 
 #[derive(Args, Debug)]

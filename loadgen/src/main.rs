@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         }
         Command::Ceiling(asked) => run_ceiling(&asked),
         Command::Merge(asked) => conclude(|| command_ceiling::run_merge(&asked), &asked.output),
+        Command::Table(asked) => run_table(&asked),
         Command::Compare(asked) => run_compare(&asked),
     };
     ExitCode::from(code)
@@ -126,6 +127,24 @@ fn write(report: &Report, output: &Output) -> Result<(), String> {
         file(path, &prometheus::text(report))?;
     }
     Ok(())
+}
+
+fn run_table(asked: &arguments::TableArguments) -> u8 {
+    let mut rows = Vec::new();
+    for path in &asked.reports {
+        match Report::load(path) {
+            Ok(report) => {
+                let name = path.file_stem().unwrap_or(path.as_os_str());
+                rows.push((name.to_string_lossy().into_owned(), report));
+            }
+            Err(reason) => {
+                remark(&reason);
+                return SETUP;
+            }
+        }
+    }
+    say(&table::rows(&rows));
+    0
 }
 
 fn run_ceiling(asked: &command_ceiling::CeilingArguments) -> u8 {

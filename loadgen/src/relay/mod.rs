@@ -1,5 +1,7 @@
 //! `aip-load relay`: bare MOQT fan-out against any relay.
 
+#[cfg(test)]
+mod allocation;
 mod churn;
 mod driver;
 pub mod payload;

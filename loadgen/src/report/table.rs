@@ -51,6 +51,31 @@ pub fn text(report: &Report) -> String {
     text
 }
 
+/// Reports side by side, one a row, as a Markdown table.
+pub fn rows(reports: &[(String, Report)]) -> String {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::ASCII_MARKDOWN).set_header([
+        "run", "right /s", "p50", "p99", "p99.9", "max", "errors", "lost", "wrong", "valid",
+    ]);
+    for (name, report) in reports {
+        let of = report.main().map(|series| series.summary.clone()).unwrap_or_default();
+        table.add_row([
+            name.clone(),
+            format!("{:.1}", report.rate()),
+            time(of.p50),
+            time(of.p99),
+            time(of.p999),
+            time(of.max),
+            count(report.counts.errors_total()),
+            count(report.counts.lost),
+            count(report.counts.wrong),
+            if report.validity.is_valid() { "yes" } else { "NO" }.to_owned(),
+        ]);
+    }
+    align(&mut table);
+    table.to_string()
+}
+
 fn figure(value: f64) -> String {
     let whole = value.abs() < 1e15 && value.fract() == 0.0 && 0.0 <= value;
     #[expect(
