@@ -5,11 +5,15 @@ SERVER ?=
 KEEP ?=
 EXECUTIONS ?= 1000000
 TARGETS ?=
+SEEDS ?= 20000
+FIRST ?= 0
+SEED ?=
+TRACE ?=
 SOAK ?= 20000
 CASES ?=
 RELAY ?= target/release/aip-relay
 
-.PHONY: help demo test requirements interop faults fuzz bench clean
+.PHONY: help demo test requirements simulate interop faults fuzz bench clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -27,6 +31,11 @@ test: ## all tests
 
 requirements: ## what the drafts demand, how much of it is kept and what is not
 	@$(CARGO) run --locked --quiet -p aip-tests --bin requirements
+
+simulate: ## worlds of relays in virtual time, on all cores (SEEDS=20000, FIRST=0; SEED=7 for one, TRACE=1 to see it)
+	@.ci/require build
+	$(CARGO) run --locked --profile simulation -p aip-tests --no-default-features --bin aip-simulate -- \
+		$(if $(SEED),--seed $(SEED) $(if $(TRACE),--trace),--seeds $(SEEDS) --first $(FIRST))
 
 interop: ## other people's MOQT clients against our relay
 	@.ci/require build

@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use aip_codec::Version;
+use aip_codec::{Version, aip::hops::RelayId};
 use aip_engine::{
     io::{
         Config, ConfigFile, EXAMPLE, Error, Identity, LogFormat, Ready, Target, Trust,
@@ -51,6 +51,10 @@ struct Arguments {
     /// Connect to this relay, too (moqt://host:port[/path]); may be given several times.
     #[arg(long, value_name = "URL")]
     upstream: Vec<String>,
+    /// This relay's number among relays: 1 to 16 hexadecimal digits, unlike every other relay's.
+    /// Random by default.
+    #[arg(long, value_name = "HEX")]
+    relay_id: Option<String>,
     /// Believe upstream relays whose certificate an authority of this PEM file has signed.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["certificate_sha256", "insecure"])]
     ca: Option<PathBuf>,
@@ -83,6 +87,10 @@ Examples:
   A relay beneath another one:
     aip-relay --listen 0.0.0.0:4443 --cert relay.pem --key relay.key --open \\
         --upstream moqt://relay.example:4443 --ca authorities.pem
+
+  A relay beneath two that know each other: when one fails, tracks go on from the other:
+    aip-relay --listen 0.0.0.0:4443 --cert relay.pem --key relay.key --open \\
+        --upstream moqt://one.example:4443 --upstream moqt://two.example:4443 --ca authorities.pem
 
   Every setting there is:
     aip-relay --example-config > relay.toml
@@ -133,7 +141,9 @@ fn start(arguments: Arguments, file: ConfigFile) -> Result<(), Error> {
              subscribe anything. Say --open if that is what you want",
         ));
     }
-    let limits: relay::Config = file.relay.clone().into();
+    let mut limits: relay::Config = file.relay.clone().into();
+    limits.session.relay_id =
+        Some(relay_id(arguments.relay_id.as_ref().or(file.relay_id.as_ref()))?);
     let config = configuration(arguments, file)?;
     let relay = Relay::new(limits);
     aip_engine::io::run(config, relay, announce)
@@ -198,6 +208,16 @@ fn trust(arguments: &Arguments, file: &ConfigFile) -> Result<Option<Trust>, Erro
             Ok(Some(Trust::CertificateSha256(pins)))
         }
         _ => Err(usage("one of ca, certificate_sha256 and insecure is enough")),
+    }
+}
+
+/// The number that is given, or a random one.
+fn relay_id(given: Option<&String>) -> Result<RelayId, Error> {
+    let Some(given) = given else { return aip_engine::io::random_relay_id() };
+    let is_hexadecimal = given.bytes().all(|digit| digit.is_ascii_hexdigit());
+    match u64::from_str_radix(given, 16) {
+        Ok(number) if is_hexadecimal && number != 0 => Ok(RelayId(number)),
+        _ => Err(usage("relay_id takes 1 to 16 hexadecimal digits, not all of them 0")),
     }
 }
 
@@ -301,6 +321,15 @@ mod tests {
         assert!(message.contains("--dev-cert"), "{message}");
         let arguments = ["--listen", "127.0.0.1:0", "--dev-cert", "--upstream", "https://a"];
         assert!(is_usage(&with(&arguments, file("")).unwrap_err()));
+    }
+
+    #[test]
+    fn a_relays_number_is_hexadecimal_and_not_0() {
+        assert_eq!(relay_id(Some(&"00000000000000a1".to_owned())).unwrap(), RelayId(0xa1));
+        for wrong in ["", "0", "+1", "g", "10000000000000000"] {
+            assert!(is_usage(&relay_id(Some(&wrong.to_owned())).unwrap_err()), "{wrong}");
+        }
+        assert_ne!(relay_id(None).unwrap(), relay_id(None).unwrap());
     }
 
     #[test]

@@ -47,5 +47,5 @@ pub use self::{
     log::{LogFormat, log_to_stderr},
     mailbox::{Mailbox, Rejected},
     runtime::{Handle, Ready, run, spawn},
-    target::{Target, Trust, Url},
+    target::{Target, Trust, Url, random_relay_id},
 };

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     metrics::{Histogram, Snapshot},
-    transport::{Action, Closed, Driver, Peer, SessionId},
+    transport::{Action, Closed, Connect, Driver, Peer, SessionId},
 };
 
 /// The poll's token of [`Wake`].
@@ -94,10 +94,11 @@ impl<D: Driver> Worker<D> {
         let Parts { poll, wake, receiver, endpoint, signals, status } = parts;
         let clock = Clock::new();
         let config = endpoint.config();
+        let kept_up = if config.dial.on_request { &[][..] } else { &config.targets };
         Self {
             events: Events::with_capacity(64),
             batch: ReceiveBatch::new(),
-            dialer: Dialer::new(&config.targets, config.dial.clone(), clock.now()),
+            dialer: Dialer::new(kept_up, config.dial.clone(), clock.now()),
             resolver: Resolver::new(Arc::clone(&wake)),
             phase: Phase::Running,
             backlog: Vec::new(),
@@ -145,7 +146,7 @@ impl<D: Driver> Worker<D> {
     fn wait(&mut self, now: Instant) -> Result<(), Error> {
         let deadline = [
             self.endpoint.next(now),
-            self.driver.poll_timeout(),
+            self.driver.poll_timeout().map(|deadline| self.before(deadline, now)),
             self.dialer.next(),
             self.phase.deadline(),
             Some(self.publish_at),
@@ -169,6 +170,11 @@ impl<D: Driver> Worker<D> {
             }
         }
         Ok(())
+    }
+
+    /// Until when to sleep for what the driver wants at `deadline`.
+    fn before(&self, deadline: Instant, now: Instant) -> Instant {
+        deadline.checked_sub(self.endpoint.config().spin).unwrap_or(now)
     }
 
     /// Whether no other thread has said anything.
@@ -231,8 +237,8 @@ impl<D: Driver> Worker<D> {
         version: aip_codec::Version,
         now: Instant,
     ) {
-        if let Role::Client { target } = role
-            && !self.is_wanted(slot, session, target, now)
+        if let Role::Client { target, key } = role
+            && !self.is_wanted(slot, session, (target, key), now)
         {
             return;
         }
@@ -241,25 +247,35 @@ impl<D: Driver> Worker<D> {
         self.endpoint.counters.sessions_total += 1;
         let Some((connection, _)) = self.endpoint.connection(slot, now) else { return };
         let mut peer = Peer::new(role.side(), version, connection.peer);
-        if let Role::Client { target } = role {
+        if let Role::Client { target, key } = role {
             let url = &self.endpoint.config().targets[target].url;
             peer.target = Some(target);
             peer.authority = Some(url.authority().to_owned());
             peer.path = Some(url.path().to_owned());
+            peer.key = key;
         }
         tracing::debug!(%session, peer = %peer.address, ?version, "connected");
         self.driver.handle_connected(session, peer, now);
     }
 
     /// Whether a server that we reached is the right one, and the first.
-    fn is_wanted(&mut self, slot: u32, session: SessionId, target: usize, now: Instant) -> bool {
+    fn is_wanted(
+        &mut self,
+        slot: u32,
+        session: SessionId,
+        (target, key): (usize, Option<u64>),
+        now: Instant,
+    ) -> bool {
         let trust = self.endpoint.config().targets[target].trust.clone();
         let Some((connection, _)) = self.endpoint.connection(slot, now) else { return false };
         if !tls::matches(trust.as_ref(), connection.quic().peer_cert()) {
             connection.abandon(quic::BAD_CERTIFICATE);
             let reason = "its certificate is not the one that is pinned".to_owned();
-            self.handle_failed(session, Role::Client { target }, reason, now);
+            self.handle_failed(session, Role::Client { target, key }, reason, now);
             return false;
+        }
+        if key.is_some() {
+            return true;
         }
         match self.dialer.connected(target, session, now) {
             Some(others) => {
@@ -285,11 +301,15 @@ impl<D: Driver> Worker<D> {
 
     fn handle_failed(&mut self, session: SessionId, role: Role, reason: String, now: Instant) {
         self.endpoint.note_failed(role);
-        if let Role::Client { target } = role {
-            let failed = self.dialer.failed(target, Some(session), reason, now);
-            self.tell_unreachable(target, failed, now);
-        } else {
-            tracing::debug!(%session, %reason, "a handshake failed");
+        match role {
+            Role::Client { key: Some(key), .. } => {
+                self.driver.handle_connect_failed(key, &reason, now);
+            }
+            Role::Client { target, key: None } => {
+                let failed = self.dialer.failed(target, Some(session), reason, now);
+                self.tell_unreachable(target, failed, now);
+            }
+            Role::Server => tracing::debug!(%session, %reason, "a handshake failed"),
         }
     }
 
@@ -302,7 +322,7 @@ impl<D: Driver> Worker<D> {
     fn handle_closed(&mut self, session: SessionId, role: Role, closed: Closed, now: Instant) {
         self.endpoint.counters.sessions -= 1;
         self.endpoint.counters.sessions_timed_out_total += u64::from(closed == Closed::TimedOut);
-        if let Role::Client { target } = role {
+        if let Role::Client { target, key: None } = role {
             self.dialer.closed(target, now);
         }
         tracing::debug!(%session, ?closed, "closed");
@@ -357,7 +377,8 @@ impl<D: Driver> Worker<D> {
             }
         }
         while let Some(attempt) = self.dialer.poll(&mut self.resolver, now) {
-            match self.endpoint.connect(attempt.target, attempt.address, now) {
+            let role = Role::Client { target: attempt.target, key: None };
+            match self.endpoint.connect(role, attempt.address, now) {
                 Ok(session) => self.dialer.begun(attempt.target, session),
                 Err(reason) => {
                     let failed = self.dialer.failed(attempt.target, None, reason, now);
@@ -365,7 +386,22 @@ impl<D: Driver> Worker<D> {
                 }
             }
         }
+        self.connect(now);
         self.act(now);
+    }
+
+    /// Begins what the driver asks for, unless everything is about to end.
+    fn connect(&mut self, now: Instant) {
+        while let Some(Connect { target, address, key }) = self.driver.poll_connect() {
+            let role = Role::Client { target, key: Some(key) };
+            let begun = match self.phase {
+                Phase::Running => self.endpoint.connect(role, address, now).map(drop),
+                Phase::Draining { .. } | Phase::Closing { .. } => Err("draining".to_owned()),
+            };
+            if let Err(reason) = begun {
+                self.driver.handle_connect_failed(key, &reason, now);
+            }
+        }
     }
 
     /// Lets connections send, and tells the driver what has left.

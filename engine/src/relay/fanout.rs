@@ -9,9 +9,9 @@ use aip_codec::moqt::{
 use bytes::{Bytes, BytesMut};
 use std::time::Instant;
 
-use super::{Relay, peer::PeerIndex, track::TrackIndex};
+use super::{Relay, failover::Interrupted, peer::PeerIndex, track::TrackIndex};
 use crate::{
-    session::{ReceivedObject, Session, urgency},
+    session::{Candidate, ReceivedObject, Session, urgency},
     transport::StreamId,
 };
 
@@ -28,6 +28,8 @@ pub(crate) struct ActiveSubgroup {
     /// The publisher's stream in the midst of whose object the subscribers' streams are: until it
     /// is whole, no other object may be written there.
     pub(crate) current: Option<Source>,
+    /// The publisher was lost in the midst of the object forwarded last.
+    pub(crate) interrupted: Option<Interrupted>,
     /// A publisher's stream has said that this was all.
     pub(crate) finished: bool,
     /// By subscriber; `None` where none was opened.
@@ -47,7 +49,9 @@ struct OutgoingSubgroup {
 impl ActiveSubgroup {
     /// Whether an object can be written behind what was forwarded.
     pub(crate) fn has_room_for(&self, object: ObjectId) -> bool {
-        self.current.is_none() && self.previous.is_none_or(|previous| previous < object)
+        self.current.is_none()
+            && self.interrupted.is_none()
+            && self.previous.is_none_or(|previous| previous < object)
     }
 
     /// Forgets a subscriber, so that its successor in the table gets streams of its own.
@@ -92,6 +96,10 @@ pub(crate) struct Fanout<'a> {
     pub(crate) priority: u8,
     /// The object before it on the publisher's stream.
     pub(crate) source_previous: Option<ObjectId>,
+    /// The object that is known to come directly before it in the subgroup.
+    pub(crate) follows: Option<ObjectId>,
+    /// Whether it was missed, and comes now for those only who had subscribed before it.
+    pub(crate) recovered: bool,
     pub(crate) object: &'a ObjectHeader,
     /// What is here of its payload.
     pub(crate) payload: &'a [Bytes],
@@ -102,6 +110,15 @@ pub(crate) struct Fanout<'a> {
 impl Fanout<'_> {
     const fn location(&self) -> Location {
         Location { group: self.header.group, object: self.object.object }
+    }
+
+    const fn candidate(&self) -> Candidate<'_> {
+        Candidate {
+            location: self.location(),
+            subgroup: Some(self.subgroup),
+            priority: self.priority,
+            properties: &self.object.properties,
+        }
     }
 
     /// The header of a subscriber's stream. The subgroup is always written out, since a stream that
@@ -126,7 +143,7 @@ impl Fanout<'_> {
         if let Some(before) = before {
             // Whoever has stopped a subgroup is not sent it again on another stream.
             session.stream_queued_bytes(before.stream)?;
-            if before.may_carry(self.source_previous, self.object) {
+            if before.may_carry(self.follows, self.object) {
                 return Some(before);
             }
             session.reset_stream(before.stream, ResetCode::CANCELLED);
@@ -151,7 +168,7 @@ impl Relay {
         if active.streams.len() < capacity {
             active.streams.resize(capacity, None);
         }
-        let location = fanout.location();
+        let (location, candidate) = (fanout.location(), fanout.candidate());
         let limits =
             (self.config.subscription_queued_bytes_max, self.config.subscription_stall_max);
         let (mut behind, mut forwarded) = (Vec::new(), 0);
@@ -160,8 +177,10 @@ impl Relay {
             let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) else { continue };
             let session = &mut peer.session;
             let slot = &mut active.streams[index];
-            if !subscriber.wants(location) {
-                leave_out(slot, session, subscriber.forward);
+            let is_before =
+                fanout.recovered && subscriber.joined_at.is_some_and(|joined| location <= joined);
+            if is_before || !subscriber.wants(&candidate) {
+                leave_out(slot, session, subscriber.wish.forward);
                 super::touch(&mut self.touched, peer, subscriber.key.peer);
                 continue;
             }
@@ -170,7 +189,7 @@ impl Relay {
                 behind.push(index);
                 continue;
             }
-            let to = (request, track.alias, subscriber.priority);
+            let to = (request, track.alias, subscriber.wish.priority);
             let Some(mut outgoing) = fanout.stream(*slot, session, to) else {
                 if let Some(slot) = slot {
                     slot.receives = false;

@@ -15,7 +15,7 @@ impl Relay {
         let counters = &mut service.counters;
         counters.tracks = self.tracks.len() as u64;
         counters.namespaces = self.namespaces.published() as u64;
-        counters.cache_bytes = self.cached_bytes as u64;
+        counters.cache_bytes = self.cached_bytes() as u64;
         counters.cache_bytes_max = self.config.cache_bytes_max as u64;
         for (_, track) in &self.tracks {
             counters.subscriptions += track.subscribers.len() as u64;

@@ -68,6 +68,8 @@ misbehaviors! {
         NotARequest = "stream begins with a message that is no request",
         /// CALL without both sides' AIP offers.
         CallNotNegotiated = "CALL was not negotiated",
+        /// HOPS or COST without both sides' RELAY_ID.
+        HopsNotNegotiated = "HOPS and COST were not negotiated",
         /// A message that this kind of request, in this state, does not have.
         UnexpectedMessage = "message has no place on this request",
         /// A first answer that this kind of request does not have.

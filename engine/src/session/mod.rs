@@ -12,6 +12,7 @@ mod control;
 mod error;
 mod event;
 mod range;
+mod range_filter;
 mod receive;
 mod request;
 mod request_stream;
@@ -45,6 +46,7 @@ pub use self::{
     error::{Misbehavior, SessionError},
     event::{Event, ReceivedObject, Request, Response, StreamEnd},
     range::{fetch_ok_end, fetch_range, subscription_range},
+    range_filter::{Candidate, InvalidRangeFilters, RangeFilters},
     token_cache::AuthToken,
 };
 use self::{

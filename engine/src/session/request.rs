@@ -76,6 +76,8 @@ pub(crate) struct Subscription {
     pub(crate) by_publish: bool,
     pub(crate) track: FullTrackName,
     pub(crate) alias: Option<TrackAlias>,
+    /// The order of groups that the request asks for: that of a fill which names none.
+    pub(crate) order: GroupOrder,
     /// The order in which a fill asked for by the request itself comes.
     pub(crate) fill_order: GroupOrder,
     /// Data streams that have begun, fills included.
@@ -84,6 +86,11 @@ pub(crate) struct Subscription {
     pub(crate) streams_open: u64,
     /// PUBLISH_DONE, held back until its streams have come and ended, or until a time.
     pub(crate) done: Option<HeldDone>,
+}
+
+/// The order in which the fill that these parameters ask for comes, in a subscription of `order`.
+pub(crate) fn fill_order(parameters: &Parameters, order: GroupOrder) -> GroupOrder {
+    parameters.fill_parameters().and_then(Parameters::group_order).unwrap_or(order)
 }
 
 /// PUBLISH_DONE while streams that it counts are missing or open.
@@ -97,16 +104,14 @@ pub(crate) struct HeldDone {
 }
 
 impl Subscription {
-    pub(crate) const fn new(
-        track: FullTrackName,
-        by_publish: bool,
-        fill_order: GroupOrder,
-    ) -> Self {
+    pub(crate) fn new(track: FullTrackName, by_publish: bool, parameters: &Parameters) -> Self {
+        let order = parameters.group_order().unwrap_or_default();
         Self {
             by_publish,
             track,
             alias: None,
-            fill_order,
+            order,
+            fill_order: fill_order(parameters, order),
             streams_seen: 0,
             streams_open: 0,
             done: None,

@@ -3,10 +3,15 @@
 mod cache;
 mod chain;
 mod fetch;
+mod filters;
+mod goaway;
+mod mesh;
 mod namespaces;
 mod objects;
+mod pass_on;
 mod properties;
 mod publish;
+mod rendezvous;
 mod subscribe;
 
 use std::time::Duration;
@@ -185,7 +190,11 @@ impl Stage {
 
     /// A publisher and a subscriber of track `t`, through the relay.
     fn live(drafts: (Version, Version), parameters: Parameters) -> Live {
-        let mut stage = Self::new();
+        Self::live_with(Config::default(), drafts, parameters)
+    }
+
+    fn live_with(config: Config, drafts: (Version, Version), parameters: Parameters) -> Live {
+        let mut stage = Self::with(config);
         let publisher = stage.publisher(drafts.0, "live");
         let subscriber = stage.peer(drafts.1);
         let subscription = stage.subscribe(subscriber, "t", parameters);

@@ -70,8 +70,8 @@ pub(super) enum Event {
 pub(super) enum Role {
     /// The peer.
     Server,
-    /// We, to this target.
-    Client { target: usize },
+    /// We, to this target; with a key if the driver asked for it.
+    Client { target: usize, key: Option<u64> },
 }
 
 impl Role {
