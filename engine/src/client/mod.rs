@@ -314,6 +314,12 @@ impl Client {
             }
             SessionEvent::CallReset { request, .. } => self.call_reset(request),
             SessionEvent::CallStopped { request, .. } => self.call_stopped(request),
+            SessionEvent::TooFarBehind { request } => {
+                if let Some(current) = &mut self.current {
+                    current.session.end_behind(request);
+                }
+                self.request_ended(request);
+            }
             SessionEvent::Goaway { request: None, .. } => {
                 if let Some(current) = &mut self.current {
                     current.going_away = true;

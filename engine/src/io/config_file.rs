@@ -10,7 +10,7 @@ use super::{
     config::{Dial, Handshake, Quic},
     error::Error,
 };
-use crate::relay;
+use crate::{relay, session};
 
 /// A file that sets everything to its default, and says what everything is.
 pub const EXAMPLE: &str = include_str!("example.toml");
@@ -72,6 +72,9 @@ pub struct RelayLimits {
     #[serde(with = "duration")]
     pub upstream_timeout: Duration,
     pub subscription_queued_bytes_max: usize,
+    pub subscription_standing_bytes_max: usize,
+    #[serde(with = "duration")]
+    pub subscription_standstill_max: Duration,
     #[serde(with = "duration")]
     pub subscription_stall_max: Duration,
     pub stream_queued_bytes_max: usize,
@@ -84,6 +87,7 @@ pub struct RelayLimits {
 impl Default for RelayLimits {
     fn default() -> Self {
         let relay = relay::Config::default();
+        let delivery = relay.session.delivery;
         Self {
             tracks_max: relay.tracks_max,
             namespaces_max: relay.namespaces_max,
@@ -93,8 +97,10 @@ impl Default for RelayLimits {
             rendezvous_timeout_max: relay.rendezvous_timeout_max,
             linger: relay.linger,
             upstream_timeout: relay.upstream_timeout,
-            subscription_queued_bytes_max: relay.subscription_queued_bytes_max,
-            subscription_stall_max: relay.subscription_stall_max,
+            subscription_queued_bytes_max: delivery.queued_bytes_max,
+            subscription_standing_bytes_max: delivery.standing_bytes_max,
+            subscription_standstill_max: delivery.standstill_max,
+            subscription_stall_max: delivery.stall_max,
             stream_queued_bytes_max: relay.stream_queued_bytes_max,
             cache_bytes_max: relay.cache_bytes_max,
             cache_groups_max: relay.cache_groups_max,
@@ -105,7 +111,13 @@ impl Default for RelayLimits {
 
 impl From<RelayLimits> for relay::Config {
     fn from(file: RelayLimits) -> Self {
+        let mut session = session::Config::default();
+        session.delivery.queued_bytes_max = file.subscription_queued_bytes_max;
+        session.delivery.standing_bytes_max = file.subscription_standing_bytes_max;
+        session.delivery.standstill_max = file.subscription_standstill_max;
+        session.delivery.stall_max = file.subscription_stall_max;
         Self {
+            session,
             tracks_max: file.tracks_max,
             namespaces_max: file.namespaces_max,
             session_namespaces_max: file.session_namespaces_max,
@@ -114,8 +126,6 @@ impl From<RelayLimits> for relay::Config {
             rendezvous_timeout_max: file.rendezvous_timeout_max,
             linger: file.linger,
             upstream_timeout: file.upstream_timeout,
-            subscription_queued_bytes_max: file.subscription_queued_bytes_max,
-            subscription_stall_max: file.subscription_stall_max,
             stream_queued_bytes_max: file.stream_queued_bytes_max,
             cache_bytes_max: file.cache_bytes_max,
             cache_groups_max: file.cache_groups_max,

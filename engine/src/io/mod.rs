@@ -27,7 +27,6 @@ mod runtime;
 mod signals;
 mod stateless_reset;
 mod status;
-mod stream_map;
 mod target;
 mod timer_wheel;
 mod tls;

@@ -1,8 +1,8 @@
 //! One subgroup on its way to every subscriber that wants it: a stream for each.
 
 use aip_codec::moqt::{
-    error_code::{PublishDoneCode, ResetCode},
-    id::{GroupId, ObjectId, SubgroupId, TrackAlias},
+    error_code::ResetCode,
+    id::{GroupId, ObjectId, RequestId, SubgroupId, TrackAlias},
     location::Location,
     stream::subgroup::{Encoder, ObjectHeader, SubgroupHeader, SubgroupMode},
 };
@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use super::{Relay, peer::PeerIndex, track::TrackIndex};
 use crate::{
-    session::{ReceivedObject, Session, urgency},
+    session::{Delivery, DeliveryTimeouts, ReceivedObject, Session},
     transport::StreamId,
 };
 
@@ -30,6 +30,8 @@ pub(crate) struct ActiveSubgroup {
     pub(crate) current: Option<Source>,
     /// A publisher's stream has said that this was all.
     pub(crate) finished: bool,
+    /// What the publisher says of how long it may take; `None` before its first object.
+    timeouts: Option<DeliveryTimeouts>,
     /// By subscriber; `None` where none was opened.
     streams: Vec<Option<OutgoingSubgroup>>,
 }
@@ -97,6 +99,8 @@ pub(crate) struct Fanout<'a> {
     pub(crate) payload: &'a [Bytes],
     /// How it stood in the publisher's stream, if it comes from there now.
     pub(crate) received: Option<&'a ReceivedObject>,
+    /// When its header was here.
+    pub(crate) received_at: Instant,
 }
 
 impl Fanout<'_> {
@@ -121,7 +125,8 @@ impl Fanout<'_> {
         &self,
         before: Option<OutgoingSubgroup>,
         session: &mut Session,
-        (request, alias, priority): (aip_codec::moqt::id::RequestId, TrackAlias, u8),
+        (request, alias): (RequestId, TrackAlias),
+        delivery: &Delivery,
     ) -> Option<OutgoingSubgroup> {
         if let Some(before) = before {
             // Whoever has stopped a subgroup is not sent it again on another stream.
@@ -134,8 +139,7 @@ impl Fanout<'_> {
         let is_first =
             before.is_none() && self.source_previous.is_none() && self.header.first_object;
         let header = self.outgoing_header(alias, is_first);
-        let urgency = urgency::object(priority, self.priority);
-        let stream = session.open_subgroup(request, &header, urgency)?;
+        let stream = session.open_subgroup(request, &header, delivery)?;
         let properties = header.properties;
         Some(OutgoingSubgroup { stream, properties, previous: None, receives: true })
     }
@@ -152,8 +156,10 @@ impl Relay {
             active.streams.resize(capacity, None);
         }
         let location = fanout.location();
-        let limits =
-            (self.config.subscription_queued_bytes_max, self.config.subscription_stall_max);
+        let properties = &fanout.object.properties;
+        let timeouts = *active
+            .timeouts
+            .get_or_insert_with(|| DeliveryTimeouts::of_publisher(properties, &track.properties));
         let mut behind = Vec::new();
         let mut wire = WireCache::default();
         for (index, subscriber) in &track.subscribers {
@@ -166,17 +172,24 @@ impl Relay {
                 continue;
             }
             let request = subscriber.key.request;
-            if session.is_behind(request, limits.0, limits.1, now) {
-                behind.push(index);
+            if session.is_behind(request, now) {
+                behind.push(subscriber.key);
                 continue;
             }
-            let to = (request, track.alias, subscriber.priority);
-            let Some(mut outgoing) = fanout.stream(*slot, session, to) else {
+            let delivery = Delivery {
+                subscriber_priority: subscriber.priority,
+                publisher_priority: fanout.priority,
+                order: subscriber.order,
+                timeouts: subscriber.timeouts.shorter(timeouts),
+            };
+            let to = (request, track.alias);
+            let Some(mut outgoing) = fanout.stream(*slot, session, to, &delivery) else {
                 if let Some(slot) = slot {
                     slot.receives = false;
                 }
                 continue;
             };
+            session.begin_object(outgoing.stream, fanout.received_at);
             wire.send(session, &outgoing, fanout);
             outgoing.previous = Some(location.object);
             outgoing.receives = true;
@@ -184,8 +197,8 @@ impl Relay {
             super::touch(&mut self.touched, peer, subscriber.key.peer);
         }
         active.previous = Some(location.object);
-        for subscriber in behind {
-            self.end_subscriber(fanout.track, subscriber, PublishDoneCode::TOO_FAR_BEHIND);
+        for key in behind {
+            self.end_behind(key);
         }
     }
 
@@ -199,21 +212,19 @@ impl Relay {
     ) {
         let Some(track) = self.tracks.get(track_index.0) else { return };
         let Some(active) = track.active.get(&key) else { return };
-        let limits =
-            (self.config.subscription_queued_bytes_max, self.config.subscription_stall_max);
         let mut behind = Vec::new();
         for (index, stream) in active.receivers() {
             let Some(subscriber) = track.subscribers.get(index) else { continue };
             let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) else { continue };
-            if peer.session.is_behind(subscriber.key.request, limits.0, limits.1, now) {
-                behind.push(index);
+            if peer.session.is_behind(subscriber.key.request, now) {
+                behind.push(subscriber.key);
                 continue;
             }
             peer.session.send(stream, bytes.clone(), false);
             super::touch(&mut self.touched, peer, subscriber.key.peer);
         }
-        for subscriber in behind {
-            self.end_subscriber(track_index, subscriber, PublishDoneCode::TOO_FAR_BEHIND);
+        for key in behind {
+            self.end_behind(key);
         }
     }
 
@@ -224,6 +235,7 @@ impl Relay {
         track: TrackIndex,
         key: (GroupId, SubgroupId),
         reset: Option<ResetCode>,
+        now: Instant,
     ) {
         let Some(track) = self.tracks.get_mut(track.0) else { return };
         let Some(active) = track.active.get_mut(&key) else { return };
@@ -237,7 +249,10 @@ impl Relay {
             let Some(Some(outgoing)) = streams.get(index) else { continue };
             let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) else { continue };
             match reset {
-                None => peer.session.send(outgoing.stream, Bytes::new(), true),
+                None => {
+                    peer.session.end_of_subgroup(outgoing.stream, now);
+                    peer.session.send(outgoing.stream, Bytes::new(), true);
+                }
                 Some(code) => peer.session.reset_stream(outgoing.stream, code),
             }
             super::touch(&mut self.touched, peer, subscriber.key.peer);

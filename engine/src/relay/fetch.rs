@@ -70,10 +70,12 @@ impl Relay {
         if let Some(session) = self.session(key.peer) {
             session.accept_fetch(key.request, end_of_track, end, properties);
         }
+        let order = body.parameters.group_order().unwrap_or_default();
         let wanted = Wanted {
             start,
             end,
-            order: body.parameters.group_order().unwrap_or_default(),
+            order,
+            live_order: order,
             priority: body.parameters.subscriber_priority().unwrap_or(128),
             patience: body.parameters.fill_timeout().map(Duration::from_millis),
         };
@@ -135,7 +137,12 @@ impl Relay {
         let priority =
             fill.subscriber_priority().or_else(|| inherited.subscriber_priority()).unwrap_or(128);
         let patience = fill.fill_timeout().map(Duration::from_millis);
-        let wanted = Wanted { start, end, order, priority, patience };
+        let subscriber = match self.peers[key.owner.peer.0].requests.get(&key.owner.request) {
+            Some(Owner::Subscriber { subscriber, .. }) => track.subscribers.get(*subscriber),
+            _ => None,
+        };
+        let live_order = subscriber.map_or(order, |subscriber| subscriber.order);
+        let wanted = Wanted { start, end, order, live_order, priority, patience };
         let task = self.begin_task(index, key, true, wanted, now);
         self.pump_fetch(index, task, now);
     }

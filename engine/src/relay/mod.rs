@@ -11,6 +11,7 @@ mod fetch_task;
 mod forwarder;
 mod namespace;
 mod namespace_tree;
+mod overload;
 mod peer;
 mod publish;
 mod retention;
@@ -36,7 +37,10 @@ use aip_codec::moqt::{
 use bytes::Bytes;
 use slab::Slab;
 
-pub use self::config::Config;
+pub use self::{
+    config::{Config, Rate},
+    overload::Load,
+};
 use self::{
     namespace_tree::{NamespaceTree, RequestKey},
     peer::{Owner, Peer, PeerIndex},
@@ -75,6 +79,8 @@ pub struct Relay {
     /// Cached groups, oldest first, with the alias of their track, since indices are used again.
     cached_groups: VecDeque<(Instant, TrackIndex, TrackAlias, GroupId)>,
     cached_bytes: usize,
+    /// What waits above the sessions, and who asks how often.
+    levels: overload::Levels,
     draining: bool,
 }
 
@@ -105,6 +111,7 @@ impl Relay {
             track_timers: BTreeSet::new(),
             cached_groups: VecDeque::new(),
             cached_bytes: 0,
+            levels: overload::Levels::default(),
             draining: false,
         }
     }
@@ -200,10 +207,19 @@ impl Relay {
             }
             Event::FetchEnded { request, end } => self.fetch_stream_ended(key(request), end, now),
             Event::Established { .. } => self.session_established(peer, now),
-            Event::Request { request, body, .. } => self.request(key(request), body, now),
+            Event::Request { request, body, .. } if self.admits(peer, now) => {
+                self.request(key(request), body, now);
+            }
+            Event::Request { request, body, .. } => self.refuse_excess(key(request), &body),
             Event::Response { request, body } => self.response(key(request), body, now),
-            Event::Update { request, update, parameters } => {
+            Event::Update { request, update, parameters } if self.admits(peer, now) => {
                 self.update_received(key(request), update, &parameters, now);
+            }
+            Event::Update { request, .. } => {
+                if let Some(session) = self.session(peer) {
+                    let reason = "too many updates in too short a time";
+                    session.reject_update(request, RequestCode::EXCESSIVE_LOAD, reason);
+                }
             }
             Event::UpdateResponse { request, result, .. } => {
                 self.update_answered(key(request), result, now);
@@ -219,6 +235,7 @@ impl Relay {
                 self.upstream_namespace_done(key(request), &suffix, now);
             }
             Event::PublishSkipped { .. } => {}
+            Event::TooFarBehind { request } => self.end_behind(key(request)),
             Event::Ended { request } => self.request_ended(key(request), now),
             Event::Goaway { request, .. } => {
                 tracing::debug!(session = %self.peers[peer.0].id, ?request, "peer is going away");
@@ -345,6 +362,7 @@ impl Relay {
         if let Some(timer) = self.peers[peer.0].timer {
             self.session_timers.remove(&(timer, peer));
         }
+        self.leave_levels(peer, now);
         self.touched.retain(|other| *other != peer);
         self.peers.remove(peer.0);
     }
@@ -368,7 +386,8 @@ impl Driver for Relay {
         if self.draining {
             session.goaway(Bytes::new(), 0);
         }
-        let index = PeerIndex(self.peers.insert(Peer::new(id, session, transport)));
+        let index = PeerIndex(self.peers.insert(Peer::new(id, session, transport, now)));
+        self.join_levels(index, now);
         self.by_session.insert(id, index);
         touch(&mut self.touched, &mut self.peers[index.0], index);
         self.arm_session_timer(index);
@@ -450,6 +469,7 @@ impl Driver for Relay {
             }
             peer.touched = false;
             self.touched.pop_front();
+            self.settle(index);
         }
     }
 

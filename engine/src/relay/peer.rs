@@ -1,14 +1,20 @@
 //! One session of the relay, and what the relay remembers of it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Instant,
+};
 
 use aip_codec::moqt::{
     id::{RequestId, TrackAlias},
     name::TrackNamespace,
 };
 
-use super::{forwarder::IncomingSubgroup, namespace_tree::RequestKey, track::TrackIndex};
+use super::{
+    forwarder::IncomingSubgroup, namespace_tree::RequestKey, overload::Bucket, track::TrackIndex,
+};
 use crate::{
+    account::Account,
     session::Session,
     transport::{Peer as TransportPeer, SessionId, StreamId},
 };
@@ -63,14 +69,23 @@ pub(crate) struct Peer {
     pub(crate) watch_count: usize,
     /// Requests of the peer that wait for a publisher.
     pub(crate) waiting_count: usize,
+    /// What the levels above hold of its queues.
+    pub(crate) accounted: Account,
+    /// How many requests it made lately.
+    pub(crate) bucket: Bucket,
     /// Whether it stands in the relay's list of sessions with something to do.
     pub(crate) touched: bool,
     /// When its `poll_timeout` stands in the relay's timers.
-    pub(crate) timer: Option<std::time::Instant>,
+    pub(crate) timer: Option<Instant>,
 }
 
 impl Peer {
-    pub(crate) fn new(id: SessionId, session: Session, transport: TransportPeer) -> Self {
+    pub(crate) fn new(
+        id: SessionId,
+        session: Session,
+        transport: TransportPeer,
+        now: Instant,
+    ) -> Self {
         Self {
             id,
             session,
@@ -82,6 +97,8 @@ impl Peer {
             namespace_count: 0,
             watch_count: 0,
             waiting_count: 0,
+            accounted: Account::ZERO,
+            bucket: Bucket::new(now),
             touched: false,
             timer: None,
         }

@@ -13,7 +13,10 @@ use aip_codec::moqt::{
     property::Properties,
 };
 
-use crate::session::subscription_range;
+use crate::{
+    schedule::DEFAULT_PRIORITY,
+    session::{DeliveryTimeouts, subscription_range},
+};
 
 use super::{
     Relay,
@@ -274,7 +277,11 @@ impl Relay {
         let subscriber = track.subscribers.insert(Subscriber {
             key,
             forward,
-            priority: parameters.subscriber_priority().unwrap_or(128),
+            priority: parameters.subscriber_priority().unwrap_or(DEFAULT_PRIORITY),
+            order: parameters
+                .group_order()
+                .unwrap_or_else(|| track.properties.default_group_order()),
+            timeouts: DeliveryTimeouts::of_subscriber(parameters),
             start,
             end,
             joined_at: track.largest.filter(|_| forward),

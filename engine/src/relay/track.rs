@@ -16,6 +16,8 @@ use aip_codec::moqt::{
 };
 use slab::Slab;
 
+use crate::session::DeliveryTimeouts;
+
 use super::{
     cache::Cache, fanout::ActiveSubgroup, fetch_task::FetchTask, namespace_tree::RequestKey,
     peer::PeerIndex, upstream_fetch::UpstreamFetch,
@@ -71,6 +73,10 @@ pub(crate) struct Subscriber {
     pub(crate) key: RequestKey,
     pub(crate) forward: bool,
     pub(crate) priority: u8,
+    /// The order in which it wants groups when not all can be sent at once.
+    pub(crate) order: GroupOrder,
+    /// When it takes an object or subgroup for too late.
+    pub(crate) timeouts: DeliveryTimeouts,
     /// First and last location wanted.
     pub(crate) start: Location,
     pub(crate) end: Location,
@@ -209,6 +215,8 @@ pub(crate) struct Wanted {
     pub(crate) start: Location,
     pub(crate) end: Location,
     pub(crate) order: GroupOrder,
+    /// The order of the subscription that it fills, or its own.
+    pub(crate) live_order: GroupOrder,
     pub(crate) priority: u8,
     /// How long publishers may take over what is not cached (FILL_TIMEOUT); `None` is for ever.
     pub(crate) patience: Option<Duration>,

@@ -77,7 +77,12 @@ impl Relay {
         let Some(entry) = track.subscribers.get_mut(subscriber) else { return false };
         if let Some(priority) = parameters.subscriber_priority() {
             entry.priority = priority;
+            if let Some(peer) = self.peers.get_mut(entry.key.peer.0) {
+                peer.session.set_subscriber_priority(entry.key.request, priority);
+                super::touch(&mut self.touched, peer, entry.key.peer);
+            }
         }
+        entry.timeouts = entry.timeouts.updated(parameters);
         if let Some(filter) = parameters.location_filter() {
             (entry.start, entry.end) = subscription_range(filter, largest);
         }

@@ -41,6 +41,12 @@ pub enum Misbehavior {
     /// A begun object did not come whole in time.
     #[error("object not complete in time")]
     DataStreamTimeout,
+    /// More than half of its request streams are reset within a second.
+    #[error("too many requests reset at once")]
+    TooManyResets,
+    /// Messages of ours wait for too long, or too many do.
+    #[error("messages are not read")]
+    MessagesNotRead,
     /// PATH or AUTHORITY came from a server, or over WebTransport.
     #[error("PATH must come from a client")]
     InvalidPath,
@@ -119,7 +125,7 @@ impl SessionError {
 impl Misbehavior {
     const fn session_code(self) -> SessionCode {
         match self {
-            Self::SetupTimeout | Self::ControlMessageTimeout => {
+            Self::SetupTimeout | Self::ControlMessageTimeout | Self::MessagesNotRead => {
                 SessionCode::CONTROL_MESSAGE_TIMEOUT
             }
             Self::DataStreamTimeout => SessionCode::DATA_STREAM_TIMEOUT,
@@ -146,6 +152,7 @@ impl Misbehavior {
             | Self::UriFromClient
             | Self::RedirectNamesTrack
             | Self::SecondGoaway
+            | Self::TooManyResets
             | Self::TokenAliasInSetup => SessionCode::PROTOCOL_VIOLATION,
         }
     }

@@ -137,7 +137,7 @@ impl Swarm {
         world.tells_all = std::env::var_os("SIMULATION_TRACE").is_some();
         let mut config = Config::default();
         config.linger = Duration::from_secs(2);
-        config.subscription_queued_bytes_max = 200_000;
+        config.session.delivery.queued_bytes_max = 200_000;
         config.stream_queued_bytes_max = 50_000;
         let relays: Vec<Place> = (0..plan.relays)
             .map(|index| {

@@ -5,6 +5,7 @@ mod delivery;
 mod early;
 mod lifecycle;
 mod limits;
+mod overload;
 mod violations;
 
 use std::{
