@@ -44,8 +44,8 @@ impl Account {
         let overhead = if bytes == self.bytes {
             pieces
         } else {
-            // Both fit 64 bits many times over: queues are bounded far below 4 GiB.
-            (pieces as u64 * bytes as u64 / self.bytes as u64) as usize
+            // Saturates only far beyond what any queue may hold.
+            pieces.saturating_mul(bytes) / self.bytes
         };
         Self { bytes, overhead }
     }

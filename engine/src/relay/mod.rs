@@ -469,6 +469,7 @@ impl Driver for Relay {
             }
             peer.touched = false;
             self.touched.pop_front();
+            self.arm_session_timer(index);
             self.settle(index);
         }
     }

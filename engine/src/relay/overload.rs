@@ -67,10 +67,10 @@ impl Bucket {
     /// Whether one more may come.
     fn admit(&mut self, rate: Rate, now: Instant) -> bool {
         let Some(each) = Duration::from_secs(1).checked_div(rate.per_second) else { return true };
-        let paid_until = self.paid_until.max(now);
-        let admitted = paid_until.saturating_duration_since(now) < each.saturating_mul(rate.burst);
+        let paid_until = self.paid_until.max(now) + each;
+        let admitted = paid_until <= now + each.saturating_mul(rate.burst);
         if admitted {
-            self.paid_until = paid_until + each;
+            self.paid_until = paid_until;
         }
         admitted
     }

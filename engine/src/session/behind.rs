@@ -71,7 +71,11 @@ impl Session {
     /// for which most waits. `None` if nothing waits for any.
     pub fn heaviest_subscriber(&self) -> Option<RequestId> {
         let mut heaviest: Option<((u8, usize, RequestId), RequestId)> = None;
-        #[expect(clippy::disallowed_methods, reason = "the largest does not depend on the order")]
+        #[expect(
+            clippy::disallowed_methods,
+            clippy::iter_over_hash_type,
+            reason = "the largest does not depend on the order"
+        )]
         for outgoing in self.outgoing.values() {
             let waits = self.account_of(outgoing.owner).total();
             if 0 < waits {
@@ -87,7 +91,11 @@ impl Session {
     /// The FETCH or call of ours to answer for which most waits. `None` if nothing waits for any.
     pub fn heaviest_answer(&self) -> Option<RequestId> {
         let mut heaviest: Option<(usize, RequestId)> = None;
-        #[expect(clippy::disallowed_methods, reason = "the largest does not depend on the order")]
+        #[expect(
+            clippy::disallowed_methods,
+            clippy::iter_over_hash_type,
+            reason = "the largest does not depend on the order"
+        )]
         for outgoing in self.outgoing.values() {
             let is_subscriber = self.account_of(outgoing.owner) != Account::ZERO;
             if !is_subscriber && 0 < outgoing.account.bytes {
@@ -137,7 +145,7 @@ impl Session {
         let limits = self.config.delivery.clone();
         if 0 < self.messages.bytes {
             let since = *self.messages_wait_since.get_or_insert(now);
-            if since + limits.stall_max <= now {
+            if since + limits.message_stall_max <= now {
                 self.close_on_error(Err(Misbehavior::MessagesNotRead.into()));
                 return;
             }

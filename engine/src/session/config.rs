@@ -57,9 +57,11 @@ pub struct DeliveryLimits {
     pub standing_bytes_max: usize,
     /// How long a subscription may stand still and keep more than `standing_bytes_max`. 3 s.
     pub standstill_max: Duration,
-    /// How long a subscription's queue may stand still before it ends TOO_FAR_BEHIND, and the
-    /// messages' queue before the session ends CONTROL_MESSAGE_TIMEOUT. 6 s.
+    /// How long a subscription's queue may stand still before it ends TOO_FAR_BEHIND. 6 s.
     pub stall_max: Duration,
+    /// How long the messages' queue may stand still before the session ends
+    /// CONTROL_MESSAGE_TIMEOUT. 30 s.
+    pub message_stall_max: Duration,
     /// Bytes of messages that may wait; more ends the session CONTROL_MESSAGE_TIMEOUT. 16 MiB.
     pub message_bytes_max: usize,
     /// Ended subgroups with a delivery timeout that are watched until then; one more ends the
@@ -74,6 +76,7 @@ impl Default for DeliveryLimits {
             standing_bytes_max: 768 << 10,
             standstill_max: Duration::from_secs(3),
             stall_max: Duration::from_secs(6),
+            message_stall_max: Duration::from_secs(30),
             message_bytes_max: 16 << 20,
             ended_subgroups_max: 1_024,
         }

@@ -420,7 +420,7 @@ impl Requests {
         &mut self,
         mut each: impl FnMut(RequestId, &mut Publication),
     ) {
-        #[expect(clippy::disallowed_methods, reason = "each is looked at alone")]
+        #[expect(clippy::iter_over_hash_type, reason = "each is looked at alone")]
         for (id, request) in &mut self.table {
             if let Kind::Publication(publication) = &mut request.kind {
                 each(*id, publication);

@@ -5,6 +5,7 @@ mod chain;
 mod fetch;
 mod namespaces;
 mod objects;
+mod overload;
 mod properties;
 mod publish;
 mod subscribe;
@@ -185,7 +186,11 @@ impl Stage {
 
     /// A publisher and a subscriber of track `t`, through the relay.
     fn live(drafts: (Version, Version), parameters: Parameters) -> Live {
-        let mut stage = Self::new();
+        Self::live_with(Config::default(), drafts, parameters)
+    }
+
+    fn live_with(config: Config, drafts: (Version, Version), parameters: Parameters) -> Live {
+        let mut stage = Self::with(config);
         let publisher = stage.publisher(drafts.0, "live");
         let subscriber = stage.peer(drafts.1);
         let subscription = stage.subscribe(subscriber, "t", parameters);
