@@ -5,7 +5,7 @@ SERVER ?=
 KEEP ?=
 RELAY ?= target/release/aip-relay
 
-.PHONY: help demo test interop bench clean
+.PHONY: help demo test interop overload bench clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,11 @@ interop: ## other people's MOQT clients against our relay
 	@.ci/require build
 	$(CARGO) build --locked --release -p aip-engine
 	@tests/interop/run $(RELAY)
+
+overload: ## stalled subscribers and floods against a real relay: each figure beside its goal
+	@.ci/require build
+	$(CARGO) build --locked --release -p aip-engine
+	$(CARGO) run --locked --release -p aip-tests --features io --bin overload -- $(RELAY)
 
 bench: ## time of the hot paths
 	@.ci/require build

@@ -1,7 +1,6 @@
 //! A flood of first packets: G7.
 
 use std::{
-    io::ErrorKind,
     net::UdpSocket,
     path::Path,
     sync::{
@@ -18,9 +17,12 @@ use crate::{Figure, crowd::Crowd, mib, relay::Relay, stalled::Live};
 
 const PER_SECOND: u32 = 5_000;
 const TIME: Duration = Duration::from_secs(20);
-/// Addresses that the flood comes from.
-const SOCKETS: usize = 64;
+/// Addresses that the flood comes from: with each first packet they make another client, so that
+/// none comes twice within a handshake's time.
+const SOCKETS: usize = 256;
 const HONEST: usize = 100;
+/// Bytes of a group of the live track: little, so that the cache grows by little.
+const GROUP: usize = 1 << 10;
 
 /// First packets of clients of ours, as they would reach a server.
 fn initials() -> Vec<Vec<u8>> {
@@ -45,7 +47,7 @@ fn initials() -> Vec<Vec<u8>> {
 
 /// Sends at a steady pace until told to end; counts what is sent and what comes back.
 fn flood(port: u16, end: &AtomicBool, sent: &AtomicU64, answered: &AtomicU64) -> u64 {
-    let mut initials = initials();
+    let initials = initials();
     let sockets: Vec<UdpSocket> =
         (0..SOCKETS).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
     for socket in &sockets {
@@ -61,18 +63,14 @@ fn flood(port: u16, end: &AtomicBool, sent: &AtomicU64, answered: &AtomicU64) ->
             let socket = &sockets[usize::try_from(count).unwrap() % SOCKETS];
             let index = usize::try_from(count).unwrap() / SOCKETS % initials.len();
             // Another id makes it another client.
-            let initial = &mut initials[index];
-            initial[6..14]
-                .copy_from_slice(&count.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+            let initial = &initials[index];
             if let Ok(length) = socket.send(initial) {
                 sent.fetch_add(length as u64, Ordering::Relaxed);
             }
             loop {
-                match socket.recv(&mut buffer) {
-                    Ok(length) => answered.fetch_add(length as u64, Ordering::Relaxed),
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                    Err(_) => break,
-                };
+                // What an earlier one was answered with.
+                let Ok(length) = socket.recv(&mut buffer) else { break };
+                answered.fetch_add(length as u64, Ordering::Relaxed);
             }
             count += 1;
         }
@@ -83,7 +81,7 @@ fn flood(port: u16, end: &AtomicBool, sent: &AtomicU64, answered: &AtomicU64) ->
 
 pub(crate) fn measure(program: &Path) -> Vec<Figure> {
     let relay = Relay::start(program);
-    let mut live = Live::new(relay.port);
+    let mut live = Live::new(relay.port, GROUP);
     live.publish(Duration::from_secs(3), || {});
     let (_, lost_before) = live.latencies(live.published());
     let before = live.published();

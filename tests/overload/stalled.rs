@@ -25,7 +25,7 @@ use crate::{
     relay::Relay,
 };
 
-/// A group, 16 of them a second: 1 MiB a second.
+/// Bytes of a group, 16 of them a second: 1 MiB a second.
 const GROUP: usize = 64 << 10;
 const PACE: Duration = Duration::from_micros(62_500);
 
@@ -43,11 +43,13 @@ pub(crate) fn track() -> FullTrackName {
 pub(crate) struct Live {
     publisher: Crowd,
     pub(crate) reader: Crowd,
+    /// Bytes of a group.
+    size: usize,
     next: u64,
 }
 
 impl Live {
-    pub(crate) fn new(port: u16) -> Self {
+    pub(crate) fn new(port: u16, size: usize) -> Self {
         let publisher = Crowd::new(port, 1, Quic::default());
         publisher.connected(1);
         publisher.ask(|clients| {
@@ -57,7 +59,7 @@ impl Live {
         });
         let reader = Crowd::new(port, 1, Quic::default());
         subscribe(&reader, 1, Some(&publisher));
-        Self { publisher, reader, next: 0 }
+        Self { publisher, reader, size, next: 0 }
     }
 
     /// Publishes for a while; calls `look` between groups.
@@ -66,9 +68,9 @@ impl Live {
         while begun.elapsed() < time {
             let group = self.next;
             self.next += 1;
-            let mut payload = BytesMut::with_capacity(GROUP);
+            let mut payload = BytesMut::with_capacity(self.size);
             payload.put_u64(u64::try_from(epoch().elapsed().as_nanos()).unwrap());
-            payload.resize(GROUP, 7);
+            payload.resize(self.size, 7);
             let payload = payload.freeze();
             self.publisher.ask(move |clients| {
                 let peer = clients.peers.values_mut().next().unwrap();
@@ -164,7 +166,7 @@ fn stalled(port: u16, count: usize) -> [Crowd; 2] {
 
 pub(crate) fn measure(program: &Path) -> Vec<Figure> {
     let relay = Relay::start(program);
-    let mut live = Live::new(relay.port);
+    let mut live = Live::new(relay.port, GROUP);
     live.publish(Duration::from_secs(5), || {});
     let (mut quiet, lost_before) = live.latencies(live.published());
     let before = live.published();
