@@ -3,9 +3,15 @@
 CARGO ?= cargo
 SERVER ?=
 KEEP ?=
+SEEDS ?= 20000
+FIRST ?= 0
+SEED ?=
+TRACE ?=
+SOAK ?= 20000
+CASES ?=
 RELAY ?= target/release/aip-relay
 
-.PHONY: help demo test interop overload bench clean
+.PHONY: help demo test requirements simulate interop overload faults bench clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -21,6 +27,14 @@ test: ## all tests
 	$(CARGO) nextest run --locked --workspace --all-features
 	$(CARGO) test --locked --workspace --all-features --doc --quiet
 
+requirements: ## what the drafts demand, how much of it is kept and what is not
+	@$(CARGO) run --locked --quiet -p aip-tests --bin requirements
+
+simulate: ## worlds of relays in virtual time, on all cores (SEEDS=20000, FIRST=0; SEED=7 for one, TRACE=1 to see it)
+	@.ci/require build
+	$(CARGO) run --locked --profile simulation -p aip-tests --no-default-features --bin aip-simulate -- \
+		$(if $(SEED),--seed $(SEED) $(if $(TRACE),--trace),--seeds $(SEEDS) --first $(FIRST))
+
 interop: ## other people's MOQT clients against our relay
 	@.ci/require build
 	$(CARGO) build --locked --release -p aip-engine
@@ -30,6 +44,11 @@ overload: ## stalled subscribers and floods against a real relay: each figure be
 	@.ci/require build
 	$(CARGO) build --locked --release -p aip-engine
 	$(CARGO) run --locked --release -p aip-tests --features io --bin overload -- $(RELAY)
+
+faults: ## faults of network, machine and peers on real relays, at full size (SOAK=groups, CASES="loss relay")
+	@.ci/require build
+	$(CARGO) build --locked --release -p aip-engine -p aip-tests --all-features --bins
+	@target/release/faults --soak $(SOAK) --json target/faults.json $(CASES)
 
 bench: ## time of the hot paths
 	@.ci/require build

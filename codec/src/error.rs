@@ -49,6 +49,13 @@ macro_rules! violations {
             /// Every variant, in the order of their declaration.
             pub const ALL: &[Self] = &[$($(Self::$name,)+)+];
 
+            /// Its name, as a label of counters.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $($(Self::$name => stringify!($name),)+)+
+                }
+            }
+
             /// The code that the draft wants for it.
             pub const fn session_code(self) -> SessionCode {
                 match self {
@@ -151,6 +158,8 @@ violations! {
         DatagramTrailing = "datagram with a status has trailing bytes",
         /// CALL's IDEMPOTENCY_KEY of more than 64 bytes.
         IdempotencyKeyTooLong = "idempotency key has more than 64 bytes",
+        /// HOPS is no whole number of relays, or names more than 16.
+        Hops = "hops are no list of at most 16 relays",
         /// A CALL record of an unknown type.
         RecordType = "unknown record type",
         /// A CALL record longer than we take.

@@ -10,7 +10,7 @@ use std::{fmt, net::SocketAddr, time::Instant};
 use aip_codec::{Version, moqt::error_code::SessionCode};
 use bytes::Bytes;
 
-use crate::schedule::Precedence;
+use crate::{metrics::Service, schedule::Precedence};
 
 /// Which end of a connection one is.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -151,13 +151,26 @@ pub struct Peer {
     pub authority: Option<String>,
     /// On connections that we opened: path and query of its URL, for the SETUP option; empty is none.
     pub path: Option<String>,
+    /// On connections that the driver asked for: its key.
+    pub key: Option<u64>,
 }
 
 impl Peer {
     /// A peer that is known by these alone.
     pub const fn new(side: Side, version: Version, address: SocketAddr) -> Self {
-        Self { side, version, address, target: None, authority: None, path: None }
+        Self { side, version, address, target: None, authority: None, path: None, key: None }
     }
+}
+
+/// A connection that a driver asks for, beside those that the transport keeps up by itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Connect {
+    /// The configured target whose trust and URL hold, counted from 0.
+    pub target: usize,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// What the driver knows the connection by until it has a session.
+    pub key: u64,
 }
 
 /// Why a connection is no more.
@@ -212,6 +225,8 @@ pub trait Driver {
     fn handle_closed(&mut self, session: SessionId, closed: Closed, now: Instant);
     /// A configured target could not be reached; the transport tries again by itself.
     fn handle_unreachable(&mut self, target: usize, reason: &str, now: Instant);
+    /// A connection that [`Driver::poll_connect`] asked for did not come up; it is not tried again.
+    fn handle_connect_failed(&mut self, _key: u64, _reason: &str, _now: Instant) {}
     /// Another thread's word.
     fn handle_command(&mut self, command: Self::Command, now: Instant);
     /// Begin to end: tell every peer (GOAWAY), take nothing new.
@@ -222,6 +237,14 @@ pub trait Driver {
     fn handle_timeout(&mut self, now: Instant);
     /// What the transport must do next.
     fn poll_action(&mut self) -> Option<(SessionId, Action)>;
+    /// A connection to begin. `handle_connected` with its key follows, or `handle_connect_failed`.
+    fn poll_connect(&mut self) -> Option<Connect> {
+        None
+    }
     /// When `handle_timeout` is wanted at the latest.
     fn poll_timeout(&self) -> Option<Instant>;
+    /// What a relay counts; asked about once a second. Nothing, for other drivers.
+    fn poll_metrics(&self) -> Option<Service> {
+        None
+    }
 }

@@ -27,6 +27,7 @@ use bytes::{Bytes, BytesMut};
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    static LIVE: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Counts what this thread asks for.
@@ -36,17 +37,20 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        LIVE.with(|bytes| bytes.set(bytes.get().wrapping_add(layout.size())));
         // SAFETY: the caller keeps the promises that the system's allocator asks for.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        LIVE.with(|bytes| bytes.set(bytes.get().wrapping_sub(layout.size())));
         // SAFETY: as above.
         unsafe { System.dealloc(block, layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        LIVE.with(|bytes| bytes.set(bytes.get().wrapping_add(size).wrapping_sub(layout.size())));
         // SAFETY: as above.
         unsafe { System.realloc(block, layout, size) }
     }
@@ -57,6 +61,25 @@ static ALLOCATOR: Counting = Counting;
 
 const PAYLOAD: usize = 4_000;
 const ALIAS: TrackAlias = TrackAlias(7);
+
+/// Bytes of memory that a transport receives into at a time.
+const CHUNK: usize = 64 << 10;
+
+/// A subgroup's header.
+fn header(group: u64) -> Bytes {
+    let mut header = BytesMut::new();
+    SubgroupHeader {
+        track_alias: ALIAS,
+        group: GroupId(group),
+        subgroup: SubgroupMode::Zero,
+        priority: None,
+        properties: false,
+        end_of_group: false,
+        first_object: true,
+    }
+    .encode(&mut header);
+    header.freeze()
+}
 
 fn track() -> FullTrackName {
     FullTrackName::new(TrackNamespace::new(["live"]).unwrap(), Bytes::from("t")).unwrap()
@@ -74,8 +97,12 @@ struct Stage {
 
 impl Stage {
     fn new(subscribers: usize) -> Self {
+        Self::with(Config::default(), subscribers)
+    }
+
+    fn with(config: Config, subscribers: usize) -> Self {
         let mut world = World::new(1, Weather::CALM);
-        let relay = world.add(Relay::new(Config::default()));
+        let relay = world.add(Relay::new(config));
         let publisher = world.add(Peer::default());
         let link = world.connect(publisher, relay, Version::Draft22, None);
         let pause = Duration::from_millis(20);
@@ -102,19 +129,28 @@ impl Stage {
         let stream = StreamId::new(Side::Client, false, 9);
         let mut stage =
             Self { world, relay, publisher, stream, encoder: Encoder::new(false), object: 0 };
-        let mut header = BytesMut::new();
-        SubgroupHeader {
-            track_alias: ALIAS,
-            group: GroupId(1),
-            subgroup: SubgroupMode::Zero,
-            priority: None,
-            properties: false,
-            end_of_group: false,
-            first_object: true,
-        }
-        .encode(&mut header);
-        stage.hand_over(&header.freeze());
+        stage.hand_over(&header(1));
         stage
+    }
+
+    /// Hands over a group that is one small object, received into a large chunk of memory.
+    fn tiny_group(&mut self, group: u64) {
+        let mut chunk = BytesMut::with_capacity(CHUNK);
+        chunk.extend_from_slice(&header(group));
+        let object = ObjectHeader {
+            object: ObjectId(0),
+            properties: Properties::default(),
+            payload_length: 10,
+            status: ObjectStatus::Normal,
+        };
+        Encoder::new(false).object(&object, &mut chunk).unwrap();
+        chunk.extend_from_slice(b"0123456789");
+        let (publisher, stream) = (self.publisher, StreamId::new(Side::Client, false, 100 + group));
+        let bytes = chunk.freeze();
+        self.world.with(self.relay, |relay: &mut Relay, now: Instant| {
+            relay.handle_stream(publisher, stream, bytes, true, now);
+            while relay.poll_action().is_some() {}
+        });
     }
 
     /// The next object in one chunk, and where its payload lies.
@@ -185,4 +221,25 @@ fn forwarding_allocates_the_same_for_one_and_for_many() {
     for subscribers in [10, 100, 300] {
         assert_eq!(allocations(subscribers), one, "{subscribers} subscribers");
     }
+}
+
+#[test]
+fn the_caches_account_is_what_it_costs() {
+    const GROUPS: usize = 2_000;
+    let mut config = Config::default();
+    config.cache_groups_max = usize::MAX;
+    let mut stage = Stage::with(config, 1);
+    let before = LIVE.with(Cell::get);
+    for group in (2..).take(GROUPS) {
+        stage.tiny_group(group);
+    }
+    let received = LIVE.with(Cell::get) - before;
+    assert!(GROUPS * CHUNK <= received, "chunks are held as long as objects rest in them");
+    // Once they have rested they are copied together: the chunks are free.
+    stage.world.run(Duration::from_secs(6));
+    let held = LIVE.with(Cell::get) - before;
+    let accounted = stage.world.with(stage.relay, |relay: &mut Relay, _| relay.cached_bytes());
+    assert!(held <= accounted + accounted / 5, "{held} bytes are held, {accounted} accounted for");
+    let each = accounted / GROUPS;
+    assert!(each <= 1_500, "{each} bytes for a group of one small object");
 }

@@ -194,6 +194,10 @@ fn call_violations() -> Vec<Case> {
         case(V::RecordTooLong, Place::Records, "00 09"),
         case(V::RecordTruncated, Place::Records, "00 02 61"),
         case(V::CallError, Place::ErrorRecord, "10 05 61"),
+        // HOPS of seven bytes, and of 17 relays, in PUBLISH_NAMESPACE; NAMESPACE with an empty block.
+        case(V::Hops, D22, "06 000d 00 00 01 84a8 07 00000000000000"),
+        case(V::Hops, D22, &format!("06 008f 00 00 01 84a8 8088 {}", "00".repeat(136))),
+        case(V::TrailingBytes, D22, "08 0002 00 00"),
         case(V::IdempotencyKeyTooLong, D22, &format!("c04a10 0048 00 00 00 01 84a4 41 {key}")),
     ]
 }

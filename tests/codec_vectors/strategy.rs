@@ -2,7 +2,11 @@
 
 use aip_codec::{
     Version,
-    aip::{call::Call, setup_option::AipOption},
+    aip::{
+        call::Call,
+        hops::{HOPS_MAX, Hops, RelayId},
+        setup_option::AipOption,
+    },
     moqt::{
         error_code::{PublishDoneCode, RequestCode},
         filter::{LocationFilter, Range, RangeFilter, Ranges},
@@ -166,14 +170,19 @@ fn range_filter() -> impl Strategy<Value = RangeFilter> {
     ]
 }
 
+fn hops() -> impl Strategy<Value = Hops> {
+    vec(number().prop_map(RelayId), 0..=HOPS_MAX).prop_map(|list| Hops::try_from(list).unwrap())
+}
+
 fn parameter(version: Version) -> BoxedStrategy<Parameter> {
-    let numbers = (number(), 0..7_usize).prop_map(|(value, kind)| match kind {
+    let numbers = (number(), 0..8_usize).prop_map(|(value, kind)| match kind {
         0 => Parameter::ObjectDeliveryTimeout(value),
         1 => Parameter::RendezvousTimeout(value),
         2 => Parameter::SubgroupDeliveryTimeout(value),
         3 => Parameter::Expires(value),
         4 => Parameter::FillTimeout(value),
         5 => Parameter::NewGroupRequest(value),
+        6 => Parameter::Cost(value),
         _ => Parameter::Deadline(value),
     });
     let filters = (range_filter(), 0..5_usize).prop_map(|(filter, kind)| match kind {
@@ -197,6 +206,7 @@ fn parameter(version: Version) -> BoxedStrategy<Parameter> {
         1 => any::<bool>().prop_map(Parameter::IncludeProperties),
         1 => bytes(64).prop_map(Parameter::IdempotencyKey),
         1 => bytes(20).prop_map(Parameter::ContentType),
+        1 => hops().prop_map(Parameter::Hops),
     ]
     .boxed()
 }
@@ -236,26 +246,35 @@ fn reason() -> impl Strategy<Value = Reason> {
 fn setup(version: Version) -> BoxedStrategy<Setup> {
     let texts = (option::of(bytes(30)), option::of(bytes(30)), option::of(bytes(30)));
     let limits = (number(), number(), number());
-    let aip = option::of((any::<u8>(), vec(bytes(10), 0..3)));
+    let aip = (option::of((any::<u8>(), vec(bytes(10), 0..3))), option::of(1..u64::MAX));
     (texts, vec(token(), 0..3), limits, aip, vec(key_value(), 0..4))
-        .prop_map(move |((path, authority, implementation), tokens, limits, aip, mut unknown)| {
-            let knows_limits = Version::Draft19 <= version;
-            unknown.sort_by_key(|option| option.key_type);
-            Setup {
-                path,
-                authority,
+        .prop_map(
+            move |(
+                (path, authority, implementation),
                 tokens,
-                max_auth_token_cache_size: limits.0,
-                max_filter_ranges: if knows_limits { limits.1 } else { 0 },
-                implementation,
-                max_request_updates: if knows_limits { limits.2 } else { 0 },
-                aip: aip.map(|(profile_version, content_types)| AipOption {
-                    profile_version,
-                    content_types,
-                }),
-                unknown,
-            }
-        })
+                limits,
+                (aip, relay),
+                mut unknown,
+            )| {
+                let knows_limits = Version::Draft19 <= version;
+                unknown.sort_by_key(|option| option.key_type);
+                Setup {
+                    path,
+                    authority,
+                    tokens,
+                    max_auth_token_cache_size: limits.0,
+                    max_filter_ranges: if knows_limits { limits.1 } else { 0 },
+                    implementation,
+                    max_request_updates: if knows_limits { limits.2 } else { 0 },
+                    aip: aip.map(|(profile_version, content_types)| AipOption {
+                        profile_version,
+                        content_types,
+                    }),
+                    relay_id: relay.map(RelayId),
+                    unknown,
+                }
+            },
+        )
         .boxed()
 }
 
@@ -367,9 +386,9 @@ pub(crate) fn message_of(version: Version, kind: MessageType) -> BoxedStrategy<M
                 namespace_request(kind, request_id, namespace, parameters)
             })
             .boxed(),
-        MessageType::Namespace => {
-            namespace().prop_map(|suffix| Message::Namespace(Namespace { suffix })).boxed()
-        }
+        MessageType::Namespace => (namespace(), parameters)
+            .prop_map(|(suffix, parameters)| Message::Namespace(Namespace { suffix, parameters }))
+            .boxed(),
         MessageType::NamespaceDone => {
             namespace().prop_map(|suffix| Message::NamespaceDone(NamespaceDone { suffix })).boxed()
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use aip_codec::moqt::error_code::SessionCode;
 use aip_engine::{
     io::{Config, Dial, Quic},
-    transport::{Action, Closed, Side},
+    transport::{Action, Closed, Connect, Side},
 };
 
 use crate::{
@@ -197,4 +197,38 @@ fn a_worker_that_ended_takes_no_more_commands() {
     assert!(mailbox.is_closed());
     let rejected = mailbox.send(crate::node::Command::Drained);
     assert!(matches!(rejected, Err(aip_engine::io::Rejected::Closed(_))));
+}
+
+#[test]
+fn connections_on_request_are_begun_as_often_as_asked_and_never_again() {
+    let server = Node::server(PLAIN);
+    let mut dial = Dial::default();
+    dial.on_request = true;
+    let mut config = Config::client(vec![server.target()]).with_dial(dial);
+    config.client_sockets = 2;
+    let client = Node::new(config, PLAIN);
+    let address = server.handle.addresses()[0];
+    let mut keys = Vec::new();
+    let mut ports = Vec::new();
+    for key in 0..3 {
+        client.connect(Connect { target: 0, address, key });
+        let (_, peer) = client.connected();
+        keys.push(peer.key);
+        let (session, peer) = server.connected();
+        ports.push(peer.address.port());
+        let reason = String::new();
+        server.act(session, Action::Close { code: SessionCode::NO_ERROR, reason });
+        client.wait("the end", |told| matches!(told, Told::Closed(..)).then_some(()));
+    }
+    assert_eq!(keys, [Some(0), Some(1), Some(2)]);
+    assert_ne!(ports[0], ports[1], "the sockets take turns");
+    assert_eq!(ports[0], ports[2]);
+
+    client.connect(Connect { target: 1, address, key: 7 });
+    let failed = |told: &Told| match told {
+        Told::ConnectFailed(key, reason) => Some((*key, reason.clone())),
+        Told::Connected(..) => panic!("nobody asked for this one"),
+        _ => None,
+    };
+    assert_eq!(client.wait("the failure", failed), (7, "there is no target 1".to_owned()));
 }

@@ -9,7 +9,7 @@ use std::{
 
 use aip_engine::{
     io::{self, Config, Handle, Identity, Target, Trust},
-    transport::{Action, Closed, Driver, Peer, SessionId, Side, StreamId},
+    transport::{Action, Closed, Connect, Driver, Peer, SessionId, Side, StreamId},
 };
 use bytes::Bytes;
 
@@ -27,12 +27,14 @@ pub(crate) enum Told {
     Sent(SessionId, StreamId, usize),
     Closed(SessionId, Closed),
     Unreachable(usize, String),
+    ConnectFailed(u64, String),
     Drain,
 }
 
 /// What a test tells a driver.
 pub(crate) enum Command {
     Do(SessionId, Action),
+    Connect(Connect),
     Drained,
 }
 
@@ -51,6 +53,7 @@ struct Probe {
     habits: Habits,
     tell: mpsc::Sender<Told>,
     actions: VecDeque<(SessionId, Action)>,
+    connects: VecDeque<Connect>,
     sides: HashMap<SessionId, Side>,
     /// Unidirectional echoes: the stream that answers a stream.
     answers: HashMap<(SessionId, StreamId), StreamId>,
@@ -139,9 +142,14 @@ impl Driver for Probe {
         self.tell(Told::Unreachable(target, reason.to_owned()));
     }
 
+    fn handle_connect_failed(&mut self, key: u64, reason: &str, _: Instant) {
+        self.tell(Told::ConnectFailed(key, reason.to_owned()));
+    }
+
     fn handle_command(&mut self, command: Command, _: Instant) {
         match command {
             Command::Do(session, action) => self.actions.push_back((session, action)),
+            Command::Connect(connect) => self.connects.push_back(connect),
             Command::Drained => self.drained = true,
         }
     }
@@ -159,6 +167,10 @@ impl Driver for Probe {
 
     fn poll_action(&mut self) -> Option<(SessionId, Action)> {
         self.actions.pop_front()
+    }
+
+    fn poll_connect(&mut self) -> Option<Connect> {
+        self.connects.pop_front()
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -181,6 +193,7 @@ impl Node {
             habits,
             tell,
             actions: VecDeque::new(),
+            connects: VecDeque::new(),
             sides: HashMap::new(),
             answers: HashMap::new(),
             opened: HashMap::new(),
@@ -217,7 +230,14 @@ impl Node {
     }
 
     pub(crate) fn act(&self, session: SessionId, action: Action) {
-        let mut command = Command::Do(session, action);
+        self.command(Command::Do(session, action));
+    }
+
+    pub(crate) fn connect(&self, connect: Connect) {
+        self.command(Command::Connect(connect));
+    }
+
+    fn command(&self, mut command: Command) {
         let deadline = Instant::now() + PATIENCE;
         while let Err(rejected) = self.handle.mailbox().send(command) {
             let io::Rejected::Full(back) = rejected else { panic!("the worker has ended") };

@@ -1,5 +1,15 @@
 //! Shared pieces of the test tiers.
 
 pub mod checker;
+#[cfg(feature = "conformance")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "sockets and the clock are what a relay is tested by"
+)]
+pub mod conformance;
+#[cfg(feature = "io")]
+#[expect(clippy::disallowed_methods, reason = "real clocks, real sockets, real threads")]
+pub mod faults;
 pub mod fuzz;
+pub mod requirements;
 pub mod sim;

@@ -1,4 +1,6 @@
-//! What AIP adds to MOQT: the CALL message, its records, and the setup option that offers them.
+//! What AIP adds to MOQT: the CALL message and its records, the setup options that offer it, and
+//! what relays tell each other of the way that an announcement has come.
 
 pub mod call;
+pub mod hops;
 pub mod setup_option;

@@ -12,6 +12,9 @@ macro_rules! codes {
                 pub const $constant: Self = Self($value);
             )+
 
+            /// Every code that a draft registers.
+            pub const ALL: &[Self] = &[$(Self::$constant,)+];
+
             /// The draft's name of this code; `UNKNOWN` for one that no draft registers.
             pub const fn name(self) -> &'static str {
                 match self.0 {

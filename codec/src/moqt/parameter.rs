@@ -5,6 +5,8 @@ mod table;
 
 use bytes::Bytes;
 
+use crate::aip::hops::Hops;
+
 use super::{
     filter::{LocationFilter, RangeFilter},
     location::Location,
@@ -75,6 +77,10 @@ pub enum Parameter {
     IdempotencyKey(Bytes),
     /// 0x4A6, only in CALL; absent is `json`.
     ContentType(Bytes),
+    /// 0x4A8, only between relays that have both told RELAY_ID.
+    Hops(Hops),
+    /// 0x4AA, only between relays that have both told RELAY_ID.
+    Cost(u64),
 }
 
 /// A message's parameters, ascending by wire type.
@@ -148,6 +154,8 @@ impl Parameter {
             Self::Deadline(_) => 0x4a2,
             Self::IdempotencyKey(_) => 0x4a4,
             Self::ContentType(_) => 0x4a6,
+            Self::Hops(_) => 0x4a8,
+            Self::Cost(_) => 0x4aa,
         }
     }
 
@@ -241,6 +249,8 @@ values! {
     include_properties: IncludeProperties -> bool,
     /// DEADLINE of a CALL: milliseconds left.
     deadline: Deadline -> u64,
+    /// COST of what a relay announces, from where it is published to the sender; absent is 0.
+    cost: Cost -> u64,
 }
 
 references! {
@@ -252,6 +262,8 @@ references! {
     idempotency_key: IdempotencyKey -> Bytes,
     /// CONTENT_TYPE of a CALL; absent is `json`.
     content_type: ContentType -> Bytes,
+    /// HOPS: the relays passed, the sender last.
+    hops: Hops -> Hops,
 }
 
 repeated! {

@@ -16,3 +16,6 @@ pub const MOQT_IMPLEMENTATION: u64 = 0x07;
 pub const MAX_REQUEST_UPDATES: u64 = 0x08;
 /// AIP, bytes: see [`crate::aip::setup_option::AipOption`].
 pub const AIP: u64 = 0x4a1;
+/// RELAY_ID, integer: AIP's; the sender is a relay of this number, see
+/// [`crate::aip::hops::RelayId`]. Absent or 0 is none.
+pub const RELAY_ID: u64 = 0x4a4;

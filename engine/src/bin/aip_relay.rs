@@ -1,15 +1,18 @@
 //! `aip-relay`: arguments, configuration, start.
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
 };
 
-use aip_codec::Version;
+use aip_codec::{Version, aip::hops::RelayId};
 use aip_engine::{
-    io::{Config, ConfigFile, EXAMPLE, Error, Identity, Ready, Target, Trust},
+    io::{
+        Config, ConfigFile, EXAMPLE, Error, Identity, LogFormat, Ready, Target, Trust,
+        log_to_stderr,
+    },
     relay::{self, Relay},
 };
 use clap::Parser;
@@ -39,12 +42,19 @@ struct Arguments {
     /// Let anyone publish and subscribe. Needed: there is no other access control yet.
     #[arg(long)]
     open: bool,
-    /// Serve /health and /metrics (Prometheus) over plain HTTP at this address.
+    /// Serve /metrics (OpenMetrics), /healthz and /readyz over plain HTTP at this address.
     #[arg(long, value_name = "ADDR")]
     admin: Option<SocketAddr>,
+    /// How the log on stderr is written: text for people, json for machines [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
     /// Connect to this relay, too (moqt://host:port[/path]); may be given several times.
     #[arg(long, value_name = "URL")]
     upstream: Vec<String>,
+    /// This relay's number among relays: 1 to 16 hexadecimal digits, unlike every other relay's.
+    /// Random by default.
+    #[arg(long, value_name = "HEX")]
+    relay_id: Option<String>,
     /// Believe upstream relays whose certificate an authority of this PEM file has signed.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["certificate_sha256", "insecure"])]
     ca: Option<PathBuf>,
@@ -72,10 +82,15 @@ Examples:
     aip-relay --listen 0.0.0.0:4443 --listen '[::]:4443' --cert relay.pem --key relay.key \\
         --open --admin 127.0.0.1:9443
     curl http://127.0.0.1:9443/metrics
+    curl http://127.0.0.1:9443/readyz
 
   A relay beneath another one:
     aip-relay --listen 0.0.0.0:4443 --cert relay.pem --key relay.key --open \\
         --upstream moqt://relay.example:4443 --ca authorities.pem
+
+  A relay beneath two that know each other: when one fails, tracks go on from the other:
+    aip-relay --listen 0.0.0.0:4443 --cert relay.pem --key relay.key --open \\
+        --upstream moqt://one.example:4443 --upstream moqt://two.example:4443 --ca authorities.pem
 
   Every setting there is:
     aip-relay --example-config > relay.toml
@@ -100,8 +115,7 @@ fn main() -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         };
     }
-    log();
-    match start(arguments) {
+    match configured(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("aip-relay: {error}"));
@@ -110,18 +124,26 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(arguments: Arguments) -> Result<(), Error> {
+fn configured(arguments: Arguments) -> Result<(), Error> {
     let file = match &arguments.config {
         Some(path) => ConfigFile::load(path)?,
         None => ConfigFile::default(),
     };
+    // What is logged is written before the guard goes.
+    let _written = log_to_stderr(arguments.log_format.unwrap_or(file.log_format));
+    start(arguments, file)
+}
+
+fn start(arguments: Arguments, file: ConfigFile) -> Result<(), Error> {
     if !arguments.open && !file.open {
         return Err(usage(
             "access control is not there yet, so anyone who reaches this relay could publish and \
              subscribe anything. Say --open if that is what you want",
         ));
     }
-    let limits: relay::Config = file.relay.clone().into();
+    let mut limits: relay::Config = file.relay.clone().into();
+    limits.session.relay_id =
+        Some(relay_id(arguments.relay_id.as_ref().or(file.relay_id.as_ref()))?);
     let config = configuration(arguments, file)?;
     let relay = Relay::new(limits);
     aip_engine::io::run(config, relay, announce)
@@ -189,6 +211,16 @@ fn trust(arguments: &Arguments, file: &ConfigFile) -> Result<Option<Trust>, Erro
     }
 }
 
+/// The number that is given, or a random one.
+fn relay_id(given: Option<&String>) -> Result<RelayId, Error> {
+    let Some(given) = given else { return aip_engine::io::random_relay_id() };
+    let is_hexadecimal = given.bytes().all(|digit| digit.is_ascii_hexdigit());
+    match u64::from_str_radix(given, 16) {
+        Ok(number) if is_hexadecimal && number != 0 => Ok(RelayId(number)),
+        _ => Err(usage("relay_id takes 1 to 16 hexadecimal digits, not all of them 0")),
+    }
+}
+
 /// A hash as people write it.
 fn sha256(text: &str) -> Option<[u8; 32]> {
     let digits: String = text.chars().filter(|&character| character != ':').collect();
@@ -235,16 +267,6 @@ const fn is_usage(error: &Error) -> bool {
     matches!(error, Error::Config(_) | Error::Target { .. })
 }
 
-fn log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -255,7 +277,7 @@ mod tests {
         toml::from_str(text).unwrap()
     }
 
-    fn configured(arguments: &[&str], file: ConfigFile) -> Result<Config, Error> {
+    fn with(arguments: &[&str], file: ConfigFile) -> Result<Config, Error> {
         let arguments = Arguments::parse_from([&["aip-relay"], arguments].concat());
         configuration(arguments, file)
     }
@@ -269,7 +291,7 @@ mod tests {
     fn the_command_line_wins() {
         let text = "listen = ['127.0.0.1:1']\ncert = 'a'\nkey = 'b'\nupstream = ['moqt://a']\n\
                     insecure = true\nadmin = '127.0.0.1:2'";
-        let config = configured(&[], file(text)).unwrap();
+        let config = with(&[], file(text)).unwrap();
         assert!(matches!(config.identity, Some(Identity::Files { .. })));
         assert_eq!(config.targets[0].trust, Some(Trust::Insecure));
         assert_eq!(config.admin, Some("127.0.0.1:2".parse().unwrap()));
@@ -283,7 +305,7 @@ mod tests {
             "--admin",
             "[::1]:4",
         ];
-        let config = configured(&arguments, file(text)).unwrap();
+        let config = with(&arguments, file(text)).unwrap();
         assert_eq!(config.listen, ["[::1]:3".parse().unwrap()]);
         assert!(matches!(config.identity, Some(Identity::Development)));
         let pins = Trust::CertificateSha256(vec![[0xab; 32]]);
@@ -293,12 +315,21 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_said() {
-        let message = configured(&["--dev-cert"], file("")).unwrap_err().to_string();
+        let message = with(&["--dev-cert"], file("")).unwrap_err().to_string();
         assert!(message.contains("--listen"), "{message}");
-        let message = configured(&["--listen", "127.0.0.1:0"], file("")).unwrap_err().to_string();
+        let message = with(&["--listen", "127.0.0.1:0"], file("")).unwrap_err().to_string();
         assert!(message.contains("--dev-cert"), "{message}");
         let arguments = ["--listen", "127.0.0.1:0", "--dev-cert", "--upstream", "https://a"];
-        assert!(is_usage(&configured(&arguments, file("")).unwrap_err()));
+        assert!(is_usage(&with(&arguments, file("")).unwrap_err()));
+    }
+
+    #[test]
+    fn a_relays_number_is_hexadecimal_and_not_0() {
+        assert_eq!(relay_id(Some(&"00000000000000a1".to_owned())).unwrap(), RelayId(0xa1));
+        for wrong in ["", "0", "+1", "g", "10000000000000000"] {
+            assert!(is_usage(&relay_id(Some(&wrong.to_owned())).unwrap_err()), "{wrong}");
+        }
+        assert_ne!(relay_id(None).unwrap(), relay_id(None).unwrap());
     }
 
     #[test]

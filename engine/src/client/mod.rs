@@ -289,7 +289,9 @@ impl Client {
             SessionEvent::PublishDone { request, body } => {
                 self.subscription_ended(request, body.code);
             }
-            SessionEvent::Namespace { request, suffix } => self.namespace(request, &suffix, true),
+            SessionEvent::Namespace { request, suffix, .. } => {
+                self.namespace(request, &suffix, true);
+            }
             SessionEvent::NamespaceDone { request, suffix } => {
                 self.namespace(request, &suffix, false);
             }

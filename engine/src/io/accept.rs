@@ -5,6 +5,7 @@
 
 use std::{net::SocketAddr, time::Instant};
 
+use aip_codec::Version;
 use boring::rand::rand_bytes;
 
 use super::{
@@ -106,7 +107,12 @@ impl Acceptor {
         let handshake = &config.handshake;
         let per_second = handshake.stateless_resets_per_second;
         Ok(Self {
-            config: quic::config(certificate.server()?, &config.quic, Some(&ticket_key))?,
+            config: quic::config(
+                certificate.server()?,
+                &Version::PREFERENCE,
+                &config.quic,
+                Some(&ticket_key),
+            )?,
             retry: handshake.retry,
             half_open_max: handshake.half_open_max,
             connections_max: handshake.connections_max,

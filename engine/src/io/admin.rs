@@ -1,39 +1,49 @@
-//! `/health` and `/metrics` over plain HTTP, on a thread of its own.
+//! `/metrics`, `/healthz` and `/readyz` over plain HTTP, on a thread of its own.
 //!
 //! For machines in the house: loopback unless told otherwise. Time, size and number of
 //! connections are bounded; the oldest makes room for the newest, so slow readers keep no one out.
 
 use std::{
-    collections::VecDeque,
-    io::{self, Read as _, Write as _},
-    net::SocketAddr,
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
+    collections::VecDeque, convert::Infallible, fs, net::SocketAddr, sync::Arc, thread,
+    time::Duration,
 };
 
-use mio::{
-    Events, Interest, Poll, Token, Waker,
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
     net::{TcpListener, TcpStream},
+    runtime, select,
+    sync::oneshot,
+    task::{AbortHandle, JoinSet},
+    time,
 };
 
-use super::{clock::Clock, error::Error, status::Status};
+use super::{error::Error, log, status::Status};
+use crate::metrics::{self, Process, exposition};
 
-const LISTENER: Token = Token(0);
-const END: Token = Token(1);
-const FIRST_CONNECTION: usize = 2;
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 64;
 /// Bytes of a request that are read.
 const REQUEST_MAX: usize = 8 << 10;
 /// Time that a connection has.
 const LIFETIME: Duration = Duration::from_secs(5);
+/// How long nobody is accepted after the system had no descriptor left.
+const PAUSE: Duration = Duration::from_millis(100);
+const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The endpoint. Dropping it ends its thread.
 #[derive(Debug)]
 pub(super) struct Admin {
     address: SocketAddr,
-    end: Waker,
+    end: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -41,25 +51,22 @@ impl Admin {
     /// Serves at `address` from now on.
     pub(super) fn new(address: SocketAddr, status: Arc<Status>) -> Result<Self, Error> {
         let bind = |source| Error::Bind { address, source };
-        let mut listener = TcpListener::bind(address).map_err(bind)?;
-        let address = listener.local_addr().map_err(bind)?;
         let system = |source| Error::System { what: "admin endpoint", source };
-        let poll = Poll::new().map_err(system)?;
-        poll.registry().register(&mut listener, LISTENER, Interest::READABLE).map_err(system)?;
-        let end = Waker::new(poll.registry(), END).map_err(system)?;
-        let server = Server {
-            poll,
-            listener,
-            status,
-            clock: Clock::new(),
-            connections: VecDeque::new(),
-            next_token: FIRST_CONNECTION,
+        let listener = std::net::TcpListener::bind(address).map_err(bind)?;
+        listener.set_nonblocking(true).map_err(bind)?;
+        let address = listener.local_addr().map_err(bind)?;
+        let runtime =
+            runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
+        let listener = {
+            let _entered = runtime.enter();
+            TcpListener::from_std(listener).map_err(system)?
         };
+        let (end, ended) = oneshot::channel();
         let thread = thread::Builder::new()
             .name("aip-admin".to_owned())
-            .spawn(move || server.run())
+            .spawn(move || runtime.block_on(serve(listener, status, ended)))
             .map_err(system)?;
-        Ok(Self { address, end, thread: Some(thread) })
+        Ok(Self { address, end: Some(end), thread: Some(thread) })
     }
 
     /// Where it serves, with the real port.
@@ -70,9 +77,8 @@ impl Admin {
 
 impl Drop for Admin {
     fn drop(&mut self) {
-        let woken = self.end.wake();
+        drop(self.end.take());
         if let Some(thread) = self.thread.take()
-            && woken.is_ok()
             && thread.join().is_err()
         {
             tracing::error!("the admin endpoint panicked");
@@ -80,182 +86,119 @@ impl Drop for Admin {
     }
 }
 
-struct Server {
-    poll: Poll,
-    listener: TcpListener,
-    status: Arc<Status>,
-    clock: Clock,
-    /// Oldest first.
-    connections: VecDeque<Connection>,
-    next_token: usize,
-}
-
-struct Connection {
-    token: Token,
-    stream: TcpStream,
-    deadline: Instant,
-    request: Vec<u8>,
-    /// What is still to be said; `None` until the request is whole.
-    response: Option<VecDeque<u8>>,
-}
-
-impl Server {
-    fn run(mut self) {
-        let mut events = Events::with_capacity(64);
-        loop {
-            let now = self.clock.tick();
-            let timeout =
-                self.connections.front().map(|oldest| oldest.deadline - now.min(oldest.deadline));
-            match self.poll.poll(&mut events, timeout) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    tracing::error!(%error, "the admin endpoint ends");
-                    return;
+/// Accepts until it is told to end.
+async fn serve(listener: TcpListener, status: Arc<Status>, mut ended: oneshot::Receiver<()>) {
+    let mut connections = JoinSet::new();
+    // Oldest first.
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
+        let accepted = select! {
+            accepted = listener.accept() => accepted,
+            _ = &mut ended => return,
+        };
+        while connections.try_join_next().is_some() {}
+        open.retain(|connection| !connection.is_finished());
+        match accepted {
+            Ok((stream, _)) => {
+                if open.len() == CONNECTIONS_MAX
+                    && let Some(oldest) = open.pop_front()
+                {
+                    oldest.abort();
                 }
+                open.push_back(connections.spawn(converse(stream, Arc::clone(&status))));
             }
-            let now = self.clock.tick();
-            for event in &events {
-                match event.token() {
-                    END => return,
-                    LISTENER => self.accept(now),
-                    token => self.serve(token),
+            Err(error) => {
+                // Most likely no descriptors are left: one is made free, and nothing spins.
+                if let Some(oldest) = open.pop_front() {
+                    oldest.abort();
                 }
-            }
-            while self.connections.front().is_some_and(|oldest| oldest.deadline <= now) {
-                self.connections.pop_front();
-            }
-        }
-    }
-
-    fn accept(&mut self, now: Instant) {
-        loop {
-            match self.listener.accept() {
-                Ok((mut stream, _)) => {
-                    let token = Token(self.next_token);
-                    self.next_token = self.next_token.wrapping_add(1).max(FIRST_CONNECTION);
-                    let interest = Interest::READABLE | Interest::WRITABLE;
-                    if self.poll.registry().register(&mut stream, token, interest).is_err() {
-                        continue;
-                    }
-                    if self.connections.len() == CONNECTIONS_MAX {
-                        self.connections.pop_front();
-                    }
-                    let deadline = now + LIFETIME;
-                    let (request, response) = (Vec::new(), None);
-                    let connection = Connection { token, stream, deadline, request, response };
-                    self.connections.push_back(connection);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    if error.kind() != io::ErrorKind::WouldBlock {
-                        // Most likely no descriptors are left. Those who wait try again.
-                        self.connections.pop_front();
-                        tracing::warn!(%error, "the admin endpoint cannot accept");
-                    }
-                    return;
-                }
-            }
-        }
-    }
-
-    fn serve(&mut self, token: Token) {
-        let Some(index) = self.connections.iter().position(|it| it.token == token) else { return };
-        if !self.connections[index].advance(&self.status) {
-            self.connections.remove(index);
-        }
-    }
-}
-
-impl Connection {
-    /// Reads and writes what can be; says whether there is more to come.
-    fn advance(&mut self, status: &Status) -> bool {
-        if self.response.is_none() && !self.read(status) {
-            return false;
-        }
-        let Some(response) = &mut self.response else { return true };
-        while !response.is_empty() {
-            let (front, _) = response.as_slices();
-            match self.stream.write(front) {
-                Ok(0) => return false,
-                Ok(length) => drop(response.drain(..length)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return false,
-            }
-        }
-        // What the client still sends is read, so that closing does not reset what it reads.
-        self.stream.shutdown(std::net::Shutdown::Write).ok();
-        let mut rest = [0; 1_024];
-        loop {
-            match self.stream.read(&mut rest) {
-                Ok(0) => return false,
-                Ok(_) => {}
-                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
-            }
-        }
-    }
-
-    /// Reads the request as far as it is there; says whether the connection is of use.
-    fn read(&mut self, status: &Status) -> bool {
-        let mut bytes = [0; 1_024];
-        loop {
-            match self.stream.read(&mut bytes) {
-                Ok(0) => return false,
-                Ok(length) => self.request.extend_from_slice(&bytes[..length]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => return false,
-            }
-            if self.request.windows(4).any(|end| end == b"\r\n\r\n") {
-                self.response = Some(respond(&self.request, status).into_bytes().into());
-                return true;
-            }
-            if REQUEST_MAX < self.request.len() {
-                self.response = Some(
-                    answer("431 Request Header Fields Too Large", "text/plain", "too large\n")
-                        .into_bytes()
-                        .into(),
-                );
-                return true;
+                tracing::warn!(%error, "the admin endpoint cannot accept");
+                time::sleep(PAUSE).await;
             }
         }
     }
 }
 
-/// The response to a whole request.
-fn respond(request: &[u8], status: &Status) -> String {
-    const TEXT: &str = "text/plain; charset=utf-8";
-    let line = request.split(|&byte| byte == b'\r').next().unwrap_or_default();
-    let mut words = line.split(|&byte| byte == b' ');
-    let (method, target) = (words.next(), words.next().unwrap_or_default());
-    if method != Some(b"GET") {
-        return answer("405 Method Not Allowed", TEXT, "only GET\n");
-    }
-    match target.split(|&byte| byte == b'?').next().unwrap_or_default() {
-        b"/health" if status.is_draining() => answer("503 Service Unavailable", TEXT, "draining\n"),
-        b"/health" => answer("200 OK", TEXT, "ready\n"),
-        b"/metrics" => {
-            let kind = "text/plain; version=0.0.4; charset=utf-8";
-            answer("200 OK", kind, &status.counters().exposition())
-        }
-        _ => answer("404 Not Found", TEXT, "there are /health and /metrics\n"),
+/// One connection, which has one request and a time.
+async fn converse(stream: TcpStream, status: Arc<Status>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let response = respond(request.method(), request.uri().path(), &status);
+        async { Ok::<_, Infallible>(response) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(LIFETIME)
+        .max_buf_size(REQUEST_MAX)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    match time::timeout(LIFETIME, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "an admin request failed"),
+        Err(_) => tracing::debug!("an admin request took too long"),
     }
 }
 
-fn answer(status: &str, kind: &str, body: &str) -> String {
-    let length = body.len();
-    format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\
-         Cache-Control: no-store\r\nConnection: close\r\n\r\n{body}"
-    )
+fn respond(method: &Method, path: &str, status: &Status) -> Response<Full<Bytes>> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n");
+    }
+    match path {
+        "/healthz" if status.stands_still() => {
+            answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the worker stands still\n")
+        }
+        "/healthz" => answer(StatusCode::OK, TEXT, "ok\n"),
+        "/readyz" if status.is_draining() => {
+            answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n")
+        }
+        "/readyz" if status.stands_still() => {
+            answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the worker stands still\n")
+        }
+        "/readyz" => answer(StatusCode::OK, TEXT, "ready\n"),
+        "/metrics" => {
+            let text = exposition(status.snapshot(), process(), log::lines_dropped());
+            answer(StatusCode::OK, metrics::CONTENT_TYPE, text)
+        }
+        _ => answer(StatusCode::NOT_FOUND, TEXT, "there are /metrics, /healthz and /readyz\n"),
+    }
+}
+
+fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+    }
+    response
+}
+
+/// What Linux says of this process; 0 for what it does not say.
+fn process() -> Process {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name: &str| -> u64 {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or_default()
+    };
+    let open = fs::read_dir("/proc/self/fd").map(Iterator::count);
+    Process {
+        resident_memory: field("VmRSS") * 1_024,
+        // The directory that is read is open, too.
+        open_fds: open.map_or(0, |count: usize| count.saturating_sub(1) as u64),
+        threads: field("Threads"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpStream as Client;
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpStream as Client,
+    };
 
     use super::*;
+    use crate::metrics::{Service, Snapshot};
 
     fn admin() -> (Admin, Arc<Status>) {
         let status = Arc::new(Status::default());
@@ -278,29 +221,38 @@ mod tests {
         assert!(response.contains(body), "{response}");
     }
 
+    fn get(path: &str) -> String {
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    }
+
     #[test]
-    fn health_follows_the_drain() {
+    fn readiness_follows_the_drain_and_health_does_not() {
         let (admin, status) = admin();
-        check(&admin, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n", "200 OK", "ready");
+        check(&admin, &get("/readyz"), "200 OK", "ready");
         status.set_draining();
-        let request = "GET /health?x HTTP/1.1\r\n\r\n";
-        check(&admin, request, "503 Service Unavailable", "draining");
+        check(&admin, &get("/readyz?x"), "503 Service Unavailable", "draining");
+        check(&admin, &get("/healthz"), "200 OK", "ok");
     }
 
     #[test]
     fn metrics_are_the_last_snapshot() {
         let (admin, status) = admin();
-        assert!(status.publish(&crate::metrics::Counters { sessions: 41, ..Default::default() }));
-        check(&admin, "GET /metrics HTTP/1.1\r\n\r\n", "200 OK", "\naip_sessions 41\n");
+        let mut snapshot = Snapshot { service: Some(Service::default()), ..Snapshot::default() };
+        snapshot.worker.sessions = 41;
+        assert!(status.publish(snapshot));
+        check(&admin, &get("/metrics"), "200 OK", "\naip_sessions 41\n");
+        check(&admin, &get("/metrics"), "200 OK", "content-type: application/openmetrics-text");
+        check(&admin, &get("/metrics"), "200 OK", "\n# EOF\n");
     }
 
     #[test]
     fn other_requests_are_refused() {
         let (admin, _) = admin();
-        check(&admin, "POST /health HTTP/1.1\r\n\r\n", "405 Method Not Allowed", "");
-        check(&admin, "GET / HTTP/1.1\r\n\r\n", "404 Not Found", "/metrics");
-        check(&admin, "\r\n\r\n", "405 Method Not Allowed", "");
-        let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(REQUEST_MAX));
+        let post = "POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
+        check(&admin, post, "405 Method Not Allowed", "allow: GET, HEAD");
+        check(&admin, &get("/"), "404 Not Found", "/metrics");
+        check(&admin, "nonsense\r\n\r\n", "400 Bad Request", "");
+        let long = format!("GET /healthz HTTP/1.1\r\nx: {}\r\n", "x".repeat(REQUEST_MAX * 2));
         check(&admin, &long, "431 Request Header Fields Too Large", "");
     }
 
@@ -311,6 +263,16 @@ mod tests {
         for mut client in &slow {
             client.write_all(b"GET /hea").unwrap_or_default();
         }
-        check(&admin, "GET /health HTTP/1.1\r\n\r\n", "200 OK", "ready");
+        check(&admin, &get("/healthz"), "200 OK", "ok");
+    }
+
+    #[test]
+    fn a_client_that_never_ends_its_request_is_cut_off() {
+        let (admin, _) = admin();
+        let mut client = client(&admin);
+        client.write_all(b"GET /healthz HTTP/1.1\r\n").unwrap();
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).unwrap();
+        assert!(!rest.starts_with(b"HTTP/1.1 200"));
     }
 }

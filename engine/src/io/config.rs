@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use aip_codec::Version;
 use serde::Deserialize;
 
 use super::{error::Error, target::Target};
@@ -21,7 +22,7 @@ pub struct Config {
     pub workers: usize,
     /// Whether SIGTERM and SIGINT drain the worker. false; binaries set it.
     pub signals: bool,
-    /// Where `/health` and `/metrics` are served over plain HTTP. Nowhere by default.
+    /// Where `/metrics`, `/healthz` and `/readyz` are served over plain HTTP. Nowhere by default.
     pub admin: Option<SocketAddr>,
     /// Commands that may wait in the mailbox. 4,096.
     pub mailbox_capacity: usize,
@@ -33,6 +34,11 @@ pub struct Config {
     pub handshake: Handshake,
     /// How targets are dialled.
     pub dial: Dial,
+    /// Sockets of each address family that connections which we open go out by, in turn. 1.
+    pub client_sockets: usize,
+    /// The last time before what the driver wants that is waited for awake: a sleep ends up to a
+    /// millisecond late. Zero: always asleep.
+    pub spin: Duration,
 }
 
 impl Default for Config {
@@ -49,6 +55,8 @@ impl Default for Config {
             quic: Quic::default(),
             handshake: Handshake::default(),
             dial: Dial::default(),
+            client_sockets: 1,
+            spin: Duration::ZERO,
         }
     }
 }
@@ -236,6 +244,17 @@ pub struct Dial {
     /// Time in which a handshake must end; then it begins anew. 3 s.
     #[serde(with = "super::config_file::duration")]
     pub timeout: Duration,
+    /// Whether targets are dialled only when the driver asks, and as often as it asks
+    /// ([`crate::transport::Driver::poll_connect`]). false.
+    #[serde(skip)]
+    pub on_request: bool,
+    /// Drafts that are offered, first choice first. All.
+    #[serde(skip, default = "every_version")]
+    pub versions: Vec<Version>,
+}
+
+fn every_version() -> Vec<Version> {
+    Version::PREFERENCE.to_vec()
 }
 
 impl Default for Dial {
@@ -244,6 +263,8 @@ impl Default for Dial {
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(10),
             timeout: Duration::from_secs(3),
+            on_request: false,
+            versions: every_version(),
         }
     }
 }
@@ -306,6 +327,7 @@ impl Dial {
             self.backoff_min <= self.backoff_max && !self.backoff_min.is_zero(),
             "backoff_min must be above zero and at most backoff_max",
         )?;
+        demand(!self.versions.is_empty(), "at least one draft must be offered")?;
         demand(!self.timeout.is_zero(), "a handshake needs time")
     }
 }

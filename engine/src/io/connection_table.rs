@@ -20,7 +20,7 @@ pub(super) struct ConnectionTable {
     connections: Slab<Connection>,
     /// Accepted connections whose client may not know our id yet.
     initial: HashMap<InitialKey, u32>,
-    /// Connections that we opened: few.
+    /// Connections that we opened.
     clients: Vec<u32>,
     sequence: u64,
 }
@@ -46,6 +46,11 @@ impl ConnectionTable {
     /// Connections there are.
     pub(super) fn len(&self) -> usize {
         self.connections.len()
+    }
+
+    /// Connections that we opened.
+    pub(super) const fn clients(&self) -> usize {
+        self.clients.len()
     }
 
     /// The slot and session number of the connection that [`Self::insert`] will take next.

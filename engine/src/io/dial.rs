@@ -162,6 +162,11 @@ impl Dialer {
         Some(others)
     }
 
+    /// Of each target, whether a connection is up.
+    pub(super) fn are_up(&self) -> impl Iterator<Item = bool> {
+        self.targets.iter().map(|dial| matches!(dial.state, State::Up { .. }))
+    }
+
     /// The connection is no more.
     pub(super) fn closed(&mut self, target: usize, now: Instant) {
         let Some(dial) = self.targets.get_mut(target) else { return };

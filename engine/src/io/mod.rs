@@ -18,6 +18,7 @@ mod dial;
 mod endpoint;
 mod error;
 mod incoming;
+mod log;
 mod mailbox;
 mod outgoing;
 mod packet;
@@ -42,7 +43,8 @@ pub use self::{
     config::{Config, Dial, Handshake, Identity, Quic, RetryPolicy},
     config_file::{ConfigFile, EXAMPLE, RelayLimits},
     error::Error,
+    log::{LogFormat, log_to_stderr},
     mailbox::{Mailbox, Rejected},
     runtime::{Handle, Ready, run, spawn},
-    target::{Target, Trust, Url},
+    target::{Target, Trust, Url, random_relay_id},
 };

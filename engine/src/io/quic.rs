@@ -47,16 +47,17 @@ pub(super) const CONNECTION_REFUSED: u64 = 0x2;
 
 /// The settings of all connections of one role.
 ///
-/// `ticket_key` lets all of a process's workers resume each other's TLS sessions.
+/// `versions` are those offered, or taken, first choice first. `ticket_key` lets all of a process's workers resume each other's TLS sessions.
 pub(super) fn config(
     tls: SslContextBuilder,
+    versions: &[Version],
     limits: &config::Quic,
     ticket_key: Option<&[u8; 48]>,
 ) -> Result<quiche::Config, Error> {
     let failed = |error: quiche::Error| Error::Tls(format!("quiche: {error}"));
     let mut config = quiche::Config::with_boring_ssl_ctx_builder(quiche::PROTOCOL_VERSION, tls)
         .map_err(failed)?;
-    let protocols = Version::PREFERENCE.map(|version| version.alpn().as_bytes());
+    let protocols: Vec<_> = versions.iter().map(|version| version.alpn().as_bytes()).collect();
     config.set_application_protos(&protocols).map_err(failed)?;
     if let Some(key) = ticket_key {
         config.set_ticket_key(key).map_err(failed)?;

@@ -22,7 +22,10 @@ use super::{
     wake::Wake,
     worker::{Parts, SIGNALS, WAKE, Worker},
 };
-use crate::{metrics::Counters, transport::Driver};
+use crate::{
+    metrics::{Counters, Snapshot},
+    transport::Driver,
+};
 
 /// What is known once everything is bound.
 #[derive(Clone, Debug)]
@@ -34,7 +37,7 @@ pub struct Ready {
     pub certificate_sha256: Option<[u8; 32]>,
     /// The same if the certificate is a development certificate, which is printed nowhere else.
     pub development_certificate_sha256: Option<[u8; 32]>,
-    /// Where `/health` and `/metrics` are served, with the real port.
+    /// Where `/metrics`, `/healthz` and `/readyz` are served, with the real port.
     pub admin: Option<SocketAddr>,
 }
 
@@ -71,7 +74,12 @@ impl<C> Handle<C> {
 
     /// The counters, as they were at most about a second ago.
     pub fn counters(&self) -> Counters {
-        self.status.counters()
+        self.status.snapshot().worker
+    }
+
+    /// Everything that is counted, as it was at most about a second ago.
+    pub fn metrics(&self) -> Snapshot {
+        self.status.snapshot()
     }
 
     /// Tells the worker to drain ([`Driver::handle_drain`]) and then to end. Does not wait.

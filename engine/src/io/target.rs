@@ -2,6 +2,9 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
+use aip_codec::aip::hops::RelayId;
+use boring::rand::rand_bytes;
+
 use super::error::Error;
 
 /// The port of a `moqt://` URL that names none.
@@ -105,6 +108,16 @@ impl FromStr for Url {
             path: path.to_owned(),
         })
     }
+}
+
+/// A number by which other relays tell this one from themselves and from each other.
+///
+/// # Errors
+/// [`Error::Tls`] if there is no randomness.
+pub fn random_relay_id() -> Result<RelayId, Error> {
+    let mut random = [0; 8];
+    rand_bytes(&mut random).map_err(|error| Error::Tls(error.to_string()))?;
+    Ok(RelayId(u64::from_ne_bytes(random).max(1)))
 }
 
 /// Host and port of an authority; the port is empty where none is written.

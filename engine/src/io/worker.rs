@@ -28,7 +28,10 @@ use super::{
     udp::ReceiveBatch,
     wake::Wake,
 };
-use crate::transport::{Action, Closed, Driver, Peer, SessionId};
+use crate::{
+    metrics::{Histogram, Snapshot},
+    transport::{Action, Closed, Connect, Driver, Peer, SessionId},
+};
 
 /// The poll's token of [`Wake`].
 pub(super) const WAKE: Token = Token(0);
@@ -68,6 +71,7 @@ pub(super) struct Worker<D: Driver> {
     phase: Phase,
     /// Connections that have more to say than one turn allows.
     backlog: Vec<u32>,
+    turns: Histogram,
     publish_at: Instant,
 }
 
@@ -90,13 +94,15 @@ impl<D: Driver> Worker<D> {
         let Parts { poll, wake, receiver, endpoint, signals, status } = parts;
         let clock = Clock::new();
         let config = endpoint.config();
+        let kept_up = if config.dial.on_request { &[][..] } else { &config.targets };
         Self {
             events: Events::with_capacity(64),
             batch: ReceiveBatch::new(),
-            dialer: Dialer::new(&config.targets, config.dial.clone(), clock.now()),
+            dialer: Dialer::new(kept_up, config.dial.clone(), clock.now()),
             resolver: Resolver::new(Arc::clone(&wake)),
             phase: Phase::Running,
             backlog: Vec::new(),
+            turns: Histogram::default(),
             publish_at: clock.now(),
             poll,
             clock,
@@ -140,7 +146,7 @@ impl<D: Driver> Worker<D> {
     fn wait(&mut self, now: Instant) -> Result<(), Error> {
         let deadline = [
             self.endpoint.next(now),
-            self.driver.poll_timeout(),
+            self.driver.poll_timeout().map(|deadline| self.before(deadline, now)),
             self.dialer.next(),
             self.phase.deadline(),
             Some(self.publish_at),
@@ -164,6 +170,11 @@ impl<D: Driver> Worker<D> {
             }
         }
         Ok(())
+    }
+
+    /// Until when to sleep for what the driver wants at `deadline`.
+    fn before(&self, deadline: Instant, now: Instant) -> Instant {
+        deadline.checked_sub(self.endpoint.config().spin).unwrap_or(now)
     }
 
     /// Whether no other thread has said anything.
@@ -226,8 +237,8 @@ impl<D: Driver> Worker<D> {
         version: aip_codec::Version,
         now: Instant,
     ) {
-        if let Role::Client { target } = role
-            && !self.is_wanted(slot, session, target, now)
+        if let Role::Client { target, key } = role
+            && !self.is_wanted(slot, session, (target, key), now)
         {
             return;
         }
@@ -236,25 +247,35 @@ impl<D: Driver> Worker<D> {
         self.endpoint.counters.sessions_total += 1;
         let Some((connection, _)) = self.endpoint.connection(slot, now) else { return };
         let mut peer = Peer::new(role.side(), version, connection.peer);
-        if let Role::Client { target } = role {
+        if let Role::Client { target, key } = role {
             let url = &self.endpoint.config().targets[target].url;
             peer.target = Some(target);
             peer.authority = Some(url.authority().to_owned());
             peer.path = Some(url.path().to_owned());
+            peer.key = key;
         }
         tracing::debug!(%session, peer = %peer.address, ?version, "connected");
         self.driver.handle_connected(session, peer, now);
     }
 
     /// Whether a server that we reached is the right one, and the first.
-    fn is_wanted(&mut self, slot: u32, session: SessionId, target: usize, now: Instant) -> bool {
+    fn is_wanted(
+        &mut self,
+        slot: u32,
+        session: SessionId,
+        (target, key): (usize, Option<u64>),
+        now: Instant,
+    ) -> bool {
         let trust = self.endpoint.config().targets[target].trust.clone();
         let Some((connection, _)) = self.endpoint.connection(slot, now) else { return false };
         if !tls::matches(trust.as_ref(), connection.quic().peer_cert()) {
             connection.abandon(quic::BAD_CERTIFICATE);
             let reason = "its certificate is not the one that is pinned".to_owned();
-            self.handle_failed(session, Role::Client { target }, reason, now);
+            self.handle_failed(session, Role::Client { target, key }, reason, now);
             return false;
+        }
+        if key.is_some() {
+            return true;
         }
         match self.dialer.connected(target, session, now) {
             Some(others) => {
@@ -280,11 +301,15 @@ impl<D: Driver> Worker<D> {
 
     fn handle_failed(&mut self, session: SessionId, role: Role, reason: String, now: Instant) {
         self.endpoint.note_failed(role);
-        if let Role::Client { target } = role {
-            let failed = self.dialer.failed(target, Some(session), reason, now);
-            self.tell_unreachable(target, failed, now);
-        } else {
-            tracing::debug!(%session, %reason, "a handshake failed");
+        match role {
+            Role::Client { key: Some(key), .. } => {
+                self.driver.handle_connect_failed(key, &reason, now);
+            }
+            Role::Client { target, key: None } => {
+                let failed = self.dialer.failed(target, Some(session), reason, now);
+                self.tell_unreachable(target, failed, now);
+            }
+            Role::Server => tracing::debug!(%session, %reason, "a handshake failed"),
         }
     }
 
@@ -297,7 +322,7 @@ impl<D: Driver> Worker<D> {
     fn handle_closed(&mut self, session: SessionId, role: Role, closed: Closed, now: Instant) {
         self.endpoint.counters.sessions -= 1;
         self.endpoint.counters.sessions_timed_out_total += u64::from(closed == Closed::TimedOut);
-        if let Role::Client { target } = role {
+        if let Role::Client { target, key: None } = role {
             self.dialer.closed(target, now);
         }
         tracing::debug!(%session, ?closed, "closed");
@@ -352,7 +377,8 @@ impl<D: Driver> Worker<D> {
             }
         }
         while let Some(attempt) = self.dialer.poll(&mut self.resolver, now) {
-            match self.endpoint.connect(attempt.target, attempt.address, now) {
+            let role = Role::Client { target: attempt.target, key: None };
+            match self.endpoint.connect(role, attempt.address, now) {
                 Ok(session) => self.dialer.begun(attempt.target, session),
                 Err(reason) => {
                     let failed = self.dialer.failed(attempt.target, None, reason, now);
@@ -360,7 +386,22 @@ impl<D: Driver> Worker<D> {
                 }
             }
         }
+        self.connect(now);
         self.act(now);
+    }
+
+    /// Begins what the driver asks for, unless everything is about to end.
+    fn connect(&mut self, now: Instant) {
+        while let Some(Connect { target, address, key }) = self.driver.poll_connect() {
+            let role = Role::Client { target, key: Some(key) };
+            let begun = match self.phase {
+                Phase::Running => self.endpoint.connect(role, address, now).map(drop),
+                Phase::Draining { .. } | Phase::Closing { .. } => Err("draining".to_owned()),
+            };
+            if let Err(reason) = begun {
+                self.driver.handle_connect_failed(key, &reason, now);
+            }
+        }
     }
 
     /// Lets connections send, and tells the driver what has left.
@@ -420,10 +461,8 @@ impl<D: Driver> Worker<D> {
     fn count(&mut self, began: Instant) {
         let busy = self.clock.tick().saturating_duration_since(began).as_nanos();
         let busy = u64::try_from(busy).unwrap_or(u64::MAX);
-        let counters = &mut self.endpoint.counters;
-        counters.turns_total += 1;
-        counters.busy_nanoseconds_total += busy;
-        counters.turn_nanoseconds_max = counters.turn_nanoseconds_max.max(busy);
+        self.endpoint.counters.busy_nanoseconds_total += busy;
+        self.turns.note(busy);
         if self.publish_at <= self.clock.now() {
             self.publish();
         }
@@ -432,9 +471,16 @@ impl<D: Driver> Worker<D> {
     fn publish(&mut self) {
         self.publish_at = self.clock.now() + PUBLISH_INTERVAL;
         self.endpoint.observe();
-        if self.status.publish(&self.endpoint.counters) {
-            self.endpoint.counters.turn_nanoseconds_max = 0;
-        }
+        // Not the whole URL: its query may be a secret.
+        let targets = self.endpoint.config().targets.iter();
+        let authorities = targets.map(|target| target.url.authority().to_owned());
+        // One that is being looked at stays for another interval.
+        self.status.publish(Snapshot {
+            worker: self.endpoint.counters.clone(),
+            turns: self.turns.clone(),
+            upstreams: authorities.zip(self.dialer.are_up()).collect(),
+            service: self.driver.poll_metrics(),
+        });
     }
 }
 

@@ -4,9 +4,10 @@
 //! back at the nearer side by its stream's flow control.
 
 use aip_codec::{
-    aip::call::Call,
+    aip::{call::Call, hops::Hops},
     moqt::{
         error_code::{RequestCode, ResetCode},
+        name::TrackNamespace,
         parameter::{Parameter, Parameters},
     },
 };
@@ -14,7 +15,7 @@ use bytes::Bytes;
 
 use super::{
     Relay,
-    namespace_tree::RequestKey,
+    namespace_tree::{RequestKey, Route},
     peer::{Owner, PeerIndex},
     subscribe::is_reserved,
 };
@@ -25,34 +26,24 @@ impl Relay {
             self.refuse_call(key, RequestCode::DOES_NOT_EXIST, "reserved namespace");
             return;
         }
-        let publishers = self.namespaces.publishers_of(&body.namespace);
-        let is_upstream =
-            |peer: PeerIndex| self.peers.get(peer.0).is_some_and(|peer| peer.is_upstream_relay());
-        let takes_calls = |peer: PeerIndex| {
-            self.peers.get(peer.0).is_some_and(|entry| {
-                entry.session.has_calls() && !entry.session.is_peer_going_away()
-            })
+        let Some(hops) = self.hops_of_call(key, &body.parameters) else {
+            self.refuse_call(key, RequestCode::DOES_NOT_EXIST, "this call has passed here before");
+            return;
         };
-        let local = publishers
-            .iter()
-            .map(|publisher| publisher.peer)
-            .find(|peer| !is_upstream(*peer) && takes_calls(*peer));
-        let from_upstream = is_upstream(key.peer);
-        let target = local.or_else(|| {
-            let upstream = self.upstream_relays();
-            upstream.into_iter().find(|peer| !from_upstream && takes_calls(*peer))
-        });
+        let is_published = self.namespaces.routes_to(&body.namespace).next().is_some();
+        let target = self.call_target(key, &body.namespace, &hops);
         let Some(target) = target else {
-            let (code, reason) = if publishers.is_empty() {
-                (RequestCode::DOES_NOT_EXIST, "nobody publishes this namespace")
-            } else {
+            let (code, reason) = if is_published {
                 (RequestCode::NOT_SUPPORTED, "the publisher of this namespace takes no calls")
+            } else {
+                (RequestCode::DOES_NOT_EXIST, "nobody publishes this namespace")
             };
             self.refuse_call(key, code, reason);
             return;
         };
         let Some(session) = self.session(target) else { return };
-        match session.call(body.namespace, body.name, onward(&body.parameters)) {
+        let hops = Some(hops).filter(|hops| !hops.is_empty() && session.peer_relay().is_some());
+        match session.call(body.namespace, body.name, onward(&body.parameters, hops)) {
             Ok(request) => {
                 let other = RequestKey { peer: target, request };
                 self.own(key, Owner::Call { other });
@@ -62,6 +53,48 @@ impl Relay {
                 self.refuse_call(key, RequestCode::GOING_AWAY, &error.to_string());
             }
         }
+    }
+
+    /// The relays that a call has passed, this one the last. `None` if it was here before, or has
+    /// passed too many.
+    fn hops_of_call(&self, key: RequestKey, parameters: &Parameters) -> Option<Hops> {
+        let Some(own) = self.config.session.relay_id else { return Some(Hops::new()) };
+        let told = parameters.hops().cloned().unwrap_or_default();
+        let told = match self.peers[key.peer.0].relay_id() {
+            Some(sender) if told.last() != Some(sender) => told.then(sender)?,
+            _ => told,
+        };
+        if told.contains(own) { None } else { told.then(own) }
+    }
+
+    /// Where a call goes: to a session of ours that publishes, or the best way to one, or to a
+    /// relay that we have dialled; never where it comes from.
+    fn call_target(
+        &self,
+        key: RequestKey,
+        namespace: &TrackNamespace,
+        hops: &Hops,
+    ) -> Option<PeerIndex> {
+        let takes_calls = |peer: PeerIndex| {
+            self.peers.get(peer.0).is_some_and(|entry| {
+                (peer != key.peer || !entry.is_relay())
+                    && entry.session.has_calls()
+                    && !entry.session.is_peer_going_away()
+                    && !entry.relay_id().is_some_and(|relay| hops.contains(relay))
+            })
+        };
+        let is_direct = |route: &&Route| !self.peers[route.key.peer.0].is_relay();
+        let routes = || {
+            self.namespaces.routes_to(namespace).filter(|route| {
+                takes_calls(route.key.peer) && !route.hops.iter().any(|relay| hops.contains(relay))
+            })
+        };
+        let found = routes().find(is_direct).or_else(|| routes().next());
+        let from_upstream = self.peers[key.peer.0].is_upstream_relay();
+        found.map(|route| route.key.peer).or_else(|| {
+            let upstream = self.upstream_relays();
+            upstream.into_iter().find(|peer| !from_upstream && takes_calls(*peer))
+        })
     }
 
     fn refuse_call(&mut self, key: RequestKey, code: RequestCode, reason: &str) {
@@ -143,12 +176,15 @@ impl Relay {
 }
 
 /// A call's parameters for the next hop: tokens stay behind, the rest goes on.
-fn onward(parameters: &Parameters) -> Parameters {
+fn onward(parameters: &Parameters, hops: Option<Hops>) -> Parameters {
     let mut onward = Parameters::default();
     for parameter in parameters.iter() {
-        if !matches!(parameter, Parameter::AuthorizationToken(_)) {
+        if !matches!(parameter, Parameter::AuthorizationToken(_) | Parameter::Hops(_)) {
             onward.push(parameter.clone());
         }
+    }
+    if let Some(hops) = hops {
+        onward.push(Parameter::Hops(hops));
     }
     onward
 }

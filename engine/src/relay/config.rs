@@ -8,18 +8,35 @@ use crate::session;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Limits and offers of each session.
+    /// Limits and offers of each session. MAX_FILTER_RANGES (`filter_ranges_max`) is 64.
     pub session: session::Config,
     /// Tracks known at one time; a request for one more gets EXCESSIVE_LOAD. 100,000.
     pub tracks_max: usize,
+    /// What a way through another relay costs more than that relay's own (COST). 1.
+    pub link_cost: u64,
+    /// Publishers of one track at one time; of more, a PUBLISH gets EXCESSIVE_LOAD and the others are
+    /// not asked. 64.
+    pub track_publishers_max: usize,
     /// Namespaces published at one time, over all sessions; one more gets EXCESSIVE_LOAD. 1,000,000.
     pub namespaces_max: usize,
     /// Namespaces that one session may publish; one more gets EXCESSIVE_LOAD. 10,000.
     pub session_namespaces_max: usize,
     /// SUBSCRIBE_NAMESPACE and SUBSCRIBE_TRACKS of one session; one more gets EXCESSIVE_LOAD. 1,000.
     pub session_watches_max: usize,
+    /// Tracks published to one session at one time, for its SUBSCRIBE_TRACKS; of one more it is told
+    /// PUBLISH_SKIPPED. 10,000.
+    pub session_publications_max: usize,
     /// Requests of one session that may wait for a publisher; one more gets EXCESSIVE_LOAD. 1,000.
     pub session_waiting_max: usize,
+    /// SUBSCRIBEs that may wait for a publisher to come while nobody can be asked; one more gets
+    /// EXCESSIVE_LOAD. 128.
+    pub rendezvous_max: usize,
+    /// The same of one session. 64.
+    pub session_rendezvous_max: usize,
+    /// Redirects of publishers that are remembered; one more is passed on and forgotten. 1,000.
+    pub redirects_max: usize,
+    /// How long a redirect is remembered at most, whatever its publisher says. 10 min.
+    pub redirect_age_max: Duration,
     /// Longest wait of a SUBSCRIBE for its publisher (RENDEZVOUS_TIMEOUT is cut to it). 30 s.
     pub rendezvous_timeout_max: Duration,
     /// How long an upstream subscription outlives its last subscriber. 30 s.
@@ -27,6 +44,8 @@ pub struct Config {
     /// Longest wait for an upstream publisher's answer, or for the next thing of what it sends in
     /// answer to a FETCH; then TIMEOUT. 10 s.
     pub upstream_timeout: Duration,
+    /// Fills that one subscription may have under way; one more is reset EXCESSIVE_LOAD. 8.
+    pub subscription_fills_max: usize,
     /// Bytes that a FETCH response or a call keeps waiting for the network. 256 KiB.
     pub stream_queued_bytes_max: usize,
     /// Bytes that may wait for one session, with what it costs to keep them; above it the least
@@ -42,9 +61,10 @@ pub struct Config {
     pub session_request_rate: Rate,
     /// The same for all sessions of one address. 50,000 a second, 100,000 at once.
     pub identity_request_rate: Rate,
-    /// Bytes of cached objects, over all tracks. 256 MiB.
+    /// Bytes of cached objects over all tracks, with what holding them costs (about 256 bytes for an
+    /// object and 1 KiB for a group). The oldest groups go first, a track's newest last. 256 MiB.
     pub cache_bytes_max: usize,
-    /// Groups cached for each track. 256.
+    /// Groups cached for each track; the one that came first goes. 256.
     pub cache_groups_max: usize,
     /// Age at which a cached group is forgotten; the newest of a live track is kept. 10 min.
     pub cache_age_max: Duration,
@@ -62,15 +82,23 @@ pub struct Rate {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            session: session::Config::default(),
+            session: session::Config { filter_ranges_max: 64, ..session::Config::default() },
             tracks_max: 100_000,
+            link_cost: 1,
+            track_publishers_max: 64,
             namespaces_max: 1_000_000,
             session_namespaces_max: 10_000,
             session_watches_max: 1_000,
+            session_publications_max: 10_000,
             session_waiting_max: 1_000,
+            rendezvous_max: 128,
+            session_rendezvous_max: 64,
+            redirects_max: 1_000,
+            redirect_age_max: Duration::from_secs(600),
             rendezvous_timeout_max: Duration::from_secs(30),
             linger: Duration::from_secs(30),
             upstream_timeout: Duration::from_secs(10),
+            subscription_fills_max: 8,
             stream_queued_bytes_max: 256 << 10,
             session_queued_bytes_max: 16 << 20,
             identity_queued_bytes_max: 128 << 20,

@@ -9,9 +9,9 @@ use aip_codec::moqt::{
 use bytes::{Bytes, BytesMut};
 use std::time::Instant;
 
-use super::{Relay, peer::PeerIndex, track::TrackIndex};
+use super::{Relay, failover::Interrupted, peer::PeerIndex, track::TrackIndex};
 use crate::{
-    session::{Delivery, DeliveryTimeouts, ReceivedObject, Session},
+    session::{Candidate, Delivery, DeliveryTimeouts, ReceivedObject, Session},
     transport::StreamId,
 };
 
@@ -28,6 +28,8 @@ pub(crate) struct ActiveSubgroup {
     /// The publisher's stream in the midst of whose object the subscribers' streams are: until it
     /// is whole, no other object may be written there.
     pub(crate) current: Option<Source>,
+    /// The publisher was lost in the midst of the object forwarded last.
+    pub(crate) interrupted: Option<Interrupted>,
     /// A publisher's stream has said that this was all.
     pub(crate) finished: bool,
     /// What the publisher says of how long it may take; `None` before its first object.
@@ -49,7 +51,9 @@ struct OutgoingSubgroup {
 impl ActiveSubgroup {
     /// Whether an object can be written behind what was forwarded.
     pub(crate) fn has_room_for(&self, object: ObjectId) -> bool {
-        self.current.is_none() && self.previous.is_none_or(|previous| previous < object)
+        self.current.is_none()
+            && self.interrupted.is_none()
+            && self.previous.is_none_or(|previous| previous < object)
     }
 
     /// Forgets a subscriber, so that its successor in the table gets streams of its own.
@@ -94,6 +98,10 @@ pub(crate) struct Fanout<'a> {
     pub(crate) priority: u8,
     /// The object before it on the publisher's stream.
     pub(crate) source_previous: Option<ObjectId>,
+    /// The object that is known to come directly before it in the subgroup.
+    pub(crate) follows: Option<ObjectId>,
+    /// Whether it was missed, and comes now for those only who had subscribed before it.
+    pub(crate) recovered: bool,
     pub(crate) object: &'a ObjectHeader,
     /// What is here of its payload.
     pub(crate) payload: &'a [Bytes],
@@ -106,6 +114,15 @@ pub(crate) struct Fanout<'a> {
 impl Fanout<'_> {
     const fn location(&self) -> Location {
         Location { group: self.header.group, object: self.object.object }
+    }
+
+    const fn candidate(&self) -> Candidate<'_> {
+        Candidate {
+            location: self.location(),
+            subgroup: Some(self.subgroup),
+            priority: self.priority,
+            properties: &self.object.properties,
+        }
     }
 
     /// The header of a subscriber's stream. The subgroup is always written out, since a stream that
@@ -131,7 +148,7 @@ impl Fanout<'_> {
         if let Some(before) = before {
             // Whoever has stopped a subgroup is not sent it again on another stream.
             session.stream_queued_bytes(before.stream)?;
-            if before.may_carry(self.source_previous, self.object) {
+            if before.may_carry(self.follows, self.object) {
                 return Some(before);
             }
             session.reset_stream(before.stream, ResetCode::CANCELLED);
@@ -155,19 +172,22 @@ impl Relay {
         if active.streams.len() < capacity {
             active.streams.resize(capacity, None);
         }
-        let location = fanout.location();
+        let (location, candidate) = (fanout.location(), fanout.candidate());
         let properties = &fanout.object.properties;
         let timeouts = *active
             .timeouts
             .get_or_insert_with(|| DeliveryTimeouts::of_publisher(properties, &track.properties));
-        let mut behind = Vec::new();
+        let default_order = track.properties.default_group_order();
+        let (mut behind, mut forwarded) = (Vec::new(), 0);
         let mut wire = WireCache::default();
         for (index, subscriber) in &track.subscribers {
             let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) else { continue };
             let session = &mut peer.session;
             let slot = &mut active.streams[index];
-            if !subscriber.wants(location) {
-                leave_out(slot, session, subscriber.forward);
+            let is_before =
+                fanout.recovered && subscriber.joined_at.is_some_and(|joined| location <= joined);
+            if is_before || !subscriber.wants(&candidate) {
+                leave_out(slot, session, subscriber.wish.forward);
                 super::touch(&mut self.touched, peer, subscriber.key.peer);
                 continue;
             }
@@ -177,10 +197,10 @@ impl Relay {
                 continue;
             }
             let delivery = Delivery {
-                subscriber_priority: subscriber.priority,
+                subscriber_priority: subscriber.wish.priority,
                 publisher_priority: fanout.priority,
-                order: subscriber.order,
-                timeouts: subscriber.timeouts.shorter(timeouts),
+                order: subscriber.wish.order.unwrap_or(default_order),
+                timeouts: subscriber.wish.timeouts.shorter(timeouts),
             };
             let to = (request, track.alias);
             let Some(mut outgoing) = fanout.stream(*slot, session, to, &delivery) else {
@@ -191,12 +211,14 @@ impl Relay {
             };
             session.begin_object(outgoing.stream, fanout.received_at);
             wire.send(session, &outgoing, fanout);
+            forwarded += 1;
             outgoing.previous = Some(location.object);
             outgoing.receives = true;
             *slot = Some(outgoing);
             super::touch(&mut self.touched, peer, subscriber.key.peer);
         }
         active.previous = Some(location.object);
+        self.note_forwarded(forwarded, fanout.payload.iter().map(Bytes::len).sum());
         for key in behind {
             self.end_behind(key);
         }
@@ -212,7 +234,7 @@ impl Relay {
     ) {
         let Some(track) = self.tracks.get(track_index.0) else { return };
         let Some(active) = track.active.get(&key) else { return };
-        let mut behind = Vec::new();
+        let (mut behind, mut forwarded) = (Vec::new(), 0);
         for (index, stream) in active.receivers() {
             let Some(subscriber) = track.subscribers.get(index) else { continue };
             let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) else { continue };
@@ -221,21 +243,24 @@ impl Relay {
                 continue;
             }
             peer.session.send(stream, bytes.clone(), false);
+            forwarded += 1;
             super::touch(&mut self.touched, peer, subscriber.key.peer);
         }
+        self.note_payload_forwarded(forwarded, bytes.len());
         for key in behind {
             self.end_behind(key);
         }
     }
 
     /// Ends the subscribers' streams of a subgroup: with all there was, or by a reset. Other
-    /// publishers' streams of it may go on, on new streams.
+    /// publishers' streams of it may go on, on new streams. `ended_at` is when a publisher's stream
+    /// ended, if that is why.
     pub(super) fn end_streams(
         &mut self,
         track: TrackIndex,
         key: (GroupId, SubgroupId),
         reset: Option<ResetCode>,
-        now: Instant,
+        ended_at: Option<Instant>,
     ) {
         let Some(track) = self.tracks.get_mut(track.0) else { return };
         let Some(active) = track.active.get_mut(&key) else { return };
@@ -250,7 +275,9 @@ impl Relay {
             let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) else { continue };
             match reset {
                 None => {
-                    peer.session.end_of_subgroup(outgoing.stream, now);
+                    if let Some(ended_at) = ended_at {
+                        peer.session.end_of_subgroup(outgoing.stream, ended_at);
+                    }
                     peer.session.send(outgoing.stream, Bytes::new(), true);
                 }
                 Some(code) => peer.session.reset_stream(outgoing.stream, code),

@@ -16,9 +16,9 @@ use super::{
     fetch_task::FetchTask,
     namespace_tree::RequestKey,
     peer::Owner,
-    track::{FillKey, TrackIndex, WaitingBody, Wanted},
+    track::{FillKey, Track, TrackIndex, WaitingBody, Wanted, Wish},
 };
-use crate::session::fetch_range;
+use crate::{schedule::Precedence, session::fetch_range};
 
 impl Relay {
     pub(super) fn fetch_received(&mut self, key: RequestKey, body: Fetch, now: Instant) {
@@ -78,7 +78,19 @@ impl Relay {
             live_order: order,
             priority: body.parameters.subscriber_priority().unwrap_or(128),
             patience: body.parameters.fill_timeout().map(Duration::from_millis),
+            ranges: Wish::of(&body.parameters).ranges,
         };
+        self.begin_fetch_task(index, key, wanted, now);
+    }
+
+    /// Begins to answer a FETCH that was accepted.
+    pub(super) fn begin_fetch_task(
+        &mut self,
+        index: TrackIndex,
+        key: RequestKey,
+        wanted: Wanted,
+        now: Instant,
+    ) {
         let task_key = FillKey { owner: key, asked_by: key.request };
         let task = self.begin_task(index, task_key, false, wanted, now);
         self.own(key, Owner::Fetch { track: index, task });
@@ -96,7 +108,7 @@ impl Relay {
         let track = &self.tracks[index.0];
         match &body.target {
             FetchTarget::Track(_) => {
-                let filter = track.filter_or(body.parameters.location_filter());
+                let filter = body.parameters.location_filter().unwrap_or_default();
                 Some(fetch_range(filter, track.largest?))
             }
             FetchTarget::Standalone { start, end, .. } => {
@@ -117,34 +129,54 @@ impl Relay {
         }
     }
 
-    /// Begins the fill that a SUBSCRIBE or an update of it asked for; nothing if there is nothing.
+    /// Begins the fill that a SUBSCRIBE or an update of it asked for; nothing if there is nothing,
+    /// or the subscription is paused.
     pub(super) fn begin_fill(
         &mut self,
-        index: TrackIndex,
+        (index, subscriber): (TrackIndex, usize),
         key: FillKey,
         fill: &Parameters,
-        inherited: &Parameters,
         now: Instant,
     ) {
         let track = &self.tracks[index.0];
-        let Some(largest) = track.largest else { return };
-        let filter = fill.location_filter().or_else(|| inherited.location_filter());
-        let (start, end) = fetch_range(track.filter_or(filter), largest);
+        let Some(entry) = track.subscribers.get(subscriber) else { return };
+        let (Some(largest), true) = (track.largest, entry.wish.forward) else { return };
+        let wish = entry.wish.for_fill(fill);
+        let (start, end) = fetch_range(wish.filter, largest);
         if end < start {
             return;
         }
-        let order = fill.group_order().or_else(|| inherited.group_order()).unwrap_or_default();
-        let priority =
-            fill.subscriber_priority().or_else(|| inherited.subscriber_priority()).unwrap_or(128);
-        let patience = fill.fill_timeout().map(Duration::from_millis);
+        let order = wish.order.unwrap_or_default();
         let subscriber = match self.peers[key.owner.peer.0].requests.get(&key.owner.request) {
             Some(Owner::Subscriber { subscriber, .. }) => track.subscribers.get(*subscriber),
             _ => None,
         };
-        let live_order = subscriber.map_or(order, |subscriber| subscriber.order);
-        let wanted = Wanted { start, end, order, live_order, priority, patience };
+        let live_order = subscriber
+            .map_or(order, |it| it.wish.order.unwrap_or(track.properties.default_group_order()));
+        let wanted = Wanted {
+            start,
+            end,
+            order,
+            live_order,
+            priority: wish.priority,
+            patience: fill.fill_timeout().map(Duration::from_millis),
+            ranges: wish.ranges,
+        };
+        if self.config.subscription_fills_max <= track.fills_of(key.owner) {
+            self.refuse_fill(key, wanted.priority);
+            return;
+        }
         let task = self.begin_task(index, key, true, wanted, now);
         self.pump_fetch(index, task, now);
+    }
+
+    /// Refuses a fill: its stream is opened, so that it is known to be that one, and reset.
+    fn refuse_fill(&mut self, key: FillKey, priority: u8) {
+        let Some(session) = self.session(key.owner.peer) else { return };
+        let precedence = Precedence::data(key.owner.request, priority);
+        if let Some(stream) = session.open_fill(key.asked_by, precedence) {
+            session.reset_stream(stream, ResetCode::EXCESSIVE_LOAD);
+        }
     }
 
     fn begin_task(
@@ -162,6 +194,7 @@ impl Relay {
         }
         let task = self.next_task;
         self.next_task += 1;
+        let encoder = Encoder::new(version, wanted.order);
         self.tracks[index.0].tasks.insert(
             task,
             FetchTask {
@@ -170,8 +203,10 @@ impl Relay {
                 wanted,
                 position: None,
                 stream: None,
-                encoder: Encoder::new(version, wanted.order),
+                encoder,
                 version,
+                waits_for: None,
+                asked: (None, 0),
                 deadline,
             },
         );
@@ -213,6 +248,7 @@ impl Relay {
     /// Forgets the fills of subscriptions that are no more.
     pub(super) fn forget_fills_of(&mut self, index: TrackIndex) {
         let Some(track) = self.tracks.get_mut(index.0) else { return };
+        track.forget_recovery_if_alone();
         let subscribers = &track.subscribers;
         track.tasks.retain(|_, task| {
             !task.is_fill || subscribers.iter().any(|(_, entry)| entry.key == task.key.owner)
@@ -236,5 +272,12 @@ impl Relay {
                 session.cancel(fetch.key.request, reset);
             }
         }
+    }
+}
+
+impl Track {
+    /// Fills of a subscription that are being sent.
+    fn fills_of(&self, subscription: RequestKey) -> usize {
+        self.tasks.values().filter(|task| task.is_fill && task.key.owner == subscription).count()
     }
 }

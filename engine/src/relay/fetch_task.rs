@@ -29,8 +29,12 @@ use super::{
 };
 use crate::{
     schedule::{Precedence, Rank},
+    session::Candidate,
     transport::StreamId,
 };
+
+/// How often publishers are asked for the same beginning of what a task lacks.
+const ASKED_MAX: u8 = 3;
 
 /// One FETCH or fill that is being answered.
 #[derive(Debug)]
@@ -43,6 +47,11 @@ pub(crate) struct FetchTask {
     pub(super) stream: Option<StreamId>,
     pub(super) encoder: Encoder,
     pub(super) version: Version,
+    /// What it cannot go on without, if that is not room on its stream.
+    pub(super) waits_for: Option<Location>,
+    /// What publishers were asked for last, and how often: what they bring may be gone again before
+    /// it could be sent.
+    pub(super) asked: (Option<Location>, u8),
     /// When waiting for publishers ends (FILL_TIMEOUT); `None` waits as long as they take.
     pub(super) deadline: Option<Instant>,
 }
@@ -96,9 +105,10 @@ impl FetchTask {
         let mut group = self.position.map_or(end.group, |position| position.group);
         let mut from =
             self.position.map_or_else(|| first_in_group(group, start), Location::next_object);
+        let mut sent = self.position;
         loop {
             let to = end.min(Location { group, object: ObjectId(u64::MAX) });
-            let next = cache.next_object(from, to, None, GroupOrder::Ascending);
+            let next = cache.next_object(from, to, sent.take(), GroupOrder::Ascending);
             let known_to = next.map_or(to, |(location, _)| location);
             if let Some(unknown) = cache.first_unknown(from, known_to, now) {
                 return Step::Unknown(unknown, end);
@@ -150,11 +160,25 @@ pub(super) const fn before(location: Location) -> Option<Location> {
 impl Relay {
     /// Lets every task of a track go on.
     pub(super) fn pump_track_fetches(&mut self, index: TrackIndex, now: Instant) {
+        self.pump_fetches_that(index, now, |_| true);
+    }
+
+    /// Lets those tasks of a track go on that wait for something of a group. However many others
+    /// there are, what comes live must not wait for them.
+    pub(super) fn pump_group_fetches(&mut self, index: TrackIndex, group: GroupId, now: Instant) {
+        let waits = |task: &FetchTask| task.waits_for.is_some_and(|place| place.group == group);
+        self.pump_fetches_that(index, now, waits);
+    }
+
+    fn pump_fetches_that(
+        &mut self,
+        index: TrackIndex,
+        now: Instant,
+        test: impl Fn(&FetchTask) -> bool,
+    ) {
         let Some(track) = self.tracks.get(index.0) else { return };
-        if track.tasks.is_empty() {
-            return;
-        }
-        let tasks: Vec<u64> = track.tasks.keys().copied().collect();
+        let tasks = track.tasks.iter().filter(|(_, task)| test(task));
+        let tasks: Vec<u64> = tasks.map(|(id, _)| *id).collect();
         for task in tasks {
             self.pump_fetch(index, task, now);
         }
@@ -164,6 +188,10 @@ impl Relay {
     pub(super) fn pump_fetch(&mut self, index: TrackIndex, id: u64, now: Instant) {
         while let Some(mut task) = self.tracks.get_mut(index.0).and_then(|t| t.tasks.remove(&id)) {
             let step = task.step(&self.tracks[index.0].cache, now);
+            task.waits_for = match step {
+                Step::Unknown(from, _) => Some(from),
+                Step::Object(_) | Step::Done => None,
+            };
             let goes_on = match step {
                 Step::Object(location) => self.send_fetched(index, &mut task, location),
                 Step::Unknown(from, to) => self.fetch_unknown(index, &mut task, from, to, now),
@@ -218,7 +246,13 @@ impl Relay {
         }
         let object = self.tracks.get(index.0)?.cache.object(location)?;
         task.position = Some(location);
-        if object.status != ObjectStatus::Normal {
+        let candidate = Candidate {
+            location,
+            subgroup: object.subgroup,
+            priority: object.priority,
+            properties: &object.properties,
+        };
+        if object.status != ObjectStatus::Normal || !task.wanted.ranges.passes(&candidate) {
             return Some(true);
         }
         let header = FetchObject {
@@ -272,6 +306,14 @@ impl Relay {
         if queued.is_some_and(|queued| limit < queued) {
             // What is fetched now could not be sent, and would have to be kept.
             return Some(false);
+        }
+        task.asked = if task.asked.0 == Some(from) {
+            (Some(from), task.asked.1.saturating_add(1))
+        } else {
+            (Some(from), 1)
+        };
+        if ASKED_MAX < task.asked.1 {
+            return self.send_unknown(index, task, (from, from), false, now);
         }
         if self.begin_upstream_fetch(index, task, (from, to), now) {
             return Some(false);

@@ -29,7 +29,8 @@ use super::{
     track::TrackIndex,
 };
 use crate::{
-    session::{ReceivedObject, StreamEnd},
+    metrics::Drop,
+    session::{Candidate, ReceivedObject, StreamEnd},
     transport::StreamId,
 };
 
@@ -58,6 +59,7 @@ impl Relay {
         let Some(entry) = self.peers.get_mut(peer.0) else { return };
         let Some(&track) = entry.aliases.get(&header.track_alias) else {
             entry.session.stop_incoming(stream, ResetCode::CANCELLED);
+            self.note_dropped(Drop::Unwanted);
             return;
         };
         let subgroup = match header.subgroup {
@@ -80,6 +82,7 @@ impl Relay {
     }
 
     fn begin_source(&mut self, track: TrackIndex, key: (GroupId, SubgroupId)) {
+        self.adopt_orphans(track, key);
         if let Some(track) = self.tracks.get_mut(track.0) {
             track.active.entry(key).or_default().sources += 1;
         }
@@ -110,8 +113,9 @@ impl Relay {
         let location = Location { group: header.group, object: object.header.object };
         let priority =
             header.priority.unwrap_or_else(|| track.properties.default_publisher_priority());
-        let has_room =
-            track.active.get(&key).is_some_and(|active| active.has_room_for(location.object));
+        let has_room = !track.holds(header.group)
+            && track.active.get(&key).is_some_and(|active| active.has_room_for(location.object));
+        let follows = source_previous.or_else(|| track.recovered_before(key, location.object, now));
         let cached = CachedObject {
             standing: if has_room { Standing::Forwarded } else { Standing::Waiting },
             feeder: (!object.last).then_some(Feeder::Live(peer, stream)),
@@ -124,7 +128,11 @@ impl Relay {
         }
         let forwards = match track.cache.insert(location, cached, now) {
             Inserted::New { was_forwarded } => has_room && !was_forwarded,
-            Inserted::Duplicate => has_room && track.cache.mark_forwarded(location),
+            Inserted::Duplicate if has_room && track.cache.mark_forwarded(location) => true,
+            Inserted::Duplicate => {
+                self.service.objects_dropped.count(Drop::Duplicate.name());
+                false
+            }
             // The other publisher's copy goes out when it can.
             Inserted::Arriving => false,
             Inserted::Conflict => {
@@ -147,6 +155,8 @@ impl Relay {
                 subgroup,
                 priority,
                 source_previous,
+                follows,
+                recovered: false,
                 object: &object.header,
                 payload,
                 received: Some(object),
@@ -155,7 +165,7 @@ impl Relay {
             self.fan_out(&fanout, now);
         }
         if object.last {
-            self.pump_track_fetches(track_index, now);
+            self.pump_group_fetches(track_index, key.0, now);
         }
     }
 
@@ -210,7 +220,7 @@ impl Relay {
             if self.is_shared(track_index, key) {
                 self.catch_up(track_index, key, now);
             }
-            self.pump_track_fetches(track_index, now);
+            self.pump_group_fetches(track_index, key.0, now);
         }
     }
 
@@ -224,17 +234,26 @@ impl Relay {
 
     /// Sends what could not go out while another object was on its way, and ends the subgroup if
     /// that was all.
-    fn catch_up(&mut self, index: TrackIndex, key: (GroupId, SubgroupId), now: Instant) {
+    pub(super) fn catch_up(&mut self, index: TrackIndex, key: (GroupId, SubgroupId), now: Instant) {
         while let Some(track) = self.tracks.get_mut(index.0) {
             let Some(active) = track.active.get(&key).filter(|active| active.current.is_none())
             else {
                 return;
             };
+            if track.holds(key.0) {
+                return;
+            }
+            if active.interrupted.is_some() {
+                if !self.complete_interrupted(index, key, now) {
+                    return;
+                }
+                continue;
+            }
             let previous = active.previous;
             let finished = active.finished;
             let Some((location, object)) = track.cache.next_to_forward(key, previous) else {
                 if finished {
-                    self.end_streams(index, key, None, now);
+                    self.end_streams(index, key, None, Some(now));
                 }
                 return;
             };
@@ -244,6 +263,7 @@ impl Relay {
                 Some(Feeder::Fetch(_)) => return,
             };
             let object = object.clone();
+            let recovered = track.recovered_to.is_some_and(|to| location <= to);
             track.cache.mark_forwarded(location);
             let header = SubgroupHeader {
                 track_alias: track.alias,
@@ -267,6 +287,8 @@ impl Relay {
                 subgroup: key.1,
                 priority: object.priority,
                 source_previous: previous,
+                follows: previous,
+                recovered,
                 object: &ObjectHeader {
                     object: location.object,
                     properties: object.properties.clone(),
@@ -279,6 +301,44 @@ impl Relay {
             };
             self.fan_out(&fanout, now);
         }
+    }
+
+    /// Sends the rest of an object whose publisher was lost in its midst, if it is here from
+    /// another one. False if it is not.
+    fn complete_interrupted(
+        &mut self,
+        index: TrackIndex,
+        key: (GroupId, SubgroupId),
+        now: Instant,
+    ) -> bool {
+        let Some(track) = self.tracks.get_mut(index.0) else { return false };
+        let Some(active) = track.active.get_mut(&key) else { return false };
+        let (Some(interrupted), Some(object)) = (active.interrupted, active.previous) else {
+            return false;
+        };
+        let location = Location { group: key.0, object };
+        let Some(object) = track.cache.object(location).filter(|object| object.is_complete())
+        else {
+            return false;
+        };
+        if object.payload_length != interrupted.payload_length {
+            return false;
+        }
+        active.interrupted = None;
+        let mut skipped = interrupted.sent;
+        let mut rest = Vec::new();
+        for piece in &object.payload {
+            let skip = skipped.min(piece.len());
+            skipped -= skip;
+            if skip < piece.len() {
+                rest.push(piece.slice(skip..));
+            }
+        }
+        track.cache.mark_forwarded(location);
+        for piece in rest {
+            self.fan_out_payload(index, key, &piece, now);
+        }
+        true
     }
 
     pub(super) fn subgroup_ended(
@@ -296,7 +356,10 @@ impl Relay {
         if let Some(object) = incoming.previous {
             let location = Location { group: key.0, object };
             let ends_group = end == StreamEnd::Fin && incoming.header.end_of_group;
-            if ends_group && !track.cache.end_group(location) {
+            let ends_subgroup = end == StreamEnd::Fin;
+            if ends_group && !track.cache.end_group(location)
+                || ends_subgroup && !track.cache.end_subgroup(subgroup, location)
+            {
                 self.malformed_track(index, now);
                 return;
             }
@@ -314,13 +377,13 @@ impl Relay {
                         active.previous.and_then(|id| id.0.checked_sub(1)).map(ObjectId);
                 }
                 if is_current || active.sources == 0 && !active.finished {
-                    self.end_streams(index, key, Some(code), now);
+                    self.end_streams(index, key, Some(code), Some(now));
                 }
             }
         }
         self.account(index);
         self.catch_up(index, key, now);
-        self.pump_track_fetches(index, now);
+        self.pump_group_fetches(index, key.0, now);
     }
 
     pub(super) fn datagram_received(
@@ -330,7 +393,10 @@ impl Relay {
         now: Instant,
     ) {
         let Some(entry) = self.peers.get(peer.0) else { return };
-        let Some(&index) = entry.aliases.get(&object.track_alias) else { return };
+        let Some(&index) = entry.aliases.get(&object.track_alias) else {
+            self.note_dropped(Drop::Unwanted);
+            return;
+        };
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         let location = Location { group: object.group, object: object.object };
         let priority =
@@ -357,8 +423,10 @@ impl Relay {
             return;
         }
         let bytes = bytes.freeze();
+        let properties = &outgoing.properties;
+        let candidate = Candidate { location, subgroup: None, priority, properties };
         for (_, subscriber) in &track.subscribers {
-            if !subscriber.wants(location) {
+            if !subscriber.wants(&candidate) {
                 continue;
             }
             if let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) {
@@ -367,7 +435,7 @@ impl Relay {
             }
         }
         self.note_cached(index, now);
-        self.pump_track_fetches(index, now);
+        self.pump_group_fetches(index, location.group, now);
     }
 }
 

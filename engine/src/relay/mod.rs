@@ -5,15 +5,22 @@
 mod cache;
 mod call;
 mod config;
+mod failover;
 mod fanout;
 mod fetch;
 mod fetch_task;
 mod forwarder;
+mod goaway;
+mod metrics;
 mod namespace;
+mod namespace_announce;
 mod namespace_tree;
 mod overload;
+mod pass_on;
 mod peer;
 mod publish;
+mod redirect;
+mod rendezvous;
 mod retention;
 mod subscribe;
 mod timer;
@@ -21,6 +28,7 @@ mod track;
 mod update;
 mod upstream;
 mod upstream_fetch;
+mod verify;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -29,10 +37,9 @@ use std::{
 
 use aip_codec::moqt::{
     error_code::{RequestCode, ResetCode},
-    id::{GroupId, RequestId, TrackAlias},
+    id::{RequestId, TrackAlias},
     message::{Reason, RequestError},
     name::FullTrackName,
-    parameter::Parameters,
 };
 use bytes::Bytes;
 use slab::Slab;
@@ -44,9 +51,14 @@ pub use self::{
 use self::{
     namespace_tree::{NamespaceTree, RequestKey},
     peer::{Owner, Peer, PeerIndex},
+    publish::TracksWatch,
+    redirect::Redirects,
+    rendezvous::Rendezvous,
+    retention::Retention,
     track::{Track, TrackIndex},
 };
 use crate::{
+    metrics::Service,
     session::{Event, Request, Response, Session},
     transport::{Action, Closed, Driver, Peer as TransportPeer, SessionId, Side, StreamId},
 };
@@ -65,23 +77,27 @@ pub struct Relay {
     by_name: HashMap<FullTrackName, TrackIndex>,
     namespaces: NamespaceTree,
     /// What each SUBSCRIBE_TRACKS asked for.
-    track_watches: BTreeMap<RequestKey, Parameters>,
+    track_watches: BTreeMap<RequestKey, TracksWatch>,
     next_alias: u64,
     next_task: u64,
     /// Sessions that were answered on behalf of another one, and may have something to tell.
     answered: VecDeque<PeerIndex>,
+    /// Tracks, with their aliases since indices are used again, that other relays have begun to
+    /// receive from us.
+    below_changed: VecDeque<(TrackIndex, TrackAlias)>,
     /// Sessions whose actions are waiting to be polled.
     touched: VecDeque<PeerIndex>,
     /// When each session's timer is due.
     session_timers: BTreeSet<(Instant, PeerIndex)>,
     /// When something of a track is due.
     track_timers: BTreeSet<(Instant, TrackIndex)>,
-    /// Cached groups, oldest first, with the alias of their track, since indices are used again.
-    cached_groups: VecDeque<(Instant, TrackIndex, TrackAlias, GroupId)>,
-    cached_bytes: usize,
+    retention: Retention,
+    rendezvous: Rendezvous,
+    redirects: Redirects,
     /// What waits above the sessions, and who asks how often.
     levels: overload::Levels,
     draining: bool,
+    service: Service,
 }
 
 /// Puts a session in the list of those with something to do.
@@ -106,13 +122,16 @@ impl Relay {
             next_alias: 0,
             next_task: 0,
             answered: VecDeque::new(),
+            below_changed: VecDeque::new(),
             touched: VecDeque::new(),
             session_timers: BTreeSet::new(),
             track_timers: BTreeSet::new(),
-            cached_groups: VecDeque::new(),
-            cached_bytes: 0,
+            retention: Retention::default(),
+            rendezvous: Rendezvous::default(),
+            redirects: Redirects::default(),
             levels: overload::Levels::default(),
             draining: false,
+            service: Service::default(),
         }
     }
 
@@ -121,9 +140,14 @@ impl Relay {
         (self.peers.len(), self.tracks.len(), self.namespaces.published())
     }
 
-    /// Bytes of cached objects.
+    /// Bytes of cached objects, with what holding them costs.
     pub const fn cached_bytes(&self) -> usize {
-        self.cached_bytes
+        self.retention.bytes()
+    }
+
+    /// Groups cached.
+    pub fn cached_groups(&self) -> usize {
+        self.retention.groups()
     }
 
     /// The session at `peer`; touched, since whoever asks for it makes it do something.
@@ -140,7 +164,12 @@ impl Relay {
     }
 
     fn disown(&mut self, key: RequestKey) -> Option<Owner> {
-        self.peers.get_mut(key.peer.0)?.requests.remove(&key.request)
+        let peer = self.peers.get_mut(key.peer.0)?;
+        let owner = peer.requests.remove(&key.request)?;
+        if matches!(owner, Owner::Subscriber { .. }) && peer.is_ours(key.request) {
+            peer.publication_count -= 1;
+        }
+        Some(owner)
     }
 
     fn reject(&mut self, key: RequestKey, code: RequestCode, reason: &str) {
@@ -149,6 +178,7 @@ impl Relay {
             _ => 0,
         };
         let reason = Reason::new(reason);
+        self.service.requests_refused.count(code.name());
         if let Some(session) = self.session(key.peer) {
             session
                 .reject(key.request, RequestError { code, retry_interval, reason, redirect: None });
@@ -175,9 +205,17 @@ impl Relay {
         while let Some(event) =
             self.peers.get_mut(peer.0).and_then(|entry| entry.session.poll_event())
         {
+            self.note_event(&event);
             self.handle_event(peer, event, now);
         }
+        if let Some(fault) = self.peers.get_mut(peer.0).and_then(|entry| entry.session.take_fault())
+        {
+            self.service.note_fault(fault);
+        }
         self.arm_session_timer(peer);
+        while let Some(track) = self.below_changed.pop_front() {
+            self.relays_below_changed(track, now);
+        }
         while let Some(other) = self.answered.pop_front() {
             self.drain_events(other, now);
         }
@@ -224,12 +262,12 @@ impl Relay {
             Event::UpdateResponse { request, result, .. } => {
                 self.update_answered(key(request), result, now);
             }
-            Event::StateNotify { request, body } => self.state_notified(key(request), &body),
+            Event::StateNotify { request, body } => self.state_notified(key(request), &body, now),
             Event::PublishDone { request, body } => {
                 self.upstream_ended(key(request), Some(body.code), now);
             }
-            Event::Namespace { request, suffix } => {
-                self.upstream_namespace(key(request), &suffix, now)
+            Event::Namespace { request, suffix, parameters } => {
+                self.upstream_namespace(key(request), &suffix, &parameters, now);
             }
             Event::NamespaceDone { request, suffix } => {
                 self.upstream_namespace_done(key(request), &suffix, now);
@@ -237,9 +275,7 @@ impl Relay {
             Event::PublishSkipped { .. } => {}
             Event::TooFarBehind { request } => self.end_behind(key(request)),
             Event::Ended { request } => self.request_ended(key(request), now),
-            Event::Goaway { request, .. } => {
-                tracing::debug!(session = %self.peers[peer.0].id, ?request, "peer is going away");
-            }
+            Event::Goaway { request, .. } => self.goaway_received(peer, request, now),
         }
     }
 
@@ -250,7 +286,7 @@ impl Relay {
             Request::Fetch(body) => self.fetch_received(key, body, now),
             Request::TrackStatus(body) => self.track_status_received(key, body, now),
             Request::PublishNamespace(body) => {
-                self.publish_namespace_received(key, &body.namespace, now);
+                self.publish_namespace_received(key, &body, now);
             }
             Request::SubscribeNamespace(body) => {
                 self.subscribe_namespace_received(key, &body.prefix);
@@ -281,12 +317,26 @@ impl Relay {
                 self.disown(key);
                 self.forget_subscriber(track, subscriber, now);
             }
+            (Owner::StatusAbove(track), Response::Ok(ok)) => {
+                self.passed_status_accepted(track, key, &ok, now);
+            }
+            (Owner::StatusAbove(track), Response::Error(error)) => {
+                self.disown(key);
+                self.passed_on_refused(track, key, &error, now);
+            }
             (Owner::UpstreamFetch { track, fetch }, Response::Error(error)) => {
                 self.disown(key);
+                self.passed_on_refused(track, key, &error, now);
                 self.upstream_fetch_failed(track, fetch, error.code, now);
             }
-            (Owner::NamespaceUpstream | Owner::UpstreamWatch, Response::Error(error)) => {
+            (
+                owner @ (Owner::NamespaceUpstream(_) | Owner::UpstreamWatch),
+                Response::Error(error),
+            ) => {
                 self.disown(key);
+                if let Owner::NamespaceUpstream(namespace) = owner {
+                    self.announcement_ended(key, &namespace);
+                }
                 tracing::warn!(code = %error.code, reason = %error.reason, "refused by the upstream relay");
             }
             _ => {}
@@ -308,6 +358,11 @@ impl Relay {
                 self.disown(key);
                 self.forget_waiting(track, key, now);
             }
+            Owner::PassedOn(track) => self.forget_passed_on(track, key),
+            Owner::StatusAbove(track) => {
+                self.disown(key);
+                self.passed_on_lost(track, key, RequestCode::INTERNAL_ERROR, now);
+            }
             Owner::Fetch { track, task } => {
                 self.disown(key);
                 self.forget_fetch(track, task, now);
@@ -325,9 +380,11 @@ impl Relay {
                 self.peers[key.peer.0].watch_count -= 1;
                 self.namespaces.unwatch(&prefix, key);
                 self.track_watches.remove(&key);
+                self.forget_told_to(key);
             }
-            Owner::NamespaceUpstream => {
+            Owner::NamespaceUpstream(namespace) => {
                 self.disown(key);
+                self.announcement_ended(key, &namespace);
             }
             Owner::UpstreamWatch => {
                 self.disown(key);
@@ -344,8 +401,7 @@ impl Relay {
         #[expect(clippy::disallowed_methods, reason = "collected into an ordered set")]
         let requests: BTreeSet<RequestId> = self.peers[peer.0].requests.keys().copied().collect();
         for stream in self.incoming_streams(peer) {
-            let end = crate::session::StreamEnd::Reset(ResetCode::SESSION_CLOSED);
-            self.subgroup_ended(peer, stream, end, now);
+            self.source_lost(peer, stream, ResetCode::SESSION_CLOSED, now);
         }
         for request in requests {
             let key = RequestKey { peer, request };
@@ -438,13 +494,14 @@ impl Driver for Relay {
         match command {}
     }
 
-    fn handle_drain(&mut self, _now: Instant) {
+    fn handle_drain(&mut self, now: Instant) {
         self.draining = true;
         for index in 0..self.peers.capacity() {
             if let Some(session) = self.session(PeerIndex(index)) {
                 session.goaway(Bytes::new(), 0);
             }
         }
+        self.cut_lingering(now);
     }
 
     fn is_drained(&self) -> bool {
@@ -455,6 +512,7 @@ impl Driver for Relay {
         self.sessions_timed_out(now);
         self.tracks_timed_out(now);
         self.evict(now);
+        self.settle(now);
     }
 
     fn poll_action(&mut self) -> Option<(SessionId, Action)> {
@@ -470,11 +528,15 @@ impl Driver for Relay {
             peer.touched = false;
             self.touched.pop_front();
             self.arm_session_timer(index);
-            self.settle(index);
+            self.settle_account(index);
         }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
         self.next_timeout()
+    }
+
+    fn poll_metrics(&self) -> Option<Service> {
+        Some(self.metrics())
     }
 }

@@ -3,7 +3,10 @@
 use std::time::Instant;
 
 use aip_codec::moqt::{
-    error_code::RequestCode, message::SubscribeTracks, name::TrackNamespace, parameter::Parameters,
+    error_code::RequestCode,
+    message::{PublishNamespace, SubscribeTracks},
+    name::TrackNamespace,
+    parameter::Parameters,
     property::Properties,
 };
 
@@ -11,6 +14,7 @@ use super::{
     Relay,
     namespace_tree::{Interest, RequestKey},
     peer::Owner,
+    publish::TracksWatch,
     subscribe::is_reserved,
     track::TrackIndex,
 };
@@ -19,10 +23,10 @@ impl Relay {
     pub(super) fn publish_namespace_received(
         &mut self,
         key: RequestKey,
-        namespace: &TrackNamespace,
+        body: &PublishNamespace,
         now: Instant,
     ) {
-        let peer = &self.peers[key.peer.0];
+        let (peer, namespace) = (&self.peers[key.peer.0], &body.namespace);
         if is_reserved(namespace) {
             self.reject(key, RequestCode::DOES_NOT_EXIST, "reserved namespace");
         } else if self.config.session_namespaces_max <= peer.namespace_count
@@ -35,39 +39,45 @@ impl Relay {
             if let Some(session) = self.session(key.peer) {
                 session.accept(key.request, Parameters::default(), Properties::default());
             }
-            self.publish_in_tree(key, namespace, now);
-            for relay in self.upstream_relays() {
-                if relay != key.peer {
-                    self.publish_namespace_to(relay, namespace.clone());
-                }
-            }
+            let route = self.route_from(key, &body.parameters);
+            self.set_route(key, namespace, route, now);
         }
     }
 
-    /// Notes a publisher; tells who watches, and asks it for tracks that are wanted.
-    pub(super) fn publish_in_tree(
+    /// A publisher of a namespace has changed what it says of it: another relay, the way.
+    pub(super) fn update_published_namespace(
+        &mut self,
+        key: RequestKey,
+        namespace: &TrackNamespace,
+        parameters: &Parameters,
+        now: Instant,
+    ) {
+        if parameters.hops().is_some() || parameters.cost().is_some() {
+            let route = self.route_from(key, parameters);
+            self.set_route(key, namespace, route, now);
+        }
+    }
+
+    pub(super) fn unpublish_namespace(
         &mut self,
         key: RequestKey,
         namespace: &TrackNamespace,
         now: Instant,
     ) {
-        if self.namespaces.publish(namespace, key) {
-            for watcher in self.namespaces.interested_in(namespace, Interest::Namespaces) {
-                self.tell_namespace(watcher, namespace, true);
-            }
+        if let Some(peer) = self.peers.get_mut(key.peer.0) {
+            peer.namespace_count = peer.namespace_count.saturating_sub(1);
         }
-        self.retry_waiting(namespace, now);
-        self.subscribe_to_new_publisher(key, namespace, now);
+        self.set_route(key, namespace, None, now);
     }
 
     /// Tracks with subscribers are asked of every publisher, also one that comes later.
-    fn subscribe_to_new_publisher(
+    pub(super) fn subscribe_to_new_publisher(
         &mut self,
         key: RequestKey,
         namespace: &TrackNamespace,
         now: Instant,
     ) {
-        if self.peers[key.peer.0].is_upstream_relay() {
+        if self.peers[key.peer.0].is_relay() {
             return;
         }
         let wanted: Vec<TrackIndex> = self
@@ -85,28 +95,12 @@ impl Relay {
         }
     }
 
-    pub(super) fn unpublish_namespace(
+    pub(super) fn tell_namespace(
         &mut self,
-        key: RequestKey,
+        watcher: RequestKey,
         namespace: &TrackNamespace,
-        _now: Instant,
+        is_there: bool,
     ) {
-        if let Some(peer) = self.peers.get_mut(key.peer.0) {
-            peer.namespace_count = peer.namespace_count.saturating_sub(1);
-        }
-        if self.namespaces.unpublish(namespace, key) {
-            for watcher in self.namespaces.interested_in(namespace, Interest::Namespaces) {
-                self.tell_namespace(watcher, namespace, false);
-            }
-        }
-        if !self.is_published_locally(namespace) {
-            for relay in self.upstream_relays() {
-                self.withdraw_namespace_from(relay, namespace);
-            }
-        }
-    }
-
-    fn tell_namespace(&mut self, watcher: RequestKey, namespace: &TrackNamespace, is_there: bool) {
         let Some(Owner::NamespaceWatch(prefix)) =
             self.peers[watcher.peer.0].requests.get(&watcher.request)
         else {
@@ -115,7 +109,7 @@ impl Relay {
         let Some(suffix) = namespace.strip_prefix(prefix) else { return };
         let Some(session) = self.session(watcher.peer) else { return };
         if is_there {
-            session.namespace(watcher.request, suffix);
+            session.namespace(watcher.request, suffix, Parameters::default());
         } else {
             session.namespace_done(watcher.request, suffix);
         }
@@ -139,11 +133,15 @@ impl Relay {
     }
 
     fn tell_published(&mut self, key: RequestKey, prefix: &TrackNamespace) {
+        if self.peers[key.peer.0].relay_id().is_some() {
+            self.announce_under(key, prefix);
+            return;
+        }
         let limit = self.config.namespaces_max;
         let found = self.namespaces.published_under(prefix, limit);
         if let Some(session) = self.session(key.peer) {
             for suffix in found {
-                session.namespace(key.request, suffix);
+                session.namespace(key.request, suffix, Parameters::default());
             }
         }
     }
@@ -173,7 +171,7 @@ impl Relay {
         self.peers[key.peer.0].watch_count += 1;
         self.own(key, Owner::TracksWatch(body.prefix.clone()));
         self.namespaces.watch(&body.prefix, key, Interest::Tracks);
-        self.track_watches.insert(key, body.parameters.clone());
+        self.track_watches.insert(key, TracksWatch::of(&body.parameters));
         if let Some(session) = self.session(key.peer) {
             session.accept(key.request, Parameters::default(), Properties::default());
         }
@@ -204,23 +202,39 @@ impl Relay {
         }
     }
 
+    /// Changes what a SUBSCRIBE_TRACKS wants of tracks to come; false if it cannot be had.
     pub(super) fn update_tracks_watch(
         &mut self,
         key: RequestKey,
         old: &TrackNamespace,
         parameters: &Parameters,
         now: Instant,
-    ) {
-        if let Some(watch) = self.track_watches.get_mut(&key)
-            && let Some(forward) = parameters.forward()
-        {
-            *watch = watch.clone().with(aip_codec::moqt::parameter::Parameter::Forward(forward));
+    ) -> bool {
+        let ranges_max = self.config.session.filter_ranges_max;
+        let watch = self.track_watches.get_mut(&key);
+        if watch.is_some_and(|watch| !watch.wish.update(parameters, ranges_max)) {
+            return false;
         }
         if let Some(prefix) = parameters.track_namespace_prefix().cloned() {
             self.namespaces.unwatch(old, key);
             self.namespaces.watch(&prefix, key, Interest::Tracks);
             self.own(key, Owner::TracksWatch(prefix.clone()));
             self.publish_existing(key, &prefix, now);
+        }
+        true
+    }
+
+    /// What was told to a watch is not said any more under its new prefix.
+    fn tell_gone(&mut self, key: RequestKey, old: &TrackNamespace) {
+        if self.peers[key.peer.0].relay_id().is_some() {
+            self.withdraw_told_to(key);
+            return;
+        }
+        let gone = self.namespaces.published_under(old, self.config.namespaces_max);
+        if let Some(session) = self.session(key.peer) {
+            for suffix in gone {
+                session.namespace_done(key.request, suffix);
+            }
         }
     }
 
@@ -231,12 +245,7 @@ impl Relay {
         parameters: &Parameters,
     ) {
         let Some(prefix) = parameters.track_namespace_prefix().cloned() else { return };
-        let gone = self.namespaces.published_under(old, self.config.namespaces_max);
-        if let Some(session) = self.session(key.peer) {
-            for suffix in gone {
-                session.namespace_done(key.request, suffix);
-            }
-        }
+        self.tell_gone(key, old);
         self.namespaces.unwatch(old, key);
         self.namespaces.watch(&prefix, key, Interest::Namespaces);
         self.own(key, Owner::NamespaceWatch(prefix.clone()));

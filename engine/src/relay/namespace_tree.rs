@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use aip_codec::moqt::{id::RequestId, name::TrackNamespace};
+use aip_codec::{
+    aip::hops::Hops,
+    moqt::{id::RequestId, name::TrackNamespace},
+};
 use bytes::Bytes;
 use slab::Slab;
 
@@ -13,6 +16,30 @@ use super::peer::PeerIndex;
 pub(crate) struct RequestKey {
     pub(crate) peer: PeerIndex,
     pub(crate) request: RequestId,
+}
+
+/// A way to whoever publishes a namespace.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Route {
+    /// The request by which a session of ours told of it: the next step of the way.
+    pub(crate) key: RequestKey,
+    /// The relays on the way, the furthest first; none if the session itself publishes.
+    pub(crate) hops: Hops,
+    /// What the whole way costs.
+    pub(crate) cost: u64,
+}
+
+impl Route {
+    /// A way to a session of ours that publishes.
+    pub(crate) const fn direct(key: RequestKey) -> Self {
+        Self { key, hops: Hops::new(), cost: 0 }
+    }
+
+    /// The smaller, the better: the cost, then the relays passed, then what is the same everywhere
+    /// and at all times.
+    fn rank(&self) -> (u64, usize, &Hops, RequestKey) {
+        (self.cost, self.hops.len(), &self.hops, self.key)
+    }
 }
 
 /// What a request wants to know of the namespaces under its prefix.
@@ -37,7 +64,8 @@ struct Node {
     parent: Option<usize>,
     field: Bytes,
     children: BTreeMap<Bytes, usize>,
-    publishers: Vec<RequestKey>,
+    /// The best one first; at most one by the same request.
+    publishers: Vec<Route>,
     interests: Vec<(RequestKey, Interest)>,
 }
 
@@ -53,13 +81,18 @@ impl NamespaceTree {
         self.published
     }
 
-    /// Notes a publisher of `namespace`; true if it is the first.
-    pub(crate) fn publish(&mut self, namespace: &TrackNamespace, publisher: RequestKey) -> bool {
+    /// Notes a way to `namespace`, in the place of what the same request told before; true if it
+    /// is the first.
+    pub(crate) fn publish(&mut self, namespace: &TrackNamespace, route: Route) -> bool {
         let node = self.grow(namespace);
-        self.published += 1;
         let publishers = &mut self.nodes[node].publishers;
-        publishers.push(publisher);
-        publishers.len() == 1
+        let is_first = publishers.is_empty();
+        let before = publishers.len();
+        publishers.retain(|other| other.key != route.key);
+        self.published += 1 - (before - publishers.len());
+        let at = publishers.partition_point(|other| other.rank() < route.rank());
+        publishers.insert(at, route);
+        is_first
     }
 
     /// Forgets a publisher of `namespace`; true if it was the last.
@@ -67,7 +100,7 @@ impl NamespaceTree {
         let Some(node) = self.find(namespace) else { return false };
         let publishers = &mut self.nodes[node].publishers;
         let before = publishers.len();
-        publishers.retain(|other| *other != publisher);
+        publishers.retain(|other| other.key != publisher);
         let removed = before - publishers.len();
         let last = 0 < removed && publishers.is_empty();
         self.published -= removed;
@@ -88,11 +121,17 @@ impl NamespaceTree {
         self.prune(node);
     }
 
-    /// Who publishes a prefix of `namespace`, longest prefix first.
-    pub(crate) fn publishers_of(&self, namespace: &TrackNamespace) -> Vec<RequestKey> {
-        let mut found: Vec<&[RequestKey]> = Vec::new();
+    /// The ways to who publishes a prefix of `namespace`: longest prefix first, and of the same
+    /// prefix the best.
+    pub(crate) fn routes_to(&self, namespace: &TrackNamespace) -> impl Iterator<Item = &Route> {
+        let mut found: Vec<&[Route]> = Vec::new();
         self.walk(namespace, |node| found.push(&node.publishers));
-        found.into_iter().rev().flatten().copied().collect()
+        found.into_iter().rev().flatten()
+    }
+
+    /// The ways to exactly this namespace, the best one first.
+    pub(crate) fn routes(&self, namespace: &TrackNamespace) -> &[Route] {
+        self.find(namespace).map_or(&[], |node| &self.nodes[node].publishers)
     }
 
     /// Who wants to know of something in `namespace`.
@@ -203,6 +242,8 @@ impl NamespaceTree {
 
 #[cfg(test)]
 mod tests {
+    use aip_codec::aip::hops::RelayId;
+
     use super::*;
 
     fn namespace(path: &str) -> TrackNamespace {
@@ -216,12 +257,35 @@ mod tests {
     #[test]
     fn the_longest_prefix_comes_first() {
         let mut tree = NamespaceTree::new();
-        assert!(tree.publish(&namespace("a"), key(1)));
-        assert!(tree.publish(&namespace("a/b"), key(2)));
-        assert!(!tree.publish(&namespace("a/b"), key(3)));
-        assert_eq!(tree.publishers_of(&namespace("a/b/c")), [key(2), key(3), key(1)]);
-        assert_eq!(tree.publishers_of(&namespace("a/bc")), [key(1)]);
-        assert_eq!(tree.publishers_of(&namespace("b")), []);
+        assert!(tree.publish(&namespace("a"), Route::direct(key(1))));
+        assert!(tree.publish(&namespace("a/b"), Route::direct(key(2))));
+        assert!(!tree.publish(&namespace("a/b"), Route::direct(key(3))));
+        let found = |path| -> Vec<RequestKey> {
+            tree.routes_to(&namespace(path)).map(|route| route.key).collect()
+        };
+        assert_eq!(found("a/b/c"), [key(2), key(3), key(1)]);
+        assert_eq!(found("a/bc"), [key(1)]);
+        assert_eq!(found("b"), []);
+    }
+
+    #[test]
+    fn the_best_way_is_the_cheapest_then_the_shortest_then_always_the_same() {
+        let hops = |relays: &[u64]| {
+            Hops::try_from(relays.iter().copied().map(RelayId).collect::<Vec<_>>()).unwrap()
+        };
+        let mut tree = NamespaceTree::new();
+        for (peer, relays, cost) in
+            [(1, &[7, 8][..], 1), (2, &[9], 2), (3, &[5], 1), (4, &[6], 1), (5, &[4], 3)]
+        {
+            tree.publish(&namespace("a"), Route { key: key(peer), hops: hops(relays), cost });
+        }
+        let order = |tree: &NamespaceTree| -> Vec<usize> {
+            tree.routes(&namespace("a")).iter().map(|route| route.key.peer.0).collect()
+        };
+        assert_eq!(order(&tree), [3, 4, 1, 2, 5]);
+        // What is told again by the same request takes the place of what it told before.
+        assert!(!tree.publish(&namespace("a"), Route { key: key(5), hops: hops(&[4]), cost: 0 }));
+        assert_eq!((order(&tree), tree.published()), (vec![5, 3, 4, 1, 2], 5));
     }
 
     #[test]
@@ -239,7 +303,7 @@ mod tests {
     fn suffixes_are_listed_below_a_prefix() {
         let mut tree = NamespaceTree::new();
         for path in ["a", "a/b", "a/b/c", "x"] {
-            tree.publish(&namespace(path), key(1));
+            tree.publish(&namespace(path), Route::direct(key(1)));
         }
         let under = |path| tree.published_under(&namespace(path), 100);
         assert_eq!(under("a"), [namespace(""), namespace("b"), namespace("b/c")]);
@@ -250,7 +314,7 @@ mod tests {
     #[test]
     fn nothing_is_left_behind() {
         let mut tree = NamespaceTree::new();
-        tree.publish(&namespace("a/b/c"), key(1));
+        tree.publish(&namespace("a/b/c"), Route::direct(key(1)));
         tree.watch(&namespace("a/b"), key(2), Interest::Tracks);
         assert!(tree.unpublish(&namespace("a/b/c"), key(1)));
         assert!(!tree.unpublish(&namespace("a/b/c"), key(1)));

@@ -137,7 +137,7 @@ impl Relay {
 
     /// Brings all levels in step with what waits for a session, and relieves those that have too
     /// much.
-    pub(super) fn settle(&mut self, index: PeerIndex) {
+    pub(super) fn settle_account(&mut self, index: PeerIndex) {
         self.take_account(index);
         while self.is_over(index) && self.relieve(index) {}
         let Some(peer) = self.peers.get(index.0) else { return };

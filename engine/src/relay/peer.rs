@@ -5,18 +5,22 @@ use std::{
     time::Instant,
 };
 
-use aip_codec::moqt::{
-    id::{RequestId, TrackAlias},
-    name::TrackNamespace,
+use aip_codec::{
+    aip::hops::RelayId,
+    moqt::{
+        id::{RequestId, TrackAlias},
+        name::TrackNamespace,
+    },
 };
 
 use super::{
-    forwarder::IncomingSubgroup, namespace_tree::RequestKey, overload::Bucket, track::TrackIndex,
+    forwarder::IncomingSubgroup, namespace_announce::Announcement, namespace_tree::RequestKey,
+    overload::Bucket, track::TrackIndex,
 };
 use crate::{
     account::Account,
     session::Session,
-    transport::{Peer as TransportPeer, SessionId, StreamId},
+    transport::{Peer as TransportPeer, SessionId, Side, StreamId},
 };
 
 /// A session's place in the relay's table.
@@ -32,6 +36,10 @@ pub(crate) enum Owner {
     Subscriber { track: TrackIndex, subscriber: usize },
     /// The peer's SUBSCRIBE, FETCH or TRACK_STATUS waits for its track's publisher.
     Waiting(TrackIndex),
+    /// The peer's FETCH or TRACK_STATUS, passed on to a publisher that takes no SUBSCRIBE.
+    PassedOn(TrackIndex),
+    /// Our TRACK_STATUS, for such a one.
+    StatusAbove(TrackIndex),
     /// The peer's FETCH, being answered.
     Fetch { track: TrackIndex, task: u64 },
     /// Our FETCH.
@@ -39,7 +47,7 @@ pub(crate) enum Owner {
     /// The peer publishes a namespace.
     Namespace(TrackNamespace),
     /// We publish a namespace to another relay.
-    NamespaceUpstream,
+    NamespaceUpstream(TrackNamespace),
     /// The peer watches namespaces.
     NamespaceWatch(TrackNamespace),
     /// The peer wants every track under a prefix.
@@ -61,8 +69,8 @@ pub(crate) struct Peer {
     pub(crate) incoming: HashMap<StreamId, IncomingSubgroup>,
     /// Tracks that we receive, by the peer's alias.
     pub(crate) aliases: BTreeMap<TrackAlias, TrackIndex>,
-    /// Namespaces that we publish to this relay, and by which request.
-    pub(crate) published_upstream: BTreeMap<TrackNamespace, RequestId>,
+    /// What this relay was told of namespaces.
+    pub(crate) announced: BTreeMap<TrackNamespace, Announcement>,
     /// Namespaces that the peer publishes.
     pub(crate) namespace_count: usize,
     /// SUBSCRIBE_NAMESPACE and SUBSCRIBE_TRACKS of the peer.
@@ -73,6 +81,8 @@ pub(crate) struct Peer {
     pub(crate) accounted: Account,
     /// How many requests it made lately.
     pub(crate) bucket: Bucket,
+    /// PUBLISHes of ours to the peer.
+    pub(crate) publication_count: usize,
     /// Whether it stands in the relay's list of sessions with something to do.
     pub(crate) touched: bool,
     /// When its `poll_timeout` stands in the relay's timers.
@@ -93,15 +103,31 @@ impl Peer {
             requests: HashMap::new(),
             incoming: HashMap::new(),
             aliases: BTreeMap::new(),
-            published_upstream: BTreeMap::new(),
+            announced: BTreeMap::new(),
             namespace_count: 0,
             watch_count: 0,
             waiting_count: 0,
             accounted: Account::ZERO,
             bucket: Bucket::new(now),
+            publication_count: 0,
             touched: false,
             timer: None,
         }
+    }
+
+    /// Whether a request's number is one of ours.
+    pub(crate) const fn is_ours(&self, request: RequestId) -> bool {
+        request.0.is_multiple_of(2) == matches!(self.session.side(), Side::Client)
+    }
+
+    /// Its number, if it is another relay that has told one.
+    pub(crate) const fn relay_id(&self) -> Option<RelayId> {
+        self.session.peer_relay()
+    }
+
+    /// Whether this is another relay: one that we have dialled, or that has told its number.
+    pub(crate) const fn is_relay(&self) -> bool {
+        self.is_upstream_relay() || self.relay_id().is_some()
     }
 
     /// Whether this is another relay that we have dialled.

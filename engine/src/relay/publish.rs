@@ -1,12 +1,19 @@
 //! PUBLISH: of sessions to us, and of ours to who wants every track under a prefix.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
-use aip_codec::moqt::{
-    error_code::RequestCode,
-    message::Publish,
-    parameter::{Parameter, Parameters},
-    property::Properties,
+use aip_codec::{
+    Version,
+    moqt::{
+        error_code::RequestCode,
+        filter::LocationFilter,
+        id::TrackAlias,
+        location::Location,
+        message::Publish,
+        name::FullTrackName,
+        parameter::{Parameter, Parameters},
+        property::Properties,
+    },
 };
 
 use super::{
@@ -14,7 +21,7 @@ use super::{
     namespace_tree::{Interest, RequestKey},
     peer::Owner,
     subscribe::Terms,
-    track::{TrackIndex, Upstream},
+    track::{Track, TrackIndex, Upstream, Wish},
 };
 
 impl Relay {
@@ -24,7 +31,15 @@ impl Relay {
             self.reject(key, RequestCode::UNSUPPORTED_EXTENSION, reason);
             return;
         }
+        if body.properties.check_immutable().is_err() {
+            self.reject(key, RequestCode::MALFORMED_TRACK, "immutable properties are malformed");
+            return;
+        }
         let Some(index) = self.track_for(key, &body.track) else { return };
+        if self.config.track_publishers_max <= self.tracks[index.0].upstreams.len() {
+            self.reject(key, RequestCode::EXCESSIVE_LOAD, "too many publishers of this track");
+            return;
+        }
         self.tracks[index.0].upstreams.push(Upstream {
             key,
             by_publish: true,
@@ -32,6 +47,7 @@ impl Relay {
             alias: Some(body.track_alias),
             forward: body.parameters.forward().unwrap_or(true),
             deadline: now,
+            is_leaving: false,
         });
         self.own(key, Owner::Upstream(index));
         if let Some(session) = self.session(key.peer) {
@@ -42,7 +58,12 @@ impl Relay {
         self.establish_upstream(index, key, terms, now);
         self.want_forward(index, now);
         let interested = self.namespaces.interested_in(body.track.namespace(), Interest::Tracks);
+        let alias = self.tracks[index.0].alias;
         for watcher in interested.into_iter().filter(|watcher| watcher.peer != key.peer) {
+            if let Some(watch) = self.track_watches.get_mut(&watcher) {
+                // This is another publication than what it was not to be told of.
+                watch.done_with.remove(&alias);
+            }
             self.publish_to(index, watcher, now);
         }
     }
@@ -55,21 +76,53 @@ impl Relay {
         if already {
             return;
         }
-        let Some(watch) = self.track_watches.get(&watcher).cloned() else { return };
-        let mut parameters = Parameters::default();
-        if let Some(largest) = track.largest {
-            parameters.push(Parameter::LargestObject(largest));
+        let Some(watch) = self.track_watches.get(&watcher) else { return };
+        let Some(ranges) = watch.wish.ranges.for_track(&track.properties) else { return };
+        let wish = Wish { ranges, ..watch.wish.clone() };
+        let properties =
+            if watch.include_properties { track.properties.clone() } else { Properties::default() };
+        let (name, alias, largest) = (track.name.clone(), track.alias, track.largest);
+        if watch.done_with.contains(&alias) {
+            return;
         }
-        let forward = watch.forward().unwrap_or(true);
-        if !forward {
-            parameters.push(Parameter::Forward(false));
+        if self.config.session_publications_max <= self.peers[watcher.peer.0].publication_count {
+            self.skip(watcher, &name, alias);
+            return;
         }
-        let (name, alias) = (track.name.clone(), track.alias);
-        let properties = track.properties_for(&watch);
         let Some(session) = self.session(watcher.peer) else { return };
+        let parameters = publish_parameters(&wish, largest, session.version());
         if let Ok(request) = session.publish(name, alias, parameters, properties) {
             let key = RequestKey { peer: watcher.peer, request };
-            self.add_subscriber(index, key, &watch, now);
+            self.peers[watcher.peer.0].publication_count += 1;
+            self.add_subscriber(index, key, wish, now);
+            if let Some(watch) = self.track_watches.get_mut(&watcher) {
+                watch.done_with.insert(alias);
+            }
+        }
+    }
+
+    /// Says that a track is not published to a watcher, which may still subscribe to it.
+    fn skip(&mut self, watcher: RequestKey, name: &FullTrackName, alias: TrackAlias) {
+        let Some(Owner::TracksWatch(prefix)) =
+            self.peers[watcher.peer.0].requests.get(&watcher.request)
+        else {
+            return;
+        };
+        let Some(suffix) = name.namespace().strip_prefix(prefix) else { return };
+        if let Some(watch) = self.track_watches.get_mut(&watcher) {
+            watch.done_with.insert(alias);
+        }
+        if let Some(session) = self.session(watcher.peer) {
+            session.publish_skipped(watcher.request, suffix, name.name().clone());
+        }
+    }
+
+    /// A track is no more: nor is what its watchers were told of it.
+    pub(super) fn forget_publication(&mut self, track: &Track) {
+        for watcher in self.namespaces.interested_in(track.name.namespace(), Interest::Tracks) {
+            if let Some(watch) = self.track_watches.get_mut(&watcher) {
+                watch.done_with.remove(&track.alias);
+            }
         }
     }
 
@@ -83,4 +136,41 @@ impl Relay {
         self.change_subscriber((index, subscriber), parameters);
         self.want_forward(index, now);
     }
+}
+
+/// What a SUBSCRIBE_TRACKS asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct TracksWatch {
+    /// What the subscriptions that come of it begin with.
+    pub(crate) wish: Wish,
+    pub(crate) include_properties: bool,
+    /// Tracks whose present publication it has been told of, or that it will not be.
+    pub(crate) done_with: BTreeSet<TrackAlias>,
+}
+
+impl TracksWatch {
+    pub(crate) fn of(parameters: &Parameters) -> Self {
+        let include_properties = parameters.include_properties() != Some(false);
+        Self { wish: Wish::of(parameters), include_properties, done_with: BTreeSet::new() }
+    }
+}
+
+/// What a PUBLISH says of the subscription that it begins, as far as its draft can.
+fn publish_parameters(wish: &Wish, largest: Option<Location>, version: Version) -> Parameters {
+    let mut parameters = Parameters::default();
+    if let Some(largest) = largest {
+        parameters.push(Parameter::LargestObject(largest));
+    }
+    if !wish.forward {
+        parameters.push(Parameter::Forward(false));
+    }
+    if Version::Draft20 <= version {
+        if wish.filter != LocationFilter::None {
+            parameters.push(Parameter::LocationFilter(wish.filter));
+        }
+        if let Some(order) = wish.order {
+            parameters.push(Parameter::GroupOrder(order));
+        }
+    }
+    parameters
 }

@@ -2,34 +2,39 @@
 
 use std::time::{Duration, Instant};
 
-use aip_codec::moqt::{
-    error_code::{PublishDoneCode, RequestCode},
-    filter::LocationFilter,
-    id::TrackAlias,
-    location::Location,
-    message::{Subscribe, TrackStatus},
-    name::{FullTrackName, TrackNamespace},
-    parameter::{Parameter, Parameters},
-    property::Properties,
+use aip_codec::{
+    aip::hops::{HOPS_MAX, Hops, RelayId},
+    moqt::{
+        error_code::{PublishDoneCode, RequestCode, ResetCode},
+        id::TrackAlias,
+        location::Location,
+        message::{Subscribe, TrackStatus},
+        name::{FullTrackName, TrackNamespace},
+        parameter::{Parameter, Parameters},
+        property::Properties,
+    },
 };
 
-use crate::{
-    schedule::DEFAULT_PRIORITY,
-    session::{DeliveryTimeouts, subscription_range},
-};
+use crate::session::subscription_range;
 
 use super::{
     Relay,
     namespace_tree::RequestKey,
     peer::Owner,
-    track::{FillKey, Subscriber, Track, TrackIndex, Upstream, Waiting, WaitingBody},
+    rendezvous::TOO_MANY,
+    track::{FillKey, Subscriber, Track, TrackIndex, Upstream, Waiting, WaitingBody, Wish},
 };
 
 impl Relay {
     pub(super) fn subscribe_received(&mut self, key: RequestKey, body: Subscribe, now: Instant) {
+        if self.refuses_own_request(key, &body.parameters) {
+            return;
+        }
         let Some(index) = self.track_for(key, &body.track) else { return };
-        if self.is_served_to(index, key) {
+        if self.is_served_to(index, key, &self.hops_of(key, &body.parameters)) {
             self.accept_subscriber(index, key, &body, now);
+        } else if self.redirect_again(key, &body.track, now) {
+            self.forget_track_if_unused(index);
         } else {
             let patience = body.parameters.rendezvous_timeout().unwrap_or(0);
             let patience = Duration::from_millis(patience).min(self.config.rendezvous_timeout_max);
@@ -52,14 +57,51 @@ impl Relay {
         }
     }
 
+    /// Refuses what this relay has asked for itself and what has come back to it.
+    fn refuses_own_request(&mut self, key: RequestKey, parameters: &Parameters) -> bool {
+        let own = self.config.session.relay_id;
+        let comes_back =
+            parameters.hops().is_some_and(|hops| own.is_some_and(|own| hops.contains(own)));
+        if comes_back {
+            self.reject(key, RequestCode::DOES_NOT_EXIST, "this request has passed here before");
+        }
+        comes_back
+    }
+
+    /// The relays that a request has passed, its sender among them.
+    fn hops_of(&self, key: RequestKey, parameters: &Parameters) -> Hops {
+        let Some(sender) = self.peers[key.peer.0].relay_id() else { return Hops::new() };
+        let told = parameters.hops().cloned().unwrap_or_default();
+        if told.contains(sender) { told } else { told.then(sender).unwrap_or(told) }
+    }
+
+    /// Another relay tells anew which relays are below it.
+    pub(super) fn note_hops(
+        &mut self,
+        (index, subscriber): (TrackIndex, usize),
+        key: RequestKey,
+        parameters: &Parameters,
+    ) {
+        let hops = self.hops_of(key, parameters);
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        if let Some(entry) = track.subscribers.get_mut(subscriber) {
+            entry.hops = hops;
+            self.below_changed.push_back((index, track.alias));
+        }
+    }
+
     /// Whether a track can be sent to who asks for it. What another relay sends us is no answer
-    /// when that relay asks.
-    fn is_served_to(&self, index: TrackIndex, key: RequestKey) -> bool {
-        let is_relay = self.peers[key.peer.0].is_upstream_relay();
-        self.tracks[index.0]
-            .upstreams
-            .iter()
-            .any(|upstream| upstream.established && !(is_relay && upstream.key.peer == key.peer))
+    /// when that relay asks, or one that asks through it.
+    fn is_served_to(&self, index: TrackIndex, key: RequestKey, hops: &Hops) -> bool {
+        let is_relay = self.peers[key.peer.0].is_relay();
+        self.tracks[index.0].upstreams.iter().any(|upstream| {
+            let peer = self.peers.get(upstream.key.peer.0);
+            let comes_back = is_relay && upstream.key.peer == key.peer
+                || peer
+                    .and_then(super::peer::Peer::relay_id)
+                    .is_some_and(|relay| hops.contains(relay));
+            upstream.established && !comes_back
+        })
     }
 
     /// The track that a request names, begun if need be. `None` if the request was refused.
@@ -104,8 +146,12 @@ impl Relay {
             WaitingBody::Subscribe(body) => body.parameters.new_group_request(),
             WaitingBody::Fetch(_) | WaitingBody::TrackStatus(_) => None,
         };
+        let hops = self.hops_of(key, body.parameters());
         let track = &mut self.tracks[index.0];
-        track.new_group = track.new_group.max(new_group);
+        if track.upstreams.is_empty() {
+            // Whoever is asked already has been asked for what was wanted then.
+            track.new_group = track.new_group.max(new_group);
+        }
         let asked = track.upstreams.iter().any(|up| up.key.peer != key.peer)
             || self.ask_publishers(index, Some(key), now);
         if !asked && patience.is_zero() {
@@ -113,11 +159,27 @@ impl Relay {
             self.forget_track_if_unused(index);
             return;
         }
+        if !asked && self.rendezvous_is_full(key.peer) {
+            self.reject(key, RequestCode::EXCESSIVE_LOAD, TOO_MANY);
+            self.forget_track_if_unused(index);
+            return;
+        }
+        if !asked {
+            self.note_rendezvous(index);
+        }
         let deadline = now + patience;
         self.arm_track_timer(index, deadline);
-        self.tracks[index.0].waiting.push_back(Waiting { key, body, deadline });
+        self.tracks[index.0].waiting.push_back(Waiting { key, hops, body, deadline });
         self.peers[key.peer.0].waiting_count += 1;
         self.own(key, Owner::Waiting(index));
+        self.note_below(index, key);
+    }
+
+    /// A request for a track has come: if from another relay, there is one more below.
+    fn note_below(&mut self, index: TrackIndex, key: RequestKey) {
+        if self.peers[key.peer.0].relay_id().is_some() {
+            self.below_changed.push_back((index, self.tracks[index.0].alias));
+        }
     }
 
     /// Subscribes to everyone who publishes a prefix of the track's namespace and is not asked yet:
@@ -135,14 +197,23 @@ impl Relay {
             .new_group
             .map(|group| Parameters::default().with(Parameter::NewGroupRequest(group)))
             .unwrap_or_default();
+        let hops = self.hops_above(index, on_behalf_of);
         let mut asked = false;
         for peer in publishers {
-            if self.tracks[index.0].has_upstream_in(peer) {
+            if self.is_asked(index, peer) {
                 asked = true;
                 continue;
             }
+            if self.config.track_publishers_max <= self.tracks[index.0].upstreams.len() {
+                tracing::debug!("a track has more publishers than are asked");
+                break;
+            }
             let Some(session) = self.session(peer) else { continue };
-            let Ok(request) = session.subscribe(name.clone(), parameters.clone()) else {
+            let mut parameters = parameters.clone();
+            if let Some(hops) = hops.clone().filter(|_| session.peer_relay().is_some()) {
+                parameters.push(Parameter::Hops(hops));
+            }
+            let Ok(request) = session.subscribe(name.clone(), parameters) else {
                 continue;
             };
             let key = RequestKey { peer, request };
@@ -154,6 +225,7 @@ impl Relay {
                 alias: None,
                 forward: true,
                 deadline,
+                is_leaving: false,
             });
             self.own(key, Owner::Upstream(index));
             self.arm_track_timer(index, deadline);
@@ -179,7 +251,7 @@ impl Relay {
         if let Some(code) = code {
             tracing::debug!(%code, "a publisher's track is not taken");
             if let Some(session) = self.session(key.peer) {
-                session.cancel(key.request, aip_codec::moqt::error_code::ResetCode::CANCELLED);
+                session.cancel(key.request, ResetCode::CANCELLED);
             }
             self.disown(key);
             self.upstream_gone(index, key, code, now);
@@ -200,6 +272,8 @@ impl Relay {
     ) {
         let Terms { alias, largest, properties } = terms;
         let Some(track) = self.tracks.get_mut(index.0) else { return };
+        // What is on its way from the others would come behind what this one sends from now on.
+        let is_ahead = track.is_established() && track.largest < largest;
         if let Some(upstream) = track.upstream_mut(key) {
             upstream.established = true;
             upstream.alias = Some(alias);
@@ -208,6 +282,10 @@ impl Relay {
             track.note_largest(largest);
         }
         track.note_properties(properties);
+        track.refused.clear();
+        if is_ahead {
+            self.note_loss(index, ResetCode::INTERNAL_ERROR);
+        }
         self.peers[key.peer.0].aliases.insert(alias, index);
         for waiting in std::mem::take(&mut self.tracks[index.0].waiting) {
             self.peers[waiting.key.peer.0].waiting_count -= 1;
@@ -222,6 +300,8 @@ impl Relay {
             self.answered.push_back(waiting.key.peer);
         }
         self.update_linger(index, now);
+        self.leave_after_overlap(index, now);
+        self.recover(index, now);
     }
 
     fn answer_status(&mut self, index: TrackIndex, key: RequestKey, body: &TrackStatus) {
@@ -254,68 +334,110 @@ impl Relay {
         if let Some(session) = self.session(key.peer) {
             session.accept_subscribe(key.request, alias, parameters, properties);
         }
-        self.add_subscriber(index, key, &body.parameters, now);
+        let subscriber = self.add_subscriber(index, key, Wish::of(&body.parameters), now);
+        if body.parameters.hops().is_some() {
+            self.note_hops((index, subscriber), key, &body.parameters);
+        }
         self.pass_on_new_group(index, &body.parameters);
-        let forward = body.parameters.forward().unwrap_or(true);
-        if let (true, Some(fill)) = (forward, body.parameters.fill_parameters()) {
+        if let Some(fill) = body.parameters.fill_parameters() {
             let filled_by = FillKey { owner: key, asked_by: key.request };
-            self.begin_fill(index, filled_by, fill, &body.parameters, now);
+            self.begin_fill((index, subscriber), filled_by, fill, now);
         }
     }
 
+    /// Sends a track to a session from now on; its place among the track's subscribers.
     pub(super) fn add_subscriber(
         &mut self,
         index: TrackIndex,
         key: RequestKey,
-        parameters: &Parameters,
+        wish: Wish,
         now: Instant,
-    ) {
+    ) -> usize {
+        let hops = self.hops_of(key, &Parameters::default());
         let track = &mut self.tracks[index.0];
-        let filter = parameters.location_filter().unwrap_or_default();
-        let (start, end) = subscription_range(filter, track.largest);
-        let forward = parameters.forward().unwrap_or(true);
-        let subscriber = track.subscribers.insert(Subscriber {
-            key,
-            forward,
-            priority: parameters.subscriber_priority().unwrap_or(DEFAULT_PRIORITY),
-            order: parameters
-                .group_order()
-                .unwrap_or_else(|| track.properties.default_group_order()),
-            timeouts: DeliveryTimeouts::of_subscriber(parameters),
-            start,
-            end,
-            joined_at: track.largest.filter(|_| forward),
-        });
+        let (start, end) = subscription_range(wish.filter, track.largest);
+        let joined_at = track.largest.filter(|_| wish.forward);
+        let entry = Subscriber { key, hops, wish, start, end, joined_at };
+        let subscriber = track.subscribers.insert(entry);
         self.own(key, Owner::Subscriber { track: index, subscriber });
-        if self.peers[key.peer.0].is_upstream_relay() {
+        if self.peers[key.peer.0].is_relay() {
             // What we have of this relay would from now on be our own echo.
             self.leave_upstreams(index, now, |upstream| upstream.key.peer == key.peer);
         }
+        self.note_below(index, key);
         self.want_forward(index, now);
         self.update_linger(index, now);
+        subscriber
+    }
+
+    /// What a SUBSCRIBE of ours says of where it comes from: every relay below, and this one.
+    /// Beyond the limit the rest goes unsaid.
+    fn hops_above(&self, index: TrackIndex, on_behalf_of: Option<RequestKey>) -> Option<Hops> {
+        let own = self.config.session.relay_id?;
+        let mut below = self.tracks[index.0].relays_below();
+        below.extend(on_behalf_of.and_then(|key| self.peers[key.peer.0].relay_id()));
+        let list: Vec<RelayId> = below.into_iter().take(HOPS_MAX - 1).chain([own]).collect();
+        Hops::try_from(list).ok()
+    }
+
+    /// More relays receive a track from us: whom we have it from must not be one of them, and is
+    /// told, so that none of its own sources is.
+    pub(super) fn relays_below_changed(
+        &mut self,
+        (index, alias): (TrackIndex, TrackAlias),
+        now: Instant,
+    ) {
+        if self.tracks.get(index.0).is_none_or(|track| track.alias != alias) {
+            return;
+        }
+        let Some(hops) = self.hops_above(index, None) else { return };
+        let below = self.tracks[index.0].relays_below();
+        let above: Vec<(RequestKey, RelayId)> = self.tracks[index.0]
+            .upstreams
+            .iter()
+            .filter(|upstream| !upstream.by_publish)
+            .filter_map(|upstream| {
+                Some((upstream.key, self.peers.get(upstream.key.peer.0)?.relay_id()?))
+            })
+            .collect();
+        for (key, relay) in above {
+            if below.contains(&relay) {
+                self.leave_upstreams(index, now, |upstream| upstream.key == key);
+            } else if let Some(session) = self.session(key.peer) {
+                let parameters = Parameters::default().with(Parameter::Hops(hops.clone()));
+                if let Err(error) = session.update(key.request, parameters) {
+                    tracing::debug!(%error, "a relay cannot be told who is below");
+                }
+            }
+        }
+        if self.tracks[index.0].upstreams.is_empty() {
+            self.replace_upstreams(index, None, now);
+        }
     }
 
     /// A downstream subscriber that wants objects means that every publisher must send them.
     pub(super) fn want_forward(&mut self, index: TrackIndex, _now: Instant) {
         let track = &mut self.tracks[index.0];
-        if !track.subscribers.iter().any(|(_, subscriber)| subscriber.forward) {
+        if !track.subscribers.iter().any(|(_, subscriber)| subscriber.wish.forward) {
             return;
         }
         let paused: Vec<RequestKey> = track
             .upstreams
-            .iter_mut()
+            .iter()
             .filter(|upstream| upstream.established && !upstream.forward)
-            .map(|upstream| {
-                upstream.forward = true;
-                upstream.key
-            })
+            .map(|upstream| upstream.key)
             .collect();
         for key in paused {
-            if let Some(session) = self.session(key.peer) {
-                let parameters = Parameters::default().with(Parameter::Forward(true));
-                if let Err(error) = session.update(key.request, parameters) {
-                    tracing::debug!(%error, "publisher cannot be asked to go on");
+            let Some(session) = self.session(key.peer) else { continue };
+            let parameters = Parameters::default().with(Parameter::Forward(true));
+            match session.update(key.request, parameters) {
+                Ok(_) => {
+                    if let Some(upstream) = self.tracks[index.0].upstream_mut(key) {
+                        upstream.forward = true;
+                    }
                 }
+                // Tried again when an update is answered.
+                Err(error) => tracing::debug!(%error, "publisher cannot be asked to go on"),
             }
         }
     }
@@ -336,11 +458,6 @@ impl Track {
         } else {
             self.properties.clone()
         }
-    }
-
-    /// What a subscription's filter, or the lack of one, begins at.
-    pub(super) fn filter_or(&self, filter: Option<LocationFilter>) -> LocationFilter {
-        filter.unwrap_or_default()
     }
 }
 

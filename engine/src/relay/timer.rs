@@ -31,8 +31,7 @@ impl Relay {
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let session = self.session_timers.first().map(|(when, _)| *when);
         let track = self.track_timers.first().map(|(when, _)| *when);
-        let cache =
-            self.cached_groups.front().map(|(since, ..)| *since + self.config.cache_age_max);
+        let cache = self.retention.next_timeout(self.config.cache_age_max);
         [session, track, cache].into_iter().flatten().min()
     }
 
@@ -88,7 +87,9 @@ impl Relay {
         if lingered {
             self.end_linger(index, now);
         }
+        self.leave_those_going_away(index, now);
         self.upstream_fetches_timed_out(index, now);
+        self.passed_on_timed_out(index, now);
         self.pump_track_fetches(index, now);
         self.forget_track_if_unused(index);
     }

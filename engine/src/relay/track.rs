@@ -1,26 +1,38 @@
 //! One track: who publishes it to us, who receives it from us, and what is cached of it.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
-use aip_codec::moqt::{
-    id::{GroupId, RequestId, SubgroupId, TrackAlias},
-    location::Location,
-    message::{Fetch, Subscribe, TrackStatus},
-    name::FullTrackName,
-    parameter::GroupOrder,
-    property::Properties,
-    stream::subgroup::ObjectStatus,
+use aip_codec::{
+    aip::hops::{Hops, RelayId},
+    moqt::{
+        filter::LocationFilter,
+        id::{GroupId, RequestId, SubgroupId, TrackAlias},
+        location::Location,
+        message::{Fetch, Subscribe, TrackStatus},
+        name::FullTrackName,
+        parameter::{GroupOrder, Parameters},
+        property::Properties,
+        stream::subgroup::ObjectStatus,
+    },
 };
 use slab::Slab;
 
-use crate::session::DeliveryTimeouts;
-
 use super::{
-    cache::Cache, fanout::ActiveSubgroup, fetch_task::FetchTask, namespace_tree::RequestKey,
-    peer::PeerIndex, upstream_fetch::UpstreamFetch,
+    cache::Cache,
+    failover::{Orphans, Recovery},
+    fanout::ActiveSubgroup,
+    fetch_task::FetchTask,
+    namespace_tree::RequestKey,
+    pass_on::PassedOn,
+    peer::PeerIndex,
+    upstream_fetch::UpstreamFetch,
+};
+use crate::{
+    schedule::DEFAULT_PRIORITY,
+    session::{Candidate, DeliveryTimeouts, RangeFilters},
 };
 
 /// A track's place in the relay's table.
@@ -37,6 +49,8 @@ pub(crate) struct Track {
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) subscribers: Slab<Subscriber>,
     pub(crate) waiting: VecDeque<Waiting>,
+    /// Requests that are passed on, since no publisher takes a SUBSCRIBE.
+    pub(crate) passed_on: Vec<PassedOn>,
     pub(crate) properties: Properties,
     pub(crate) has_properties: bool,
     pub(crate) largest: Option<Location>,
@@ -47,9 +61,21 @@ pub(crate) struct Track {
     pub(crate) cache: Cache,
     /// What the relay's account holds of this cache.
     pub(crate) accounted: usize,
+    /// The newest cached group's place in the relay's order.
+    pub(crate) edge: Option<u64>,
     pub(crate) active: BTreeMap<(GroupId, SubgroupId), ActiveSubgroup>,
     pub(crate) tasks: BTreeMap<u64, FetchTask>,
     pub(crate) upstream_fetches: BTreeMap<u64, UpstreamFetch>,
+    /// What has to come again, since a publisher was lost.
+    pub(crate) recovery: Option<Recovery>,
+    /// Up to where everything is here of what was missed when a publisher was lost.
+    pub(crate) recovered_to: Option<Location>,
+    /// Subgroups whose streams wait for another publisher's.
+    pub(crate) orphans: Orphans,
+    /// Publishers that have refused to take the place of one that was lost.
+    pub(crate) refused: BTreeSet<PeerIndex>,
+    /// When publishers that go away are left.
+    pub(crate) leave_at: Option<Instant>,
     /// When the upstream subscription ends, if nobody subscribes until then.
     pub(crate) linger_until: Option<Instant>,
 }
@@ -65,18 +91,17 @@ pub(crate) struct Upstream {
     pub(crate) forward: bool,
     /// When its answer is given up, while it is not established.
     pub(crate) deadline: Instant,
+    /// Whether it has said that it is going away.
+    pub(crate) is_leaving: bool,
 }
 
 /// A session that receives the track from us.
 #[derive(Debug)]
 pub(crate) struct Subscriber {
     pub(crate) key: RequestKey,
-    pub(crate) forward: bool,
-    pub(crate) priority: u8,
-    /// The order in which it wants groups when not all can be sent at once.
-    pub(crate) order: GroupOrder,
-    /// When it takes an object or subgroup for too late.
-    pub(crate) timeouts: DeliveryTimeouts,
+    /// The relays that the subscription has passed; none if no relay is below.
+    pub(crate) hops: Hops,
+    pub(crate) wish: Wish,
     /// First and last location wanted.
     pub(crate) start: Location,
     pub(crate) end: Location,
@@ -85,9 +110,65 @@ pub(crate) struct Subscriber {
     pub(crate) joined_at: Option<Location>,
 }
 
+/// What a subscription wants, as its requests have said it.
+#[derive(Clone, Debug)]
+pub(crate) struct Wish {
+    pub(crate) forward: bool,
+    pub(crate) priority: u8,
+    pub(crate) order: Option<GroupOrder>,
+    pub(crate) filter: LocationFilter,
+    pub(crate) ranges: RangeFilters,
+    /// When it takes an object or subgroup for too late.
+    pub(crate) timeouts: DeliveryTimeouts,
+}
+
+impl Wish {
+    /// What a request asks for. The session has refused filters that mean nothing.
+    pub(crate) fn of(parameters: &Parameters) -> Self {
+        Self {
+            forward: parameters.forward().unwrap_or(true),
+            priority: parameters.subscriber_priority().unwrap_or(DEFAULT_PRIORITY),
+            order: parameters.group_order(),
+            filter: parameters.location_filter().unwrap_or_default(),
+            ranges: RangeFilters::of(parameters, u64::MAX).unwrap_or_default(),
+            timeouts: DeliveryTimeouts::of_subscriber(parameters),
+        }
+    }
+
+    /// Changes it as an update says. False, and unchanged, if that makes filters that are none.
+    pub(crate) fn update(&mut self, parameters: &Parameters, ranges_max: u64) -> bool {
+        if self.ranges.update(parameters, ranges_max).is_err() {
+            return false;
+        }
+        if let Some(priority) = parameters.subscriber_priority() {
+            self.priority = priority;
+        }
+        self.timeouts = self.timeouts.updated(parameters);
+        if let Some(filter) = parameters.location_filter() {
+            self.filter = filter;
+        }
+        if let Some(forward) = parameters.forward() {
+            self.forward = forward;
+        }
+        true
+    }
+
+    /// What a fill of this subscription asks for: what it says itself, and this for the rest.
+    pub(crate) fn for_fill(&self, fill: &Parameters) -> Self {
+        let mut wish = self.clone();
+        // The session has refused filters that mean nothing.
+        wish.update(fill, u64::MAX);
+        wish.order = fill.group_order().or(wish.order);
+        wish
+    }
+}
+
 impl Subscriber {
-    pub(crate) fn wants(&self, location: Location) -> bool {
-        self.forward && self.start <= location && location <= self.end
+    pub(crate) fn wants(&self, object: &Candidate<'_>) -> bool {
+        self.wish.forward
+            && self.start <= object.location
+            && object.location <= self.end
+            && self.wish.ranges.passes(object)
     }
 }
 
@@ -95,6 +176,8 @@ impl Subscriber {
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) key: RequestKey,
+    /// The relays that the request has passed.
+    pub(crate) hops: Hops,
     pub(crate) body: WaitingBody,
     /// When it is refused for want of a publisher, unless one is being asked then.
     pub(crate) deadline: Instant,
@@ -108,6 +191,17 @@ pub(crate) enum WaitingBody {
     TrackStatus(TrackStatus),
 }
 
+impl WaitingBody {
+    /// The request's parameters.
+    pub(crate) const fn parameters(&self) -> &Parameters {
+        match self {
+            Self::Subscribe(body) => &body.parameters,
+            Self::Fetch(body) => &body.parameters,
+            Self::TrackStatus(body) => &body.parameters,
+        }
+    }
+}
+
 impl Track {
     pub(crate) fn new(name: FullTrackName, alias: TrackAlias) -> Self {
         Self {
@@ -116,6 +210,7 @@ impl Track {
             upstreams: Vec::new(),
             subscribers: Slab::new(),
             waiting: VecDeque::new(),
+            passed_on: Vec::new(),
             properties: Properties::default(),
             has_properties: false,
             largest: None,
@@ -123,9 +218,15 @@ impl Track {
             new_group: None,
             cache: Cache::default(),
             accounted: 0,
+            edge: None,
             active: BTreeMap::new(),
             tasks: BTreeMap::new(),
             upstream_fetches: BTreeMap::new(),
+            recovery: None,
+            recovered_to: None,
+            orphans: Orphans::new(),
+            refused: BTreeSet::new(),
+            leave_at: None,
             linger_until: None,
         }
     }
@@ -149,11 +250,19 @@ impl Track {
             || self.waiting.iter().any(|waiting| waiting.key.peer == peer)
     }
 
+    /// The relays that receive the track from us, or wait for it, as far as they have said.
+    pub(crate) fn relays_below(&self) -> BTreeSet<RelayId> {
+        let subscribers = self.subscribers.iter().map(|(_, subscriber)| &subscriber.hops);
+        let waiting = self.waiting.iter().map(|waiting| &waiting.hops);
+        subscribers.chain(waiting).flat_map(Hops::iter).collect()
+    }
+
     /// Whether nothing keeps the track any more.
     pub(crate) fn is_unused(&self) -> bool {
         self.upstreams.is_empty()
             && self.subscribers.is_empty()
             && self.waiting.is_empty()
+            && self.passed_on.is_empty()
             && self.tasks.is_empty()
     }
 
@@ -210,7 +319,7 @@ impl Track {
 }
 
 /// What a request for a range of a track asks of us, in whatever draft it came.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Wanted {
     pub(crate) start: Location,
     pub(crate) end: Location,
@@ -220,6 +329,8 @@ pub(crate) struct Wanted {
     pub(crate) priority: u8,
     /// How long publishers may take over what is not cached (FILL_TIMEOUT); `None` is for ever.
     pub(crate) patience: Option<Duration>,
+    /// Which objects of the range.
+    pub(crate) ranges: RangeFilters,
 }
 
 /// The request that a data stream answers: the one whose number stands in its header.

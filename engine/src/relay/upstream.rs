@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use aip_codec::moqt::{
-    error_code::{PublishDoneCode, RequestCode, ResetCode},
+    error_code::{PublishDoneCode, RequestCode, ResetCode, SessionCode},
     message::RequestError,
     name::TrackNamespace,
     parameter::Parameters,
@@ -17,33 +17,54 @@ use super::{
     subscribe::done_code,
     track::{Track, TrackIndex, Upstream},
 };
-use crate::session::StreamEnd;
+use crate::metrics::Drop;
 
 impl Relay {
-    /// Sessions to ask for a track: those of our own that publish a prefix of its namespace, or,
-    /// if there are none, other relays; never back to a relay that asks us.
+    /// Sessions to ask for a track: those of our own that publish a prefix of its namespace; or, if
+    /// there are none, the next step of the best way to who does; or, if nobody is known to, the
+    /// relays that we have dialled. Never a relay that has the track from us, or would.
     pub(super) fn publishers_for(
         &self,
         track: &Track,
         on_behalf_of: Option<RequestKey>,
     ) -> Vec<PeerIndex> {
-        let found = self.namespaces.publishers_of(track.name.namespace());
-        let is_relay = |peer: &PeerIndex| {
-            self.peers.get(peer.0).is_some_and(super::peer::Peer::is_upstream_relay)
-        };
+        let is_relay =
+            |peer: &PeerIndex| self.peers.get(peer.0).is_some_and(super::peer::Peer::is_relay);
+        let routes = || self.namespaces.routes_to(track.name.namespace());
         let mut peers: Vec<PeerIndex> =
-            found.iter().map(|key| key.peer).filter(|peer| !is_relay(peer)).collect();
+            routes().map(|route| route.key.peer).filter(|peer| !is_relay(peer)).collect();
         peers.sort_unstable();
         peers.dedup();
         if !peers.is_empty() {
             return peers;
         }
-        if on_behalf_of.is_some_and(|key| is_relay(&key.peer)) {
+        let below = track.relays_below();
+        let asks = |peer: PeerIndex| on_behalf_of.is_some_and(|key| key.peer == peer);
+        // One that has just refused is not asked in the place of another.
+        let has_refused = |peer: PeerIndex| on_behalf_of.is_none() && track.refused.contains(&peer);
+        let is_below = |peer: PeerIndex| {
+            let relay = self.peers.get(peer.0).and_then(super::peer::Peer::relay_id);
+            asks(peer)
+                || track.has_downstream_in(peer)
+                || relay.is_some_and(|relay| below.contains(&relay))
+        };
+        let next = routes().find(|route| {
+            let takes_requests = self.peers.get(route.key.peer.0).is_some_and(|peer| {
+                peer.session.is_established() && !peer.session.is_peer_going_away()
+            });
+            takes_requests
+                && !has_refused(route.key.peer)
+                && !is_below(route.key.peer)
+                && !below.iter().any(|relay| route.hops.contains(*relay))
+        });
+        if let Some(next) = next {
+            return vec![next.key.peer];
+        }
+        if on_behalf_of.is_some_and(|key| self.peers[key.peer.0].is_upstream_relay()) {
             return Vec::new();
         }
         let mut relays = self.upstream_relays();
-        // A relay that has the track from us would only send it back.
-        relays.retain(|relay| !track.has_downstream_in(*relay));
+        relays.retain(|relay| !is_below(*relay) && !has_refused(*relay));
         relays
     }
 
@@ -61,93 +82,35 @@ impl Relay {
     }
 
     pub(super) fn session_established(&mut self, peer: PeerIndex, now: Instant) {
-        if !self.peers[peer.0].is_upstream_relay() {
+        let entry = &self.peers[peer.0];
+        if entry.relay_id().is_some() && entry.relay_id() == self.config.session.relay_id {
+            tracing::warn!(session = %entry.id, "this relay has reached itself");
+            if let Some(session) = self.session(peer) {
+                session.close(SessionCode::NO_ERROR, "this relay has reached itself");
+            }
             return;
         }
-        tracing::info!(session = %self.peers[peer.0].id, "upstream relay reached");
+        if !entry.is_upstream_relay() {
+            return;
+        }
+        tracing::info!(session = %entry.id, relay = ?entry.relay_id(), "upstream relay reached");
         let root = TrackNamespace::default();
         if let Some(session) = self.session(peer)
-            && let Ok(request) = session.subscribe_namespace(root.clone(), Parameters::default())
+            && let Ok(request) = session.subscribe_namespace(root, Parameters::default())
         {
             self.own(RequestKey { peer, request }, Owner::UpstreamWatch);
         }
-        let limit = self.config.namespaces_max;
-        for namespace in self.namespaces.published_under(&root, limit) {
-            if self.is_published_locally(&namespace) {
-                self.publish_namespace_to(peer, namespace);
-            }
-        }
+        self.announce_all_to(peer);
         self.retry_waiting(&TrackNamespace::default(), now);
-    }
-
-    /// Whether a session that is no upstream relay publishes exactly this namespace.
-    pub(super) fn is_published_locally(&self, namespace: &TrackNamespace) -> bool {
-        self.namespaces.publishers_of(namespace).iter().any(|key| {
-            self.peers.get(key.peer.0).is_some_and(|peer| {
-                !peer.is_upstream_relay()
-                    && matches!(peer.requests.get(&key.request),
-                        Some(Owner::Namespace(published)) if published == namespace)
-            })
-        })
-    }
-
-    /// Tells another relay that tracks of this namespace are to be had here.
-    pub(super) fn publish_namespace_to(&mut self, peer: PeerIndex, namespace: TrackNamespace) {
-        if self.peers[peer.0].published_upstream.contains_key(&namespace) {
-            return;
-        }
-        let Some(session) = self.session(peer) else { return };
-        if let Ok(request) = session.publish_namespace(namespace.clone(), Parameters::default()) {
-            self.own(RequestKey { peer, request }, Owner::NamespaceUpstream);
-            self.peers[peer.0].published_upstream.insert(namespace, request);
-        }
-    }
-
-    pub(super) fn withdraw_namespace_from(&mut self, peer: PeerIndex, namespace: &TrackNamespace) {
-        let Some(request) = self.peers[peer.0].published_upstream.remove(namespace) else { return };
-        if let Some(session) = self.session(peer) {
-            session.cancel(request, ResetCode::CANCELLED);
-        }
-        self.disown(RequestKey { peer, request });
-    }
-
-    /// A namespace that another relay tells of: published there, as far as we are concerned.
-    pub(super) fn upstream_namespace(
-        &mut self,
-        key: RequestKey,
-        namespace: &TrackNamespace,
-        now: Instant,
-    ) {
-        let Some(peer) = self.peers.get_mut(key.peer.0) else { return };
-        if self.config.session_namespaces_max <= peer.namespace_count {
-            tracing::warn!(session = %peer.id, "upstream relay tells of too many namespaces");
-            return;
-        }
-        peer.namespace_count += 1;
-        self.publish_in_tree(key, namespace, now);
-    }
-
-    pub(super) fn upstream_namespace_done(
-        &mut self,
-        key: RequestKey,
-        namespace: &TrackNamespace,
-        now: Instant,
-    ) {
-        self.unpublish_namespace(key, namespace, now);
-    }
-
-    /// A relay's watch has ended: so has every namespace that it told of.
-    pub(super) fn forget_namespaces_of(&mut self, key: RequestKey, now: Instant) {
-        let root = TrackNamespace::default();
-        for namespace in self.namespaces.published_under(&root, usize::MAX) {
-            if self.namespaces.publishers_of(&namespace).contains(&key) {
-                self.unpublish_namespace(key, &namespace, now);
-            }
-        }
     }
 
     pub(super) fn upstream_refused(&mut self, key: RequestKey, error: &RequestError, now: Instant) {
         if let Some(Owner::Upstream(index)) = self.disown(key) {
+            self.note_redirect(index, key, error, now);
+            let others = self.tracks[index.0].upstreams.iter().any(|other| other.key != key);
+            if !others {
+                self.pass_on_waiting(index, now);
+            }
             self.upstream_gone(index, key, error.code, now);
         }
     }
@@ -161,12 +124,27 @@ impl Relay {
     ) {
         let Some(Owner::Upstream(index)) = self.disown(key) else { return };
         self.remove_upstream(index, key, now);
-        let Some(track) = self.tracks.get(index.0).filter(|track| track.upstreams.is_empty())
-        else {
-            return;
-        };
-        let has_demand = track.has_demand();
-        let asked = code.is_none() && has_demand && self.ask_publishers(index, None, now);
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        if is_final(code) {
+            track.recovery = None;
+        }
+        if track.upstreams.is_empty() {
+            self.replace_upstreams(index, code, now);
+        } else {
+            self.recover(index, now);
+        }
+    }
+
+    /// A track has no publisher any more: asks others, unless the last one has said that there is
+    /// no more of it; if there are none, everybody is told.
+    pub(super) fn replace_upstreams(
+        &mut self,
+        index: TrackIndex,
+        code: Option<PublishDoneCode>,
+        now: Instant,
+    ) {
+        let Some(track) = self.tracks.get(index.0) else { return };
+        let asked = !is_final(code) && track.has_demand() && self.ask_publishers(index, None, now);
         if !asked {
             self.end_subscribers(index, done_code(code));
             self.refuse_waiting_of(index, RequestCode::DOES_NOT_EXIST, now);
@@ -180,7 +158,12 @@ impl Relay {
         let Some(position) = track.upstreams.iter().position(|upstream| upstream.key == key) else {
             return;
         };
-        let Some(alias) = track.upstreams.remove(position).alias else { return };
+        let upstream = track.upstreams.remove(position);
+        if upstream.established {
+            self.note_loss(index, ResetCode::INTERNAL_ERROR);
+        }
+        let Some(alias) = upstream.alias else { return };
+        let Some(track) = self.tracks.get(index.0) else { return };
         let is_shared = track
             .upstreams
             .iter()
@@ -194,8 +177,7 @@ impl Relay {
                 incoming.track == index && incoming.header.track_alias == alias
             });
             if belongs {
-                let end = StreamEnd::Reset(ResetCode::CANCELLED);
-                self.subgroup_ended(key.peer, stream, end, now);
+                self.source_lost(key.peer, stream, ResetCode::CANCELLED, now);
                 if let Some(session) = self.session(key.peer) {
                     session.stop_incoming(stream, ResetCode::CANCELLED);
                 }
@@ -213,7 +195,11 @@ impl Relay {
     ) {
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         track.upstreams.retain(|upstream| upstream.key != key);
+        track.refused.insert(key.peer);
         if track.upstreams.is_empty() {
+            if !track.subscribers.is_empty() && self.ask_publishers(index, None, now) {
+                return;
+            }
             self.refuse_waiting_of(index, code, now);
             self.end_subscribers(index, PublishDoneCode::INTERNAL_ERROR);
         }
@@ -227,14 +213,21 @@ impl Relay {
         code: RequestCode,
         reason: &str,
     ) {
-        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        if self.take_waiting(index, key) {
+            self.reject(key, code, reason);
+        }
+    }
+
+    /// Takes a request from those that wait; false if it is not among them.
+    pub(super) fn take_waiting(&mut self, index: TrackIndex, key: RequestKey) -> bool {
+        let Some(track) = self.tracks.get_mut(index.0) else { return false };
         let Some(position) = track.waiting.iter().position(|waiting| waiting.key == key) else {
-            return;
+            return false;
         };
         track.waiting.remove(position);
         self.peers[key.peer.0].waiting_count -= 1;
         self.disown(key);
-        self.reject(key, code, reason);
+        true
     }
 
     /// Nobody is left who could send a track: refuses who waits for it, but for those who have
@@ -250,6 +243,7 @@ impl Relay {
         for key in keys {
             self.refuse_waiting(index, key, code, "the publisher does not send this track");
         }
+        self.fall_back_to_rendezvous(index);
     }
 
     /// Asks publishers on behalf of requests that have been waiting for one.
@@ -303,6 +297,7 @@ impl Relay {
         for active in track.active.values_mut() {
             active.forget(subscriber);
         }
+        self.service.subscriptions_ended.count(code.name());
         self.disown(entry.key);
         self.forget_fills_of(index);
         if let Some(session) = self.session(entry.key.peer) {
@@ -311,7 +306,8 @@ impl Relay {
         }
     }
 
-    fn end_subscribers(&mut self, index: TrackIndex, code: PublishDoneCode) {
+    pub(super) fn end_subscribers(&mut self, index: TrackIndex, code: PublishDoneCode) {
+        self.end_orphans(index);
         let Some(track) = self.tracks.get(index.0) else { return };
         let all: Vec<usize> = track.subscribers.iter().map(|(subscriber, _)| subscriber).collect();
         for subscriber in all {
@@ -328,26 +324,38 @@ impl Relay {
     fn finish_subscriber(&mut self, index: TrackIndex, subscriber: usize, code: PublishDoneCode) {
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         let Some(entry) = track.subscribers.try_remove(subscriber) else { return };
+        let reset = track.loss_code();
         for active in track.active.values_mut() {
             active.forget(subscriber);
         }
+        self.service.subscriptions_ended.count(code.name());
         self.disown(entry.key);
         self.forget_fills_of(index);
         if let Some(session) = self.session(entry.key.peer) {
-            session.reset_unfinished_streams_of(entry.key.request, ResetCode::INTERNAL_ERROR);
+            session.reset_unfinished_streams_of(entry.key.request, reset);
             session.publish_done(entry.key.request, code, code.name());
         }
     }
 
     /// Begins or stops the time after which an upstream subscription without demand ends.
     pub(super) fn update_linger(&mut self, index: TrackIndex, now: Instant) {
-        let until = now + self.config.linger;
+        let until = if self.draining { now } else { now + self.config.linger };
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         if track.has_demand() {
             track.linger_until = None;
         } else if track.linger_until.is_none() && !track.upstreams.is_empty() {
             track.linger_until = Some(until);
             self.arm_track_timer(index, until);
+        }
+    }
+
+    /// This relay is going away: nobody will come back for what lingers.
+    pub(super) fn cut_lingering(&mut self, now: Instant) {
+        for (index, track) in &mut self.tracks {
+            if track.linger_until.is_some() {
+                track.linger_until = Some(now);
+                self.track_timers.insert((now, TrackIndex(index)));
+            }
         }
     }
 
@@ -375,6 +383,7 @@ impl Relay {
             }
             self.remove_upstream(index, key, now);
         }
+        self.recover(index, now);
     }
 
     pub(super) fn forget_track_if_unused(&mut self, index: TrackIndex) {
@@ -382,11 +391,12 @@ impl Relay {
         if !track.is_unused() {
             return;
         }
-        self.cached_bytes -= track.accounted;
         let fetches: Vec<RequestKey> =
             track.upstream_fetches.values().map(|fetch| fetch.key).collect();
+        self.release_cache(index);
         let track = self.tracks.remove(index.0);
         self.by_name.remove(&track.name);
+        self.forget_publication(&track);
         for key in fetches {
             self.disown(key);
             if let Some(session) = self.session(key.peer) {
@@ -399,6 +409,7 @@ impl Relay {
     pub(super) fn malformed_track(&mut self, index: TrackIndex, now: Instant) {
         let Some(track) = self.tracks.get(index.0) else { return };
         tracing::warn!(track = %track.name, "malformed track");
+        self.service.objects_dropped.count(Drop::Malformed.name());
         let upstreams: Vec<RequestKey> = track.upstreams.iter().map(|up| up.key).collect();
         self.end_subscribers(index, PublishDoneCode::MALFORMED_TRACK);
         self.fail_fetches(index, ResetCode::MALFORMED_TRACK);
@@ -410,6 +421,19 @@ impl Relay {
         }
         self.forget_track_if_unused(index);
     }
+}
+
+/// Whether a publisher's word means that no other publisher has more.
+const fn is_final(code: Option<PublishDoneCode>) -> bool {
+    matches!(
+        code,
+        Some(
+            PublishDoneCode::TRACK_ENDED
+                | PublishDoneCode::SUBSCRIPTION_ENDED
+                | PublishDoneCode::MALFORMED_TRACK
+                | PublishDoneCode::UNAUTHORIZED
+        )
+    )
 }
 
 /// How a stream is reset when its subscription ends with this code.

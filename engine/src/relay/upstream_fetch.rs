@@ -7,7 +7,6 @@ use aip_codec::moqt::{
     id::ObjectId,
     location::Location,
     message::FetchOk,
-    name::FullTrackName,
     parameter::{GroupOrder, Parameter, Parameters},
     stream::{
         fetch::{FetchObject, RangeKind},
@@ -21,10 +20,14 @@ use super::{
     cache::{CachedObject, Feeder, Inserted, Standing},
     fetch_task::{FetchTask, after, before},
     namespace_tree::RequestKey,
-    peer::Owner,
+    peer::{Owner, PeerIndex},
     track::{Track, TrackIndex},
 };
 use crate::session::{StreamEnd, fetch_ok_end};
+
+/// Ranges of nothing, and of what is not known, that are remembered of one FETCH. Of more of the
+/// first nothing is known then; more of the second are everything.
+const RANGES_MAX: usize = 1_000;
 
 /// A FETCH of ours.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub(crate) struct UpstreamFetch {
     order: GroupOrder,
     /// The object that came last.
     last: Option<Location>,
+    /// Bytes of its payload that have come.
+    payload_length: usize,
     /// The end that the publisher's answer named, inclusive: beyond it, it says nothing.
     answered_to: Option<Location>,
     /// Whether its data has ended, with all there was.
@@ -92,47 +97,56 @@ impl Relay {
             GroupOrder::Descending => task.wanted.start,
         };
         let track = &self.tracks[index.0];
-        let name: FullTrackName = track.name.clone();
-        let publishers: Vec<_> = track
-            .upstreams
-            .iter()
-            .filter(|upstream| upstream.established)
-            .map(|upstream| upstream.key.peer)
-            // Another relay that asks is not asked back.
-            .filter(|peer| *peer != task.key.owner.peer || !self.peers[peer.0].is_upstream_relay())
-            .collect();
-        for peer in publishers {
-            let mut parameters = Parameters::default();
-            if order == GroupOrder::Descending {
-                parameters.push(Parameter::GroupOrder(order));
-            }
-            let Some(session) = self.session(peer) else { continue };
-            let Ok(request) = session.fetch_range(name.clone(), start, to, parameters) else {
-                continue;
-            };
-            let key = RequestKey { peer, request };
-            let fetch = self.next_task;
-            self.next_task += 1;
-            self.tracks[index.0].upstream_fetches.insert(
-                fetch,
-                UpstreamFetch {
-                    key,
-                    start,
-                    end: to,
-                    order,
-                    last: None,
-                    answered_to: None,
-                    finished: false,
-                    heard_at: now,
-                    gaps: Vec::new(),
-                    unknown: Vec::new(),
-                },
-            );
-            self.own(key, Owner::UpstreamFetch { track: index, fetch });
-            self.arm_track_timer(index, now + self.config.upstream_timeout);
-            return true;
+        let established = track.upstreams.iter().filter(|upstream| upstream.established);
+        let mut publishers: Vec<PeerIndex> =
+            established.map(|upstream| upstream.key.peer).collect();
+        if publishers.is_empty() {
+            publishers = self.publishers_for(track, Some(task.key.owner));
         }
-        false
+        // Another relay that asks is not asked back.
+        publishers.retain(|peer| *peer != task.key.owner.peer || !self.peers[peer.0].is_relay());
+        publishers
+            .into_iter()
+            .any(|peer| self.fetch_from(index, peer, (start, to), order, now).is_some())
+    }
+
+    /// Fetches a range from one publisher.
+    pub(super) fn fetch_from(
+        &mut self,
+        index: TrackIndex,
+        peer: PeerIndex,
+        (start, end): (Location, Location),
+        order: GroupOrder,
+        now: Instant,
+    ) -> Option<RequestKey> {
+        let name = self.tracks[index.0].name.clone();
+        let mut parameters = Parameters::default();
+        if order == GroupOrder::Descending {
+            parameters.push(Parameter::GroupOrder(order));
+        }
+        let request = self.session(peer)?.fetch_range(name, start, end, parameters).ok()?;
+        let key = RequestKey { peer, request };
+        let fetch = self.next_task;
+        self.next_task += 1;
+        self.tracks[index.0].upstream_fetches.insert(
+            fetch,
+            UpstreamFetch {
+                key,
+                start,
+                end,
+                order,
+                last: None,
+                payload_length: 0,
+                answered_to: None,
+                finished: false,
+                heard_at: now,
+                gaps: Vec::new(),
+                unknown: Vec::new(),
+            },
+        );
+        self.own(key, Owner::UpstreamFetch { track: index, fetch });
+        self.arm_track_timer(index, now + self.config.upstream_timeout);
+        Some(key)
     }
 
     /// A publisher answers a FETCH of ours. What it says of its track must be understood.
@@ -145,6 +159,9 @@ impl Relay {
         let Some((index, id, fetch)) = self.upstream_fetch_heard(key, now) else { return };
         fetch.answered_to = Some(end);
         if is_understood {
+            self.tracks[index.0].note_properties(properties.clone());
+            let answered = (end, ok.end_of_track);
+            self.passed_fetch_accepted(index, key, answered, properties, now);
             self.end_upstream_fetch_if_complete(index, id, now);
             return;
         }
@@ -212,10 +229,16 @@ impl Relay {
         let location = object.location;
         fetch.pass_over(Some(location));
         fetch.last = Some(location);
+        fetch.payload_length = payload.len();
         // Newest first, how far the answer goes bounds what lies above: that is noted at the end.
         let gaps = match fetch.order {
             GroupOrder::Ascending => std::mem::take(&mut fetch.gaps),
             GroupOrder::Descending => Vec::new(),
+        };
+        let standing = if self.tracks[index.0].recovers_by(id) {
+            Standing::Waiting
+        } else {
+            Standing::Fetched
         };
         let cached = CachedObject {
             subgroup: object.subgroup,
@@ -225,7 +248,7 @@ impl Relay {
             payload: if payload.is_empty() { Vec::new() } else { vec![payload] },
             payload_length: object.payload_length,
             feeder: (!last).then_some(Feeder::Fetch(id)),
-            standing: Standing::Fetched,
+            standing,
             received_at: now,
         };
         let cache = &mut self.tracks[index.0].cache;
@@ -234,7 +257,7 @@ impl Relay {
             return;
         }
         for (from, to) in gaps {
-            cache.mark_known(from, to, now);
+            cache.mark_known(from, to);
         }
         self.note_cached(index, now);
         if last {
@@ -251,7 +274,17 @@ impl Relay {
     ) {
         let Some((index, id, fetch)) = self.upstream_fetch_heard(key, now) else { return };
         let Some(location) = fetch.last else { return };
-        self.tracks[index.0].cache.append(location, Feeder::Fetch(id), bytes, last);
+        let offset = fetch.payload_length;
+        fetch.payload_length += bytes.len();
+        let (cache, feeder) = (&mut self.tracks[index.0].cache, Feeder::Fetch(id));
+        if !cache.agrees(location, feeder, offset, &bytes) {
+            self.malformed_track(index, now);
+            return;
+        }
+        cache.append(location, feeder, bytes, last);
+        if last {
+            cache.note_fetched(location, now);
+        }
         self.note_cached(index, now);
         if last {
             self.pump_track_fetches(index, now);
@@ -272,9 +305,9 @@ impl Relay {
             // What such a range spans is not clear in this order: the safe reading is all.
             fetch.unknown = vec![(fetch.start, fetch.end)];
         } else if kind == RangeKind::NonExistent && from <= end {
-            self.tracks[index.0].cache.mark_known(from, end, now);
+            self.tracks[index.0].cache.mark_known(from, end);
         } else if from <= end {
-            fetch.unknown.push((from, end));
+            fetch.note_unknown(from, end);
         }
         self.pump_track_fetches(index, now);
     }
@@ -303,11 +336,11 @@ impl Relay {
         }
         fetch.pass_over(None);
         if end < fetch.end {
-            fetch.unknown.push((after(end), fetch.end));
+            fetch.note_unknown(after(end), fetch.end);
         }
         for (from, to) in std::mem::take(&mut fetch.gaps) {
             if from <= end {
-                track.cache.mark_known(from, to.min(end), now);
+                track.cache.mark_known(from, to.min(end));
             }
         }
         if !is_unknown {
@@ -316,6 +349,7 @@ impl Relay {
         self.note_cached(index, now);
         self.pump_track_fetches(index, now);
         self.forget_upstream_fetch(index, id, now);
+        self.recovery_fetched(index, id, now);
     }
 
     /// A publisher does not answer a FETCH of ours: tasks that need it say so and go on.
@@ -329,6 +363,7 @@ impl Relay {
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         let Some(fetch) = track.upstream_fetches.get_mut(&id) else { return };
         tracing::debug!(%code, "a publisher did not answer a fetch");
+        let key = fetch.key;
         fetch.unknown = vec![(fetch.start, fetch.end)];
         if let Some(last) = fetch.last {
             track.cache.drop_fed_by(last, Feeder::Fetch(id));
@@ -336,6 +371,8 @@ impl Relay {
         self.account(index);
         self.pump_track_fetches(index, now);
         self.forget_upstream_fetch(index, id, now);
+        self.passed_on_lost(index, key, code, now);
+        self.recovery_fetched(index, id, now);
     }
 
     fn forget_upstream_fetch(&mut self, index: TrackIndex, id: u64, now: Instant) {
@@ -383,8 +420,17 @@ impl UpstreamFetch {
     fn gap(&mut self, from: Location, to: Option<Location>) {
         let Some(to) = to else { return };
         let (from, to) = (from.max(self.start), to.min(self.end));
-        if from <= to {
+        if from <= to && self.gaps.len() < RANGES_MAX {
             self.gaps.push((from, to));
+        }
+    }
+
+    /// Notes a range that the publisher cannot tell of.
+    fn note_unknown(&mut self, from: Location, to: Location) {
+        if self.unknown.len() < RANGES_MAX {
+            self.unknown.push((from, to));
+        } else {
+            self.unknown = vec![(self.start, self.end)];
         }
     }
 }

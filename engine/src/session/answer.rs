@@ -197,9 +197,15 @@ impl Session {
         }
     }
 
-    /// Tells a SUBSCRIBE_NAMESPACE of a namespace: what follows its prefix.
-    pub fn namespace(&mut self, request: RequestId, suffix: TrackNamespace) {
-        self.tell_watcher(request, &Message::Namespace(Namespace { suffix }));
+    /// Tells a SUBSCRIBE_NAMESPACE of a namespace: what follows its prefix. `parameters` only to
+    /// another relay ([`Self::peer_relay`]), which may be told of a namespace again.
+    pub fn namespace(
+        &mut self,
+        request: RequestId,
+        suffix: TrackNamespace,
+        parameters: Parameters,
+    ) {
+        self.tell_watcher(request, &Message::Namespace(Namespace { suffix, parameters }));
     }
 
     /// Tells a SUBSCRIBE_NAMESPACE that a namespace is no more.

@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Session,
-    request::{FetchSent, Kind, Publication, Request, State, Subscription},
+    request::{FetchSent, Kind, Publication, Request, State, Subscription, fill_order},
 };
 use crate::schedule::Precedence;
 use crate::transport::Action;
@@ -59,8 +59,7 @@ impl Session {
         track: FullTrackName,
         parameters: Parameters,
     ) -> Result<RequestId, AskError> {
-        let order = fill_order(&parameters);
-        let kind = Kind::Subscription(Subscription::new(track.clone(), false, order));
+        let kind = Kind::Subscription(Subscription::new(track.clone(), false, &parameters));
         self.ask(kind, |request_id| Message::Subscribe(Subscribe { request_id, track, parameters }))
     }
 
@@ -218,8 +217,12 @@ impl Session {
         if limit != 0 && limit <= entry.updates_sent.len() as u64 {
             return Err(AskError::TooManyUpdates);
         }
+        let order = match &entry.kind {
+            Kind::Subscription(subscription) => subscription.order,
+            _ => GroupOrder::default(),
+        };
         let update = self.requests.next_id();
-        let fill_order = parameters.fill_parameters().map(|_| fill_order(&parameters));
+        let fill_order = parameters.fill_parameters().map(|_| fill_order(&parameters, order));
         let Some(entry) = self.requests.get_mut(request) else {
             return Err(AskError::UnknownRequest);
         };
@@ -327,13 +330,4 @@ fn absolute_start(parameters: &Parameters) -> Option<Location> {
         | LocationFilter::Range { start, .. } => Some(start),
         LocationFilter::None | LocationFilter::Relative { .. } | LocationFilter::NextObject => None,
     }
-}
-
-/// The order in which the fill that these parameters ask for comes.
-fn fill_order(parameters: &Parameters) -> GroupOrder {
-    parameters
-        .fill_parameters()
-        .and_then(Parameters::group_order)
-        .or_else(|| parameters.group_order())
-        .unwrap_or_default()
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aip_codec::aip::setup_option::AipOption;
+use aip_codec::aip::{hops::RelayId, setup_option::AipOption};
 
 /// Limits of one session, and what its SETUP offers. Every queue has a limit here.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub struct Config {
     pub path: Option<String>,
     /// AIP offer; `None` does not speak CALL. Profile 1, content type `json`.
     pub aip: Option<AipOption>,
+    /// RELAY_ID: our number as a relay; `None` takes and sends neither HOPS nor COST. None.
+    pub relay_id: Option<RelayId>,
     /// MAX_AUTH_TOKEN_CACHE_SIZE: bytes of aliased tokens that we keep for the peer. 4,096.
     pub auth_token_cache_size_max: u64,
     /// MAX_FILTER_RANGES: ranges that a request of the peer may carry; 0 forbids range filters. 0.
@@ -93,6 +95,7 @@ impl Default for Config {
                 profile_version: 1,
                 content_types: vec![bytes::Bytes::from_static(b"json")],
             }),
+            relay_id: None,
             auth_token_cache_size_max: 4096,
             filter_ranges_max: 0,
             request_updates_max: 16,

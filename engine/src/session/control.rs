@@ -2,7 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use aip_codec::moqt::message::{Frame, FrameDecoder, Goaway, Message, MessageType, Setup};
+use aip_codec::{
+    aip::hops::RelayId,
+    moqt::{
+        id::RequestId,
+        message::{Frame, FrameDecoder, Goaway, Message, MessageType, Setup},
+    },
+};
 use bytes::Bytes;
 
 use super::{Event, Misbehavior, Session, SessionError, State, token_cache::Resolved};
@@ -28,6 +34,7 @@ pub(super) struct Control {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PeerSetup {
     pub(super) aip: bool,
+    pub(super) relay: Option<RelayId>,
     pub(super) request_updates_max: u64,
 }
 
@@ -52,6 +59,7 @@ impl Session {
         }
         setup.implementation = Some(Bytes::from(self.config.implementation.clone()));
         setup.aip = self.config.aip.clone();
+        setup.relay_id = self.own_relay();
         setup.max_auth_token_cache_size = self.config.auth_token_cache_size_max;
         if 19 <= self.version.number() {
             setup.max_filter_ranges = self.config.filter_ranges_max;
@@ -69,6 +77,16 @@ impl Session {
         self.control.goaway_sent = true;
         let request_id = (self.version.number() == 18).then(|| self.requests.next_unseen());
         self.queue_message(stream, &Message::Goaway(Goaway { uri, timeout, request_id }), false);
+    }
+
+    /// Asks the peer to make one request anew; `timeout` in milliseconds until it is ended, 0 is not
+    /// said. At most once for a request: a second one closes the session.
+    pub fn request_goaway(&mut self, request: RequestId, timeout: u64) {
+        let Some(stream) = self.requests.get(request).filter(|entry| entry.send_open) else {
+            return;
+        };
+        let goaway = Goaway { uri: Bytes::new(), timeout, request_id: None };
+        self.queue_message(stream.stream, &Message::Goaway(goaway), false);
     }
 
     /// Whether we have said that we are going away.
@@ -109,6 +127,7 @@ impl Session {
                     _ => Err(Misbehavior::ControlMessage.into()),
                 }
             }
+            MessageType::Setup => Err(Misbehavior::SecondSetup.into()),
             _ => Err(Misbehavior::ControlMessage.into()),
         }
     }
@@ -123,8 +142,11 @@ impl Session {
             }
         }
         let aip = setup.aip.clone().filter(|_| self.config.aip.is_some());
-        self.control.peer =
-            PeerSetup { aip: aip.is_some(), request_updates_max: setup.max_request_updates };
+        self.control.peer = PeerSetup {
+            aip: aip.is_some(),
+            relay: setup.relay_id.filter(|_| aip.is_some() && self.own_relay().is_some()),
+            request_updates_max: setup.max_request_updates,
+        };
         self.state = State::Established;
         self.events.push_back(Event::Established { aip, tokens });
         self.early_bytes = 0;
@@ -139,12 +161,12 @@ impl Session {
             return Err(Misbehavior::SecondGoaway.into());
         }
         if self.side == Side::Server && !goaway.uri.is_empty() {
-            return Err(Misbehavior::UriFromClient.into());
+            return Err(Misbehavior::GoawayUriFromClient.into());
         }
         if let Some(request) = goaway.request_id
             && !self.requests.could_be_ours(request)
         {
-            return Err(Misbehavior::InvalidRequestId.into());
+            return Err(Misbehavior::GoawayRequestId.into());
         }
         self.events.push_back(Event::Goaway {
             request: None,
@@ -157,6 +179,16 @@ impl Session {
     /// Whether the peer has said that it is going away.
     pub const fn is_peer_going_away(&self) -> bool {
         self.control.goaway_received
+    }
+
+    /// The number that we tell as a relay.
+    fn own_relay(&self) -> Option<RelayId> {
+        self.config.relay_id.filter(|_| self.config.aip.is_some())
+    }
+
+    /// The peer's number as a relay, if both sides have told one: HOPS and COST may then be sent.
+    pub const fn peer_relay(&self) -> Option<RelayId> {
+        self.control.peer.relay
     }
 
     /// Whether both sides have offered AIP, so that CALL may be sent.

@@ -143,12 +143,15 @@ pub enum Event {
         /// How.
         body: PublishDone,
     },
-    /// A namespace under the prefix of our SUBSCRIBE_NAMESPACE is published.
+    /// A namespace under the prefix of our SUBSCRIBE_NAMESPACE is published. Another relay may say
+    /// it again, with other parameters.
     Namespace {
         /// Our request.
         request: RequestId,
         /// What follows the prefix.
         suffix: TrackNamespace,
+        /// HOPS and COST of another relay.
+        parameters: Parameters,
     },
     /// It is no longer.
     NamespaceDone {

@@ -16,6 +16,7 @@ mod event;
 mod flood;
 mod outgoing;
 mod range;
+mod range_filter;
 mod receive;
 mod request;
 mod request_stream;
@@ -50,6 +51,7 @@ pub use self::{
     error::{Misbehavior, SessionError},
     event::{Event, ReceivedObject, Request, Response, StreamEnd},
     range::{fetch_ok_end, fetch_range, subscription_range},
+    range_filter::{Candidate, InvalidRangeFilters, RangeFilters},
     send::Delivery,
     token_cache::AuthToken,
 };
@@ -118,6 +120,8 @@ pub struct Session {
     scratch: BytesMut,
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
+    /// Why the session was closed, until somebody has counted it.
+    fault: Option<SessionError>,
 }
 
 /// How far a session is.
@@ -166,6 +170,7 @@ impl Session {
             scratch: BytesMut::new(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
+            fault: None,
             config,
         };
         session.send_setup();
@@ -273,9 +278,15 @@ impl Session {
         self.events.pop_front()
     }
 
+    /// The peer's fault for which the session was closed; told once.
+    pub const fn take_fault(&mut self) -> Option<SessionError> {
+        self.fault.take()
+    }
+
     fn close_on_error(&mut self, result: Result<(), SessionError>) {
         if let Err(error) = result {
             tracing::debug!(%error, code = %error.session_code(), "session closed for the peer's fault");
+            self.fault = Some(error);
             self.close(error.session_code(), &error.to_string());
         }
     }

@@ -81,6 +81,8 @@ pub(crate) struct Subscription {
     pub(crate) by_publish: bool,
     pub(crate) track: FullTrackName,
     pub(crate) alias: Option<TrackAlias>,
+    /// The order of groups that the request asks for: that of a fill which names none.
+    pub(crate) order: GroupOrder,
     /// The order in which a fill asked for by the request itself comes.
     pub(crate) fill_order: GroupOrder,
     /// Data streams that have begun, fills included.
@@ -89,6 +91,11 @@ pub(crate) struct Subscription {
     pub(crate) streams_open: u64,
     /// PUBLISH_DONE, held back until its streams have come and ended, or until a time.
     pub(crate) done: Option<HeldDone>,
+}
+
+/// The order in which the fill that these parameters ask for comes, in a subscription of `order`.
+pub(crate) fn fill_order(parameters: &Parameters, order: GroupOrder) -> GroupOrder {
+    parameters.fill_parameters().and_then(Parameters::group_order).unwrap_or(order)
 }
 
 /// PUBLISH_DONE while streams that it counts are missing or open.
@@ -102,16 +109,14 @@ pub(crate) struct HeldDone {
 }
 
 impl Subscription {
-    pub(crate) const fn new(
-        track: FullTrackName,
-        by_publish: bool,
-        fill_order: GroupOrder,
-    ) -> Self {
+    pub(crate) fn new(track: FullTrackName, by_publish: bool, parameters: &Parameters) -> Self {
+        let order = parameters.group_order().unwrap_or_default();
         Self {
             by_publish,
             track,
             alias: None,
-            fill_order,
+            order,
+            fill_order: fill_order(parameters, order),
             streams_seen: 0,
             streams_open: 0,
             done: None,
@@ -450,14 +455,17 @@ impl SeenIds {
     }
 
     fn insert(&mut self, id: u64) -> Result<(), Misbehavior> {
-        if id % 2 != self.floor % 2 || id < self.floor || !self.above.insert(id) {
-            return Err(Misbehavior::InvalidRequestId);
+        if id % 2 != self.floor % 2 {
+            return Err(Misbehavior::RequestIdParity);
+        }
+        if id < self.floor || !self.above.insert(id) {
+            return Err(Misbehavior::RequestIdRepeated);
         }
         while self.above.remove(&self.floor) {
             self.floor += 2;
         }
         if self.gaps_max < self.above.len() {
-            return Err(Misbehavior::InvalidRequestId);
+            return Err(Misbehavior::RequestIdGaps);
         }
         Ok(())
     }
@@ -474,9 +482,10 @@ mod tests {
             assert_eq!(seen.insert(id), Ok(()));
         }
         assert!(seen.above.is_empty(), "consecutive numbers take no memory");
-        for id in [1, 7, 2] {
-            assert_eq!(seen.insert(id), Err(Misbehavior::InvalidRequestId));
+        for id in [1, 7] {
+            assert_eq!(seen.insert(id), Err(Misbehavior::RequestIdRepeated));
         }
+        assert_eq!(seen.insert(2), Err(Misbehavior::RequestIdParity));
     }
 
     #[test]
@@ -484,6 +493,6 @@ mod tests {
         let mut seen = SeenIds::new(0, 2);
         assert_eq!(seen.insert(10), Ok(()));
         assert_eq!(seen.insert(20), Ok(()));
-        assert_eq!(seen.insert(30), Err(Misbehavior::InvalidRequestId));
+        assert_eq!(seen.insert(30), Err(Misbehavior::RequestIdGaps));
     }
 }

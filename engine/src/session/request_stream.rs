@@ -5,15 +5,16 @@ use std::time::{Duration, Instant};
 use aip_codec::moqt::{
     error_code::{RequestCode, ResetCode},
     id::RequestId,
-    message::{Frame, FrameDecoder, Message, MessageType, Reason, RequestError},
+    message::{Frame, FrameDecoder, Message, MessageType, Namespace, Reason, RequestError},
     name::TrackNamespace,
-    parameter::{GroupOrder, Parameter, Parameters},
+    parameter::{Parameter, Parameters},
     token::Token,
 };
 use bytes::Bytes;
 
 use super::{
-    AuthToken, Event, Misbehavior, Response, Session, SessionError, State as SessionState, event,
+    AuthToken, Event, Misbehavior, RangeFilters, Response, Session, SessionError,
+    State as SessionState, event,
     range::fetch_ok_end,
     request::{FetchReceived, Kind, Meaning, Publication, Request, State, Subscription},
     token_cache::Resolved,
@@ -125,6 +126,7 @@ impl Session {
         }
         let message = Message::decode(self.version, frame.kind, frame.body)?;
         let (id, kind, body) = received_request(message).ok_or(Misbehavior::NotARequest)?;
+        self.check_hops(parameters_of(&body))?;
         self.requests.note_received(id)?;
         let (tokens, unknown_token) = self.resolve_tokens(parameters_of(&body))?;
         let refusal = self.refusal(&kind, unknown_token, &body);
@@ -153,6 +155,15 @@ impl Session {
             self.release_unknown_alias(alias)?;
         }
         self.receive_on_request(id, Bytes::new(), fin, now)
+    }
+
+    /// HOPS and COST have a place only between relays that have both told their numbers.
+    pub(super) fn check_hops(&self, parameters: &Parameters) -> Result<(), Misbehavior> {
+        let has_any = parameters.hops().is_some() || parameters.cost().is_some();
+        if has_any && self.peer_relay().is_none() {
+            return Err(Misbehavior::HopsNotNegotiated);
+        }
+        Ok(())
     }
 
     /// A PUBLISH tells its alias at once, since its objects may be here before our answer.
@@ -184,7 +195,7 @@ impl Session {
         if self.control.goaway_sent {
             return Some(RequestCode::GOING_AWAY);
         }
-        if self.has_too_many_ranges(parameters_of(body)) {
+        if self.has_invalid_filters(parameters_of(body)) {
             return Some(RequestCode::INVALID_FILTER);
         }
         match kind {
@@ -209,11 +220,7 @@ impl Session {
                 id,
                 RequestError {
                     code,
-                    retry_interval: if code == RequestCode::EXCESSIVE_LOAD {
-                        spread(id)
-                    } else {
-                        0
-                    },
+                    retry_interval: retry_interval(id, code),
                     reason: Reason::new(code.name()),
                     redirect: None,
                 },
@@ -241,24 +248,12 @@ impl Session {
             })
     }
 
-    pub(super) fn has_too_many_ranges(&self, parameters: &Parameters) -> bool {
-        let mut ranges = 0;
-        let plain = parameters
-            .subgroup_filters()
-            .chain(parameters.object_id_filters())
-            .chain(parameters.priority_filters())
-            .map(|filter| (filter, false));
-        let by_property = parameters
-            .object_property_filters()
-            .chain(parameters.track_property_filters())
-            .map(|filter| (filter, true));
-        for (filter, with_property) in plain.chain(by_property) {
-            match filter.ranges(with_property) {
-                Ok(parsed) => ranges += parsed.map_or(0, |parsed| parsed.ranges.len() as u64),
-                Err(_) => return true,
-            }
-        }
-        self.config.filter_ranges_max < ranges
+    /// Whether a message, or the fill that it asks for, has range filters that its request must be
+    /// refused for.
+    pub(super) fn has_invalid_filters(&self, parameters: &Parameters) -> bool {
+        let ranges_max = self.config.filter_ranges_max;
+        let is_invalid = |list: &Parameters| RangeFilters::of(list, ranges_max).is_err();
+        is_invalid(parameters) || parameters.fill_parameters().is_some_and(is_invalid)
     }
 
     pub(super) fn resolve_tokens(
@@ -334,10 +329,13 @@ impl Session {
                 Ok(())
             }
             (Meaning::Namespace, Message::Namespace(namespace)) => {
+                self.check_hops(&namespace.parameters)?;
+                let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
                 if let Kind::NamespaceWatchSent { known } = &mut request.kind {
                     known.insert(namespace.suffix.clone());
                 }
-                self.events.push_back(Event::Namespace { request: id, suffix: namespace.suffix });
+                let Namespace { suffix, parameters } = namespace;
+                self.events.push_back(Event::Namespace { request: id, suffix, parameters });
                 Ok(())
             }
             (Meaning::NamespaceDone, Message::NamespaceDone(done)) => {
@@ -361,10 +359,10 @@ impl Session {
             }
             (Meaning::Goaway, Message::Goaway(goaway)) => {
                 if std::mem::replace(&mut request.goaway_received, true) {
-                    return Err(Misbehavior::SecondGoaway.into());
+                    return Err(Misbehavior::SecondRequestGoaway.into());
                 }
                 if self.side == crate::transport::Side::Server && !goaway.uri.is_empty() {
-                    return Err(Misbehavior::UriFromClient.into());
+                    return Err(Misbehavior::RequestGoawayUriFromClient.into());
                 }
                 if goaway.request_id.is_some() {
                     return Err(aip_codec::Violation::TrailingBytes.into());
@@ -413,7 +411,7 @@ impl Session {
                 check_ok_parameters(&request.kind, &ok.parameters)?;
                 Response::Ok(ok)
             }
-            _ => return Err(Misbehavior::UnexpectedMessage.into()),
+            _ => return Err(Misbehavior::UnexpectedResponse.into()),
         };
         request.state = State::Established;
         let is_status = matches!(request.kind, Kind::TrackStatusSent);
@@ -435,7 +433,7 @@ impl Session {
     fn check_redirect(&self, id: RequestId, error: &RequestError) -> Result<(), SessionError> {
         let Some(redirect) = &error.redirect else { return Ok(()) };
         if self.side == crate::transport::Side::Server && !redirect.uri.is_empty() {
-            return Err(Misbehavior::UriFromClient.into());
+            return Err(Misbehavior::RedirectUriFromClient.into());
         }
         let namespace_scoped = self
             .requests
@@ -539,6 +537,13 @@ impl Session {
     }
 }
 
+/// One to two seconds for what was too much, spread by the request, so that not all come back at
+/// once; plus one as the wire wants it. 0 for what will not be otherwise.
+fn retry_interval(id: RequestId, code: RequestCode) -> u64 {
+    let spread = id.0.wrapping_mul(31) % 1_000;
+    if code == RequestCode::EXCESSIVE_LOAD { 1_001 + spread } else { 0 }
+}
+
 const fn is_request(kind: MessageType) -> bool {
     matches!(
         kind,
@@ -561,8 +566,7 @@ fn received_request(message: Message) -> Option<(RequestId, Kind, event::Request
             (body.request_id, kind, event::Request::Subscribe(body))
         }
         Message::Publish(body) => {
-            let mut subscription =
-                Subscription::new(body.track.clone(), true, GroupOrder::Ascending);
+            let mut subscription = Subscription::new(body.track.clone(), true, &body.parameters);
             subscription.alias = Some(body.track_alias);
             (body.request_id, Kind::Subscription(subscription), event::Request::Publish(body))
         }
@@ -611,15 +615,5 @@ fn check_ok_parameters(kind: &Kind, parameters: &Parameters) -> Result<(), Sessi
         (_, Parameter::LargestObject(_)) => false,
         _ => true,
     };
-    if parameters.iter().all(allowed) {
-        Ok(())
-    } else {
-        Err(Misbehavior::UnexpectedParameter.into())
-    }
-}
-
-/// One to two seconds, plus one as the wire wants it: spread by who asks, so that not all come back
-/// at once.
-const fn spread(id: RequestId) -> u64 {
-    1_001 + id.0.wrapping_mul(31) % 1_000
+    if parameters.iter().all(allowed) { Ok(()) } else { Err(Misbehavior::ResponseParameter.into()) }
 }

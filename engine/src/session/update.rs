@@ -22,18 +22,18 @@ impl Session {
     ) -> Result<(), SessionError> {
         let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
         let Some(update) = request.updates_sent.pop_front() else {
-            return Err(Misbehavior::UnexpectedMessage.into());
+            return Err(Misbehavior::UnexpectedUpdateResponse.into());
         };
         let result = match message {
             Message::RequestOk(ok) if !ok.properties.is_empty() => {
-                return Err(Misbehavior::UnexpectedProperties.into());
+                return Err(Misbehavior::UpdateResponseProperties.into());
             }
             Message::RequestOk(ok) if !ok.parameters.iter().all(has_place_in_update_ok) => {
-                return Err(Misbehavior::UnexpectedParameter.into());
+                return Err(Misbehavior::UpdateResponseParameter.into());
             }
             Message::RequestOk(ok) => Ok(ok),
             Message::RequestError(error) => Err(error),
-            _ => return Err(Misbehavior::UnexpectedMessage.into()),
+            _ => return Err(Misbehavior::UnexpectedUpdateResponse.into()),
         };
         if result.is_err() {
             self.fills.remove(&update);
@@ -48,14 +48,15 @@ impl Session {
         id: RequestId,
         update: RequestUpdate,
     ) -> Result<(), SessionError> {
+        self.check_hops(&update.parameters)?;
         self.requests.note_received(update.request_id)?;
         let limit = self.config.request_updates_max;
         let (_, unknown_token) = self.resolve_tokens(&update.parameters)?;
-        let too_many_ranges = self.has_too_many_ranges(&update.parameters);
+        let invalid_filters = self.has_invalid_filters(&update.parameters);
         let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
         if !update.parameters.iter().all(|parameter| has_place_in_update(&request.kind, parameter))
         {
-            return Err(Misbehavior::UnexpectedParameter.into());
+            return Err(Misbehavior::UpdateParameter.into());
         }
         request.updates_received.push_back(update.request_id);
         if limit != 0 && limit < request.updates_received.len() as u64 {
@@ -73,7 +74,7 @@ impl Session {
                 return Ok(());
             }
         }
-        if unknown_token || too_many_ranges {
+        if unknown_token || invalid_filters {
             let code =
                 if unknown_token { RequestCode::UNAUTHORIZED } else { RequestCode::INVALID_FILTER };
             self.reject_update(id, code, code.name());
@@ -121,6 +122,8 @@ impl Session {
 const fn has_place_in_update(kind: &Kind, parameter: &Parameter) -> bool {
     match parameter {
         Parameter::AuthorizationToken(_) => true,
+        Parameter::Hops(_) => matches!(kind, Kind::NamespaceReceived | Kind::Publication(_)),
+        Parameter::Cost(_) => matches!(kind, Kind::NamespaceReceived),
         Parameter::SubscriberPriority(_) => {
             matches!(kind, Kind::Publication(_) | Kind::FetchReceived(_))
         }

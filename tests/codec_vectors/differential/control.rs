@@ -28,15 +28,27 @@ use super::{
     peer::{self, Pieces, Summary},
 };
 
-/// A message that the peer can write too: not CALL, and no unknown setup option twice.
+/// A message that the peer can write too: not CALL, no parameter of ours, and no unknown setup
+/// option twice.
 fn message(version: Version) -> impl Strategy<Value = Message> {
     strategy::message(version).prop_filter("only ours", |message| match message {
         Message::Call(_) => false,
         Message::Setup(setup) => {
             setup.unknown.windows(2).all(|pair| pair[0].key_type != pair[1].key_type)
         }
+        Message::Publish(message) => is_plain(&message.parameters),
+        Message::PublishNamespace(message) => is_plain(&message.parameters),
+        Message::Namespace(message) => is_plain(&message.parameters),
+        Message::RequestUpdate(message) => is_plain(&message.parameters),
+        Message::Subscribe(message) => is_plain(&message.parameters),
+        Message::SubscribeTracks(message) => is_plain(&message.parameters),
         _ => true,
     })
+}
+
+/// Whether the draft knows all of these parameters.
+fn is_plain(parameters: &Parameters) -> bool {
+    parameters.hops().is_none() && parameters.cost().is_none()
 }
 
 fn numbers(summary: Summary, numbers: &[u64]) -> Summary {
@@ -90,6 +102,7 @@ fn setup(summary: Summary, setup: &Setup) -> Summary {
         bytes(0x07, setup.implementation.is_some()),
         integer(0x08, setup.max_request_updates),
         bytes(0x4a1, setup.aip.is_some()),
+        integer(0x4a4, setup.relay_id.map_or(0, |relay| relay.0)),
     ];
     let unknown = pairs(Summary::default(), setup.unknown.iter().cloned()).properties;
     let tokens = setup.tokens.iter().map(|_| (0x03, None));

@@ -127,6 +127,23 @@ fn what_is_not_cached_is_fetched_once() {
 }
 
 #[test]
+fn an_object_of_the_greatest_number_is_sent_once() {
+    for drafts in DRAFTS {
+        let mut live = Stage::live(drafts, none());
+        live.group(5, &["a"]);
+        live.heard();
+        let fetch = live.fetch((2, 0), (5, 0), none());
+        let (upstream, ..) = live.stage.fetch_request(live.publisher);
+        let items = [object(2, 0, "x"), object(2, u64::MAX, "y")];
+        live.stage.answer_fetch(live.publisher, upstream, &items);
+        let last = format!("2/{}=y", u64::MAX);
+        assert_eq!(live.fetched(fetch), format!("2/0=x {last} 5/0=a fin"), "{drafts:?}");
+        let again = live.fetch((2, 0), (5, 0), with(DESCENDING));
+        assert_eq!(live.fetched(again), format!("5/0=a 2/0=x {last} fin"), "{drafts:?}");
+    }
+}
+
+#[test]
 fn a_descending_fetch_is_asked_for_descending() {
     for drafts in DRAFTS {
         let mut live = Stage::live(drafts, none());
@@ -607,5 +624,35 @@ fn a_large_fetch_waits_for_its_reader() {
         live.stage.run(100);
         let queued = live.stage.world.queued(live.stage.relay);
         assert!(queued <= 1_400_000, "{drafts:?}: {queued} bytes are queued");
+    }
+}
+
+#[test]
+fn an_answer_of_many_small_gaps_is_bounded() {
+    for order in [GroupOrder::Ascending, GroupOrder::Descending] {
+        let drafts = (Version::Draft22, Version::Draft22);
+        let config = super::config(|config| config.cache_groups_max = 100);
+        let mut live = Stage::live_with(config, drafts, none());
+        live.group(9_000, &["a"]);
+        live.heard();
+        let fetch = live.fetch((0, 0), (9_000, 0), with(Parameter::GroupOrder(order)));
+        let (upstream, ..) = live.stage.fetch_request(live.publisher);
+        // Every second group exists.
+        let mut items: Vec<_> = (0..4_500).map(|group| object(group * 2, 0, "x")).collect();
+        if order == GroupOrder::Descending {
+            items.reverse();
+        }
+        live.stage.answer_fetch_in(live.publisher, upstream, order, &items);
+        live.stage.run(5_000);
+        let line = live.fetched(fetch);
+        if order == GroupOrder::Ascending {
+            assert_eq!(line.matches("=x").count(), 4_500, "{order:?}");
+            assert!(line.ends_with("9000/0=a fin"));
+        } else {
+            // What lay between was more than is remembered until the answer's end is known.
+            assert_eq!(live.stage.requests(live.publisher).len(), 1, "it is asked once more");
+        }
+        let held = live.stage.relay(|relay| (relay.cached_groups(), relay.cached_bytes()));
+        assert!(held.0 <= 200 && held.1 <= 500_000, "{order:?}: {held:?}");
     }
 }

@@ -3,11 +3,16 @@
 mod cache;
 mod chain;
 mod fetch;
+mod filters;
+mod goaway;
+mod mesh;
 mod namespaces;
 mod objects;
 mod overload;
+mod pass_on;
 mod properties;
 mod publish;
+mod rendezvous;
 mod subscribe;
 
 use std::time::Duration;

@@ -8,7 +8,7 @@ use aip_codec::{
         filter::LocationFilter,
         id::{GroupId, ObjectId, TrackAlias},
         parameter::Parameter,
-        property::Properties,
+        property::{PRIOR_GROUP_ID_GAP, PRIOR_OBJECT_ID_GAP, Properties},
         stream::subgroup::{ObjectStatus, SubgroupMode},
     },
 };
@@ -300,6 +300,38 @@ fn the_second_publisher_goes_on_where_the_first_one_broke_off() {
 }
 
 #[test]
+fn a_stream_goes_on_only_with_what_is_known_to_be_next() {
+    for drafts in DRAFTS {
+        let (mut live, second, upstream) = two(drafts);
+        let mut writer = live.open(&Subgroup::new(7, 1));
+        live.object(&mut writer, 0, "zero");
+        live.object(&mut writer, 1, "one");
+        let before = live.stage.take(live.subscriber);
+        // Of object 2 nothing is known: the next one begins a stream of its own.
+        let later = Subgroup { first_object: false, end_of_group: false, ..Subgroup::new(3, 1) };
+        let mut copier = live.stage.tell(second, |peer| {
+            let mut copier = peer.open(upstream, &later).unwrap();
+            copier.object(peer.session(), 3, payload("three"));
+            copier
+        });
+        let told = live.stage.take(live.subscriber);
+        let mut all: Vec<Event> = before;
+        all.extend(told);
+        let streams = heard::streams(&all);
+        let lines: Vec<String> = streams.iter().map(heard::Stream::line).collect();
+        assert_eq!(lines, ["1: 0=zero 1=one CANCELLED", "1: 3=three …"], "{drafts:?}");
+        assert!(!streams[1].header.first_object, "{drafts:?}");
+        // What comes directly behind it on the publisher's own stream goes on there.
+        live.stage.tell(second, |peer| copier.object(peer.session(), 7, payload("seven")));
+        let told = live.stage.take(live.subscriber);
+        assert!(
+            !told.iter().any(|event| matches!(event, Event::SubgroupOpened { .. })),
+            "{drafts:?}: {told:?}"
+        );
+    }
+}
+
+#[test]
 fn publishers_headers_may_differ() {
     for drafts in DRAFTS {
         let (mut live, second, upstream) = two(drafts);
@@ -308,7 +340,9 @@ fn publishers_headers_may_differ() {
         // The second writes a block of properties, empty, before each payload.
         let copy = Subgroup { properties: true, end_of_group: false, ..Subgroup::new(3, 1) };
         live.stage.tell(second, |peer| {
-            peer.send_subgroup(upstream, &copy, &objects(&["zero", "one"]));
+            let mut copier = peer.open(upstream, &copy).unwrap();
+            copier.object(peer.session(), 0, payload("zero"));
+            copier.object(peer.session(), 1, payload("one"));
         });
         live.object(&mut writer, 2, "two");
         live.finish(&writer);
@@ -383,6 +417,13 @@ fn a_track_that_contradicts_itself_is_ended() {
             let other = Subgroup { subgroup: Some(1), end_of_group: true, ..again };
             live.subgroup(&other, &[(2, payload("c"))]);
         });
+        // Another priority in the same subgroup; something behind the subgroup's end; a second end.
+        check_malformed(drafts, |live| {
+            let other = Subgroup { priority: Some(1), ..again };
+            live.subgroup(&other, &[(2, payload("c"))]);
+        });
+        check_malformed(drafts, |live| live.subgroup(&again, &[(2, payload("c"))]));
+        check_malformed(drafts, |live| live.subgroup(&again, &[(0, payload("a"))]));
         // Something behind the track's end.
         check_malformed(drafts, |live| {
             let mut writer = live.open(&Subgroup { end_of_group: false, ..Subgroup::new(7, 3) });
@@ -399,6 +440,75 @@ fn a_track_that_contradicts_itself_is_ended() {
                 writer.status(peer.session(), 0, ObjectStatus::EndOfTrack);
             });
         });
+    }
+}
+
+#[test]
+fn gaps_that_are_none_end_a_track() {
+    for drafts in DRAFTS {
+        let send = |live: &mut Live, group: u64, object: u64, gap: (u64, u64)| {
+            let properties = Properties::builder().integer(gap.0, gap.1).build().unwrap();
+            let subgroup = Subgroup {
+                properties: true,
+                subgroup: Some(object + 9),
+                end_of_group: false,
+                ..Subgroup::new(7, group)
+            };
+            let mut writer = live.open(&subgroup);
+            live.stage.tell(live.publisher, |peer| {
+                writer.begin(peer.session(), object, 0, properties);
+            });
+            live.finish(&writer);
+        };
+        // A gap over what was there, one before the beginning, something in a gap; of groups too.
+        check_malformed(drafts, |live| send(live, 1, 3, (PRIOR_OBJECT_ID_GAP, 2)));
+        check_malformed(drafts, |live| send(live, 2, 3, (PRIOR_OBJECT_ID_GAP, 4)));
+        check_malformed(drafts, |live| {
+            send(live, 2, 3, (PRIOR_OBJECT_ID_GAP, 2));
+            send(live, 2, 2, (PRIOR_OBJECT_ID_GAP, 0));
+        });
+        check_malformed(drafts, |live| send(live, 2, 0, (PRIOR_GROUP_ID_GAP, 1)));
+        check_malformed(drafts, |live| send(live, 2, 0, (PRIOR_GROUP_ID_GAP, 3)));
+        check_malformed(drafts, |live| {
+            send(live, 6, 0, (PRIOR_GROUP_ID_GAP, 2));
+            live.group(5, &["x"]);
+        });
+        // What is right goes on, and is believed: nobody is asked for what does not exist.
+        let mut live = Stage::live(drafts, none());
+        send(&mut live, 6, 3, (PRIOR_OBJECT_ID_GAP, 3));
+        send(&mut live, 9, 0, (PRIOR_GROUP_ID_GAP, 2));
+        assert_eq!(live.heard().len(), 2, "{drafts:?}");
+        let fetch = live.stage.fetch(live.subscriber, at(6, 0), at(6, 3), none());
+        assert_eq!(live.stage.fetched(live.subscriber, fetch), "6/3= fin", "{drafts:?}");
+        let fetch = live.stage.fetch(live.subscriber, at(7, 0), at(9, 0), none());
+        assert_eq!(live.stage.fetched(live.subscriber, fetch), "9/0= fin", "{drafts:?}");
+        assert!(live.stage.requests(live.publisher).is_empty(), "{drafts:?}");
+    }
+}
+
+#[test]
+fn what_was_there_first_is_what_is_served() {
+    for drafts in DRAFTS {
+        let mut live = Stage::live(drafts, none());
+        let begun = Subgroup { end_of_group: false, ..Subgroup::new(7, 1) };
+        let mut writer = live.open(&begun);
+        live.object(&mut writer, 0, "true");
+        let second = live.stage.publisher(drafts.0, "live/room");
+        let (upstream, _) = live.stage.request(second);
+        live.stage.tell(second, |peer| peer.accept_subscribe(upstream, 3, none()));
+        let copy = Subgroup { end_of_group: false, ..Subgroup::new(3, 1) };
+        live.stage.tell(second, |peer| {
+            peer.send_subgroup(upstream, &copy, &objects(&["fals"]));
+        });
+        let told = live.stage.take(live.subscriber);
+        let heard = heard::lines(&told).join(" ");
+        assert!(!heard.contains("fals"), "{drafts:?}: {heard}");
+        let Some(Event::PublishDone { body, .. }) = told.last() else { panic!("{told:?}") };
+        assert_eq!(body.code, PublishDoneCode::MALFORMED_TRACK, "{drafts:?}");
+        for (peer, request) in [(live.publisher, live.upstream), (second, upstream)] {
+            let told = live.stage.take(peer);
+            assert!(told.contains(&Event::Ended { request }), "{drafts:?}: {told:?}");
+        }
     }
 }
 
@@ -426,7 +536,12 @@ fn immutable_properties_that_are_broken_end_a_track() {
     }
 }
 
-fn datagram(group: u64, object: u64, priority: Option<u8>, text: &str) -> ObjectDatagram {
+pub(super) fn datagram(
+    group: u64,
+    object: u64,
+    priority: Option<u8>,
+    text: &str,
+) -> ObjectDatagram {
     ObjectDatagram {
         track_alias: TrackAlias(7),
         group: GroupId(group),

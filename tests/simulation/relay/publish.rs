@@ -269,3 +269,31 @@ fn a_track_that_a_session_publishes_twice_ends_twice() {
     done(&mut stage, again);
     assert!(matches!(stage.take(subscriber)[..], [Event::PublishDone { .. }]));
 }
+
+#[test]
+fn publishers_of_a_track_are_bounded() {
+    for drafts in DRAFTS {
+        let config = super::config(|config| config.track_publishers_max = 2);
+        let mut stage = Stage::with(config);
+        let publishers: Vec<NodeId> = (0..3).map(|_| stage.peer(drafts.0)).collect();
+        let published: Vec<RequestId> =
+            publishers.iter().map(|peer| stage.publish(*peer, "t", none())).collect();
+        for index in 0..2 {
+            let response = stage.response(publishers[index], published[index]);
+            assert!(matches!(response, Response::Ok(_)), "{drafts:?}: {response:?}");
+        }
+        assert_eq!(stage.refusal(publishers[2], published[2]), "EXCESSIVE_LOAD", "{drafts:?}");
+        // Who announces a namespace is not asked for the track either.
+        let (subscriber, _) = stage.join(drafts.1, none());
+        let more = stage.publisher(drafts.0, "live");
+        assert!(stage.requests(more).is_empty(), "{drafts:?}");
+        stage.tell(publishers[0], |peer| {
+            peer.session().publish_done(published[0], PublishDoneCode::TRACK_ENDED, "");
+        });
+        let again = stage.publish(publishers[2], "t", none());
+        assert!(matches!(stage.response(publishers[2], again), Response::Ok(_)), "{drafts:?}");
+        let group = Subgroup::new(7, 1);
+        stage.tell(publishers[2], |peer| peer.send_subgroup(again, &group, &objects(&["a"])));
+        assert_eq!(stage.lines(subscriber), ["1: 0=a fin"], "{drafts:?}");
+    }
+}

@@ -1,18 +1,17 @@
 //! Worlds that a seed makes: topology, drafts, weather, who comes and goes. Checkers look on.
 //!
-//! `SIMULATION_SEED` runs one seed (with `SIMULATION_TRACE` telling all that is sent), `SIMULATION_SEEDS` so many from 0 on. Each runs twice and must
-//! leave the same trace.
+//! Each seed runs twice and must leave the same trace. `make simulate` runs many on all cores.
 
 mod agent;
 mod origin;
 mod plan;
 mod sink;
 mod source;
+mod tier;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use aip_codec::moqt::name::{FullTrackName, TrackNamespace};
-use aip_engine::relay::{Config, Relay};
 use aip_tests::{
     checker::{Calls, Fetches, Objects, Versions},
     sim::{LinkId, NodeId, Weather, World, node::Node, random::Random},
@@ -25,55 +24,27 @@ use self::{
     plan::{Deed, Plan},
     sink::Sink,
     source::{Feed, Source},
+    tier::Tier,
 };
 
-/// How many seeds an ordinary run tries.
-const SEEDS: u64 = 200;
-
-/// Says on the way out of a failed run how to see it again.
-struct Replay(u64);
-
-#[expect(clippy::print_stderr, reason = "whoever sees the test fail needs it")]
-impl Drop for Replay {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let seed = self.0;
-            eprintln!(
-                "replay: SIMULATION_SEED={seed} cargo nextest run -p aip-tests --test simulation swarm"
-            );
-        }
-    }
-}
-
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
-
-#[test]
-fn swarm() {
-    let seeds = match number("SIMULATION_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SIMULATION_SEEDS").unwrap_or(SEEDS),
-    };
-    for seed in seeds {
-        check(seed);
-    }
-}
-
 /// Runs a seed twice.
-fn check(seed: u64) {
-    let replay = Replay(seed);
-    let first = Swarm::run(seed);
-    let second = Swarm::run(seed);
+///
+/// # Panics
+/// If something does not hold in it.
+pub(crate) fn check(seed: u64, tells_all: bool) {
+    let first = Swarm::run(seed, tells_all);
+    let second = Swarm::run(seed, false);
     assert_eq!(first, second, "seed {seed} does not do the same twice");
-    drop(replay);
 }
+
+/// Relays are looked into after so many steps.
+const CHECK_EVERY: u64 = 8;
 
 /// Where a node is connected.
 #[derive(Debug)]
 struct Place {
     node: NodeId,
-    /// The relay that it dials, by its place in the chain.
+    /// The relay that it dials, by its number.
     relay: usize,
     link: Option<LinkId>,
     /// Connections that it has had.
@@ -85,7 +56,7 @@ struct Swarm {
     world: World,
     random: Random,
     plan: Plan,
-    relays: Vec<Place>,
+    tier: Tier,
     partitioned: Vec<LinkId>,
     origins: Vec<Origin>,
     agents: Vec<Agent>,
@@ -98,6 +69,8 @@ struct Swarm {
     fetches: Fetches,
     /// Ends of connections lost so far.
     losses: u64,
+    /// How often everybody has acted.
+    pumps: u64,
 }
 
 /// Tracks of origins have ten numbers for each; those of the source come after 100.
@@ -115,10 +88,10 @@ fn track_of(name: &FullTrackName) -> u64 {
 }
 
 impl Swarm {
-    fn run(seed: u64) -> u64 {
+    fn run(seed: u64, tells_all: bool) -> u64 {
         let mut random = Random::new(seed);
         let plan = Plan::draw(&mut random);
-        let mut swarm = Self::build(seed, random, plan);
+        let mut swarm = Self::build(seed, random, plan, tells_all);
         for _ in 0..swarm.plan.steps {
             let deed = Deed::draw(&mut swarm.random, &swarm.plan);
             swarm.carry_out(deed);
@@ -132,22 +105,14 @@ impl Swarm {
         swarm.world.trace()
     }
 
-    fn build(seed: u64, mut random: Random, plan: Plan) -> Self {
+    fn build(seed: u64, mut random: Random, plan: Plan, tells_all: bool) -> Self {
         let mut world = World::new(seed, Weather::CALM);
-        world.tells_all = std::env::var_os("SIMULATION_TRACE").is_some();
-        let mut config = Config::default();
-        config.linger = Duration::from_secs(2);
-        config.session.delivery.queued_bytes_max = 200_000;
-        config.stream_queued_bytes_max = 50_000;
-        let relays: Vec<Place> = (0..plan.relays)
-            .map(|index| {
-                let node = world.add(Relay::new(config.clone()));
-                Place { node, relay: index.saturating_sub(1), link: None, connections: 0 }
-            })
-            .collect();
+        world.tells_all = tells_all;
+        world.idle_timeout = Some(tier::IDLE);
+        let tier = Tier::new(&mut world, &plan);
         let place = |world: &mut World, random: &mut Random, node: Box<dyn Node>| Place {
             node: world.add_boxed(node),
-            relay: random.index(relays.len()),
+            relay: random.index(plan.relays),
             link: None,
             connections: 0,
         };
@@ -164,22 +129,30 @@ impl Swarm {
             })
             .collect();
         let sources = (0..plan.sources)
-            .map(|_| {
+            .map(|index| {
                 let peer = Box::new(Source::peer());
-                Source::new(place(&mut world, &mut random, peer))
+                let mut place = place(&mut world, &mut random, peer);
+                if plan.failover {
+                    place.relay = index;
+                }
+                Source::new(place)
             })
             .collect();
         let sinks = (0..plan.sinks)
             .map(|_| {
                 let peer = Box::new(Sink::peer());
-                Sink::new(place(&mut world, &mut random, peer))
+                let mut place = place(&mut world, &mut random, peer);
+                if plan.failover {
+                    place.relay = tier.nodes.len() - 1;
+                }
+                Sink::new(place)
             })
             .collect();
         let mut swarm = Self {
             world,
             random,
             plan,
-            relays,
+            tier,
             partitioned: Vec::new(),
             origins,
             agents,
@@ -191,6 +164,7 @@ impl Swarm {
             objects: Objects::default(),
             fetches: Fetches::default(),
             losses: 0,
+            pumps: 0,
         };
         for origin in &swarm.origins {
             origin.begin(&mut swarm.world);
@@ -201,13 +175,13 @@ impl Swarm {
         swarm
     }
 
-    /// Every place whose connection may be made or lost; the first relay dials nobody.
-    fn places(&mut self) -> Vec<(bool, &mut Place)> {
-        let relays = self.relays.iter_mut().skip(1).map(|place| (true, place));
-        let origins = self.origins.iter_mut().map(|origin| (false, &mut origin.place));
-        let agents = self.agents.iter_mut().map(|agent| (false, &mut agent.place));
-        let sinks = self.sinks.iter_mut().map(|sink| (false, &mut sink.place));
-        let sources = self.sources.iter_mut().map(|source| (false, &mut source.place));
+    /// Every place whose connection may be made or lost; those of relays first.
+    fn places(&mut self) -> Vec<&mut Place> {
+        let relays = self.tier.dials.iter_mut().map(|(_, place)| place);
+        let origins = self.origins.iter_mut().map(|origin| &mut origin.place);
+        let agents = self.agents.iter_mut().map(|agent| &mut agent.place);
+        let sinks = self.sinks.iter_mut().map(|sink| &mut sink.place);
+        let sources = self.sources.iter_mut().map(|source| &mut source.place);
         relays.chain(origins).chain(agents).chain(sinks).chain(sources).collect()
     }
 
@@ -217,29 +191,41 @@ impl Swarm {
         }
     }
 
-    /// Connects a place that has no connection.
+    /// Connects a place that has no connection, if what it dials is there.
     fn connect(&mut self, index: usize) {
-        let nodes: Vec<NodeId> = self.relays.iter().map(|relay| relay.node).collect();
         let version = self.plan.draft(&mut self.random);
-        let (is_relay, node, relay) = {
+        let dialler = self.tier.dials.get(index).map(|(relay, _)| *relay);
+        let (node, relay, is_connected) = {
             let mut places = self.places();
-            let (is_relay, place) = &mut places[index];
-            if place.link.is_some() {
-                return;
-            }
-            place.connections += 1;
-            (*is_relay, place.node, nodes[place.relay])
+            let place = &mut places[index];
+            (place.node, place.relay, place.link.is_some())
         };
-        let link = self.world.connect(node, relay, version, is_relay.then_some(0));
-        self.places()[index].1.link = Some(link);
+        let is_there =
+            dialler.map_or(self.tier.is_alive(relay), |from| self.tier.can_dial(from, relay));
+        if is_connected || !is_there {
+            return;
+        }
+        let target = dialler.map(|from| {
+            let others = self.tier.dials[..index].iter();
+            others.filter(|(other, _)| *other == from).count()
+        });
+        let link = self.world.connect(node, self.tier.nodes[relay], version, target);
+        let mut places = self.places();
+        places[index].connections += 1;
+        places[index].link = Some(link);
     }
 
-    /// Whoever has lost its connection may come back.
+    /// Whoever has lost its connection may come back, and not always to the same relay.
     fn come_back(&mut self) {
         for index in 0..self.places().len() {
-            if self.places()[index].1.link.is_none() && self.random.chance(300) {
-                self.connect(index);
+            if self.places()[index].link.is_some() || !self.random.chance(300) {
+                continue;
             }
+            if self.tier.dials.len() <= index && self.plan.roams && self.random.chance(500) {
+                let relay = self.random.index(self.tier.nodes.len());
+                self.places()[index].relay = relay;
+            }
+            self.connect(index);
         }
     }
 
@@ -266,7 +252,12 @@ impl Swarm {
                     self.partitioned.push(link);
                 }
             }
+            Deed::CutOff => self.relay_is_cut_off(),
+            Deed::Crash => self.relay_crashes(),
+            Deed::Restart => self.relays_restart(),
+            Deed::Rest => self.rest(),
             Deed::Heal => {
+                self.tier.cut_off = None;
                 for link in std::mem::take(&mut self.partitioned) {
                     self.world.partition(link, false);
                 }
@@ -277,8 +268,9 @@ impl Swarm {
 
     fn any_link(&mut self) -> Option<LinkId> {
         let count = self.places().len();
+        let count = if self.plan.failover { self.tier.dials.len() } else { count };
         let index = self.random.index(count);
-        self.places()[index].1.link
+        self.places()[index].link
     }
 
     /// Lets time pass; after each thing that happens everybody acts on what they were told.
@@ -302,18 +294,24 @@ impl Swarm {
         self.pump_sources();
         self.pump_sinks();
         assert_eq!(self.world.faults, [], "nobody breaks the protocol here");
-        let limit = self.plan.queued_max(self.sinks.len() + self.agents.len() + self.relays.len());
-        for relay in &self.relays {
-            let queued = self.world.queued(relay.node);
+        let neighbours = self.sinks.len() + self.agents.len() + self.tier.dials.len();
+        let limit = self.plan.queued_max(neighbours);
+        for relay in &self.tier.nodes {
+            let queued = self.world.queued(*relay);
             assert!(queued <= limit, "{queued} bytes are queued, more than {limit}");
+        }
+        // It looks at everything: after each step it would take most of the time.
+        self.pumps += 1;
+        if self.pumps % CHECK_EVERY == 0 {
+            self.check_relays();
         }
     }
 
     fn forget_lost_links(&mut self) {
         for index in 0..self.places().len() {
-            let link = self.places()[index].1.link;
+            let link = self.places()[index].link;
             if link.is_some_and(|link| !self.world.is_up(link) && self.world.is_told(link)) {
-                self.places()[index].1.link = None;
+                self.places()[index].link = None;
             }
         }
     }
@@ -321,6 +319,7 @@ impl Swarm {
     /// Good weather: everybody comes back, and what was begun ends.
     fn settle(&mut self) {
         self.carry_out(Deed::Heal);
+        self.carry_out(Deed::Restart);
         self.world.weather = Weather::CALM;
         for _ in 0..self.sinks.len() {
             self.sink_stalls(false);
@@ -343,6 +342,7 @@ impl Swarm {
         }
         self.source_finishes();
         self.pass(Duration::from_secs(2));
+        self.check_converged();
     }
 
     fn check_settled(&self) {
@@ -352,38 +352,8 @@ impl Swarm {
             // Of a stream that is reset at its very beginning nobody can tell which fetch it was.
             self.fetches.check_settled();
         }
-        if self.plan.is_calm() {
+        if self.plan.weather.stream_loss == 0 {
             self.objects.check_nothing_lost();
         }
-    }
-
-    /// When all are gone, the relays have forgotten them.
-    fn everybody_leaves(&mut self) {
-        let first = self.relays.len() - 1;
-        for index in first..self.places().len() {
-            if let Some(link) = self.places()[index].1.link {
-                self.world.kill(link);
-            }
-        }
-        self.world.run(Duration::from_secs(20));
-        for index in 0..self.relays.len() {
-            let (counts, cached) = self.relay(index);
-            let links = usize::from(0 < index) + usize::from(index + 1 < self.relays.len());
-            assert_eq!((counts, cached), ((links, 0, 0), 0), "relay {index} remembers");
-        }
-        for index in 0..first {
-            if let Some(link) = self.places()[index].1.link {
-                self.world.kill(link);
-            }
-        }
-        self.world.run(Duration::from_secs(1));
-        for index in 0..self.relays.len() {
-            assert_eq!(self.relay(index), ((0, 0, 0), 0), "relay {index} remembers");
-        }
-    }
-
-    fn relay(&mut self, index: usize) -> ((usize, usize, usize), usize) {
-        let node = self.relays[index].node;
-        self.world.with(node, |relay: &mut Relay, _| (relay.counts(), relay.cached_bytes()))
     }
 }

@@ -7,6 +7,13 @@ use aip_tests::sim::{Weather, random::Random};
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) relays: usize,
+    pub(super) topology: Topology,
+    /// Whether relays tell each other their numbers.
+    pub(super) mesh: bool,
+    /// Whether the world is one of a relay whose two upstreams have the same to offer, and fail.
+    pub(super) failover: bool,
+    /// Whether clients that come back may come to another relay.
+    pub(super) roams: bool,
     pub(super) origins: usize,
     pub(super) agents: usize,
     pub(super) sinks: usize,
@@ -21,6 +28,18 @@ pub(super) struct Plan {
     kills: bool,
     partitions: bool,
     stalls: bool,
+    crashes: bool,
+}
+
+/// How relays dial each other.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Topology {
+    /// Each the one before it.
+    Chain,
+    /// Three in a ring, each the next one.
+    Triangle,
+    /// The last of three the other two, and one of these the other.
+    TwoUpstreams,
 }
 
 /// Something that is done to the world.
@@ -38,6 +57,10 @@ pub(super) enum Deed {
     SinkFetch,
     Kill,
     Partition,
+    CutOff,
+    Crash,
+    Restart,
+    Rest,
     Heal,
     Stall { stalled: bool },
 }
@@ -63,12 +86,22 @@ impl Plan {
         ];
         let drafts =
             if random.chance(300) { vec![all[random.index(all.len())]] } else { all.to_vec() };
+        let failover = random.chance(250);
+        let topology =
+            [Topology::Chain, Topology::Triangle, Topology::TwoUpstreams][random.index(3)];
+        let topology = if failover { Topology::TwoUpstreams } else { topology };
+        let relays = if topology == Topology::Chain { random.index(3) + 1 } else { 3 };
         Self {
-            relays: random.index(3) + 1,
+            relays,
+            topology,
+            // Without numbers relays cannot see a ring.
+            failover,
+            mesh: topology != Topology::Chain || random.chance(500),
+            roams: random.chance(500),
             origins: random.index(2) + 1,
             agents: random.index(4) + 1,
             sinks: random.index(3) + 1,
-            sources: 1 + usize::from(random.chance(400)),
+            sources: 1 + usize::from(failover || random.chance(400)),
             steps: random.between(20, 80),
             pause_max: [5, 50, 500][random.index(3)],
             payload_max: [10, 1_000, 30_000][random.index(3)],
@@ -77,16 +110,12 @@ impl Plan {
             kills: random.chance(300),
             partitions: random.chance(300),
             stalls: random.chance(300),
+            crashes: failover || random.chance(300),
         }
     }
 
     pub(super) fn draft(&self, random: &mut Random) -> Version {
         self.drafts[random.index(self.drafts.len())]
-    }
-
-    /// Whether nothing goes wrong but that things take their time.
-    pub(super) const fn is_calm(&self) -> bool {
-        self.weather.stream_loss == 0 && !self.kills && !self.partitions && !self.stalls
     }
 
     /// Bytes that one relay may hold back for so many neighbours: for each a few subscriptions,
@@ -99,6 +128,7 @@ impl Plan {
 
 impl Deed {
     pub(super) fn draw(random: &mut Random, plan: &Plan) -> Self {
+        let busy = if plan.failover { 4 } else { 1 };
         let deeds = [
             (10, Self::Bump),
             (8, Self::Subscribe { read: false }),
@@ -107,12 +137,16 @@ impl Deed {
             (8, Self::Call),
             (2, Self::CancelCall),
             (6, Self::Answer),
-            (20, Self::Publish),
-            (6, Self::SinkSubscribe),
+            (20 * busy, Self::Publish),
+            (6 * busy, Self::SinkSubscribe),
             (3, Self::SinkCancel),
             (8, Self::SinkFetch),
             (if plan.kills { 5 } else { 0 }, Self::Kill),
             (if plan.partitions { 4 } else { 0 }, Self::Partition),
+            (if plan.partitions { 2 } else { 0 }, Self::CutOff),
+            (if plan.crashes { 2 * busy } else { 0 }, Self::Crash),
+            (if plan.crashes { 6 } else { 0 }, Self::Restart),
+            (if plan.pause_max < 500 { 0 } else { 1 }, Self::Rest),
             (if plan.partitions { 8 } else { 0 }, Self::Heal),
             (if plan.stalls { 4 } else { 0 }, Self::Stall { stalled: true }),
             (if plan.stalls { 4 } else { 0 }, Self::Stall { stalled: false }),

@@ -198,7 +198,7 @@ impl Objects {
     pub fn check_nothing_lost(&self) {
         for (key, entry) in &self.subscriptions {
             let Some(accepted_at) = entry.accepted_at else { continue };
-            if entry.ended || entry.reset {
+            if entry.ended {
                 continue;
             }
             for ((_, location), (_, when)) in self

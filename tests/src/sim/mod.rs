@@ -64,6 +64,8 @@ struct Link {
     ends: [(NodeId, SessionId); 2],
     up: bool,
     partitioned: bool,
+    /// How often it was partitioned.
+    partitions: u64,
     /// Ends that have been told that it is gone.
     told: usize,
     /// Bytes that wait to be sent, by end.
@@ -101,6 +103,11 @@ enum Occurrence {
         end: usize,
         closed: Closed,
     },
+    /// Both ends of a connection give up, if nothing has gone through it since.
+    Idle {
+        link: LinkId,
+        partitions: u64,
+    },
 }
 
 /// More at one moment than any world has to do: something goes round in circles.
@@ -122,6 +129,8 @@ pub struct World {
     now: Instant,
     /// A running hash of all that happened.
     trace: u64,
+    /// How long a connection lives when nothing goes through it; `None` is for ever.
+    pub idle_timeout: Option<Duration>,
     /// Sessions that were closed for a peer's fault: who closed, and why.
     pub faults: Vec<(NodeId, String)>,
     /// Whether all that nodes do is written to standard error.
@@ -148,6 +157,7 @@ impl World {
             start,
             now: start,
             trace: 0xcbf2_9ce4_8422_2325,
+            idle_timeout: None,
             faults: Vec::new(),
             tells_all: false,
             losses: 0,
@@ -216,6 +226,7 @@ impl World {
             ends,
             up: true,
             partitioned: false,
+            partitions: 0,
             told: 0,
             queued: [0; 2],
             pipes: BTreeMap::new(),
@@ -247,9 +258,35 @@ impl World {
         }
     }
 
+    /// Puts another node in the place of one that is gone without a word: what was at its side of
+    /// its connections is no more, and the other sides hear of it after `heard`.
+    pub fn replace(&mut self, id: NodeId, node: Box<dyn Node>, heard: Duration) {
+        self.nodes[id.0] = node;
+        for index in 0..self.links.len() {
+            let link = &mut self.links[index];
+            let Some(end) = link.ends.iter().position(|(other, _)| *other == id) else { continue };
+            if !std::mem::replace(&mut link.up, false) {
+                continue;
+            }
+            link.told += 1;
+            let closed = Closed::TimedOut;
+            let link = LinkId(index);
+            self.schedule(heard, Occurrence::Closed { link, end: 1 - end, closed });
+        }
+    }
+
     /// Holds everything on a connection back, or lets it go.
     pub fn partition(&mut self, link: LinkId, partitioned: bool) {
-        self.links[link.0].partitioned = partitioned;
+        let entry = &mut self.links[link.0];
+        if entry.partitioned == partitioned {
+            return;
+        }
+        entry.partitioned = partitioned;
+        entry.partitions += 1;
+        let partitions = entry.partitions;
+        if partitioned && let Some(timeout) = self.idle_timeout {
+            self.schedule(timeout, Occurrence::Idle { link, partitions });
+        }
         if !partitioned {
             let held: Vec<_> = self.links[link.0]
                 .pipes
@@ -261,6 +298,11 @@ impl World {
                 self.move_on(link, from, stream);
             }
         }
+    }
+
+    /// Whether a connection is up and lets things through.
+    pub fn is_open(&self, link: LinkId) -> bool {
+        self.links[link.0].up && !self.links[link.0].partitioned
     }
 
     /// Whether a connection is up.
@@ -517,6 +559,11 @@ impl World {
                 self.tell(link, 1 - from, &words, |node, session, now| {
                     node.handle_datagram(session, bytes, now);
                 });
+            }
+            Occurrence::Idle { link, partitions } => {
+                if self.links[link.0].partitions == partitions {
+                    self.kill(link);
+                }
             }
             Occurrence::Closed { link, end, closed } => {
                 let (node, session) = self.links[link.0].ends[end];

@@ -181,7 +181,7 @@ impl Message {
             MessageType::SubscribeTracks => {
                 Self::SubscribeTracks(SubscribeTracks::decode(version, body)?)
             }
-            MessageType::Namespace => Self::Namespace(Namespace::decode(body)?),
+            MessageType::Namespace => Self::Namespace(Namespace::decode(version, body)?),
             MessageType::NamespaceDone => Self::NamespaceDone(NamespaceDone::decode(body)?),
             MessageType::PublishSkipped => Self::PublishSkipped(PublishSkipped::decode(body)?),
             MessageType::Call => Self::Call(Call::decode(version, body)?),
@@ -240,10 +240,7 @@ impl Message {
             Self::PublishNamespace(message) => message.encode(version, out),
             Self::SubscribeNamespace(message) => message.encode(version, out),
             Self::SubscribeTracks(message) => message.encode(version, out),
-            Self::Namespace(message) => {
-                message.encode(out);
-                Ok(())
-            }
+            Self::Namespace(message) => message.encode(version, out),
             Self::NamespaceDone(message) => {
                 message.encode(out);
                 Ok(())

@@ -3,14 +3,14 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::{
-    aip::setup_option::AipOption,
+    aip::{hops::RelayId, setup_option::AipOption},
     cursor::Cursor,
     error::{DecodeError, EncodeError, Violation},
     moqt::{
         key_value::{Builder, KeyValue, Pairs, Value},
         setup_option::{
             AIP, AUTHORITY, AUTHORIZATION_TOKEN, MAX_AUTH_TOKEN_CACHE_SIZE, MAX_FILTER_RANGES,
-            MAX_REQUEST_UPDATES, MOQT_IMPLEMENTATION, PATH,
+            MAX_REQUEST_UPDATES, MOQT_IMPLEMENTATION, PATH, RELAY_ID,
         },
         token::Token,
         version::Version,
@@ -38,6 +38,8 @@ pub struct Setup {
     pub max_request_updates: u64,
     /// The offer of CALL.
     pub aip: Option<AipOption>,
+    /// The sender's number as a relay that speaks HOPS and COST; never [`RelayId::UNKNOWN`].
+    pub relay_id: Option<RelayId>,
     /// Options that are not understood, in the order of their types.
     pub unknown: Vec<KeyValue>,
 }
@@ -74,6 +76,9 @@ impl Setup {
             }
             (MOQT_IMPLEMENTATION, Value::Bytes(name)) => self.implementation = Some(name),
             (AIP, Value::Bytes(value)) => self.aip = Some(AipOption::decode(value)?),
+            (RELAY_ID, Value::Integer(relay)) => {
+                self.relay_id = Some(RelayId(relay)).filter(|relay| *relay != RelayId::UNKNOWN);
+            }
             (key_type, value) => self.unknown.push(KeyValue { key_type, value }),
         }
         Ok(())
@@ -111,6 +116,9 @@ impl Setup {
         if let Some(aip) = &self.aip {
             options = options.bytes(AIP, aip.encode());
         }
+        if let Some(relay) = self.relay_id {
+            options = options.integer(RELAY_ID, relay.0);
+        }
         for option in &self.unknown {
             if is_known(version, option.key_type) {
                 return Err(EncodeError::OutOfRange("the type of an unknown setup option"));
@@ -129,7 +137,8 @@ const fn is_known(version: Version, key_type: u64) -> bool {
         | AUTHORIZATION_TOKEN
         | MAX_AUTH_TOKEN_CACHE_SIZE
         | MOQT_IMPLEMENTATION
-        | AIP => true,
+        | AIP
+        | RELAY_ID => true,
         MAX_FILTER_RANGES | MAX_REQUEST_UPDATES => !matches!(version, Version::Draft18),
         _ => false,
     }

@@ -125,7 +125,8 @@ impl Parameter {
             | Self::Expires(value)
             | Self::FillTimeout(value)
             | Self::NewGroupRequest(value)
-            | Self::Deadline(value) => varint::encode(*value, out),
+            | Self::Deadline(value)
+            | Self::Cost(value) => varint::encode(*value, out),
             Self::AuthorizationToken(token) => {
                 varint::encode(token.encoded_length() as u64, out);
                 token.encode(out);
@@ -154,6 +155,7 @@ impl Parameter {
                 encode_prefixed(key, out);
             }
             Self::ContentType(content_type) => encode_prefixed(content_type, out),
+            Self::Hops(hops) => encode_prefixed(&hops.encode(), out),
         }
         Ok(())
     }

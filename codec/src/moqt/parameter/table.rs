@@ -3,12 +3,13 @@
 use std::ops::RangeInclusive;
 
 use MessageType::{
-    Call, Fetch, Publish, PublishNamespace, PublishStateNotify, RequestOk, RequestUpdate,
-    Subscribe, SubscribeNamespace, SubscribeOk, SubscribeTracks, TrackStatus,
+    Call, Fetch, Namespace, Publish, PublishNamespace, PublishStateNotify, RequestOk,
+    RequestUpdate, Subscribe, SubscribeNamespace, SubscribeOk, SubscribeTracks, TrackStatus,
 };
 
 use super::{IDEMPOTENCY_KEY_LENGTH_MAX, Parameter, Parameters};
 use crate::{
+    aip::hops::Hops,
     cursor::Cursor,
     error::{DecodeError, Violation},
     moqt::{
@@ -320,6 +321,26 @@ static TABLE: &[Row] = &[
         "CONTENT_TYPE",
         |cursor, _| cursor.length_prefixed().map(Parameter::ContentType),
         &[(Call, ALL)],
+    ),
+    Row::new(
+        0x4a8,
+        "HOPS",
+        |cursor, _| Hops::decode(&cursor.length_prefixed()?).map(Parameter::Hops),
+        &[
+            (PublishNamespace, ALL),
+            (Namespace, ALL),
+            (Publish, ALL),
+            (RequestUpdate, ALL),
+            (Subscribe, ALL),
+            (SubscribeTracks, ALL),
+            (Call, ALL),
+        ],
+    ),
+    Row::new(
+        0x4aa,
+        "COST",
+        |cursor, _| cursor.varint().map(Parameter::Cost),
+        &[(PublishNamespace, ALL), (Namespace, ALL), (Publish, ALL), (RequestUpdate, ALL)],
     ),
 ];
 

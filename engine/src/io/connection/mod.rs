@@ -70,8 +70,8 @@ pub(super) enum Event {
 pub(super) enum Role {
     /// The peer.
     Server,
-    /// We, to this target.
-    Client { target: usize },
+    /// We, to this target; with a key if the driver asked for it.
+    Client { target: usize, key: Option<u64> },
 }
 
 impl Role {
@@ -120,7 +120,11 @@ pub(super) struct Connection {
     incoming: Incoming,
     events: VecDeque<Event>,
     keep_alive: Option<Duration>,
+    idle_timeout: Duration,
     keep_alive_at: Option<Instant>,
+    /// When a peer that has said nothing by then is taken for dead. QUIC's own idle timeout begins
+    /// anew with the sign of life that we ask for, and so would end later by that.
+    dead_at: Option<Instant>,
     scan_at: Instant,
     scan_wanted: bool,
     /// When streams are looked for that were stopped after their end.
@@ -186,7 +190,9 @@ impl Connection {
             ),
             events: VecDeque::new(),
             keep_alive: keep_alive(limits),
+            idle_timeout: limits.idle_timeout,
             keep_alive_at: None,
+            dead_at: None,
             scan_at: deadline,
             scan_wanted: false,
             collect_at: deadline,
@@ -239,16 +245,21 @@ impl Connection {
 
     /// Takes a datagram of the peer's.
     pub(super) fn receive(&mut self, datagram: &mut [u8], info: quiche::RecvInfo, now: Instant) {
-        if let Err(error) = self.quic.recv(datagram, info)
-            && error != quiche::Error::Done
-        {
-            tracing::debug!(session = %self.session, peer = %info.from, %error, "bad packet");
+        match self.quic.recv(datagram, info) {
+            Ok(_) if self.keep_alive_at.is_some() => self.note_heard(now),
+            Ok(_) | Err(quiche::Error::Done) => {}
+            Err(error) => {
+                tracing::debug!(session = %self.session, peer = %info.from, %error, "bad packet");
+            }
         }
         self.handed = 0;
         self.scan_wanted = true;
-        if self.keep_alive_at.is_some() {
-            self.keep_alive_at = self.keep_alive.map(|interval| now + interval);
-        }
+    }
+
+    /// The peer lives.
+    fn note_heard(&mut self, now: Instant) {
+        self.keep_alive_at = self.keep_alive.map(|interval| now + interval);
+        self.dead_at = self.peer_idle_timeout().map(|idle| now + idle.min(self.idle_timeout));
     }
 
     /// What it has to say next; `budget` says how many bytes may still be read.
@@ -283,7 +294,9 @@ impl Connection {
         if let Some(idle) = self.peer_idle_timeout() {
             self.keep_alive = self.keep_alive.map(|interval| interval.min(idle / 3));
         }
-        self.keep_alive_at = self.keep_alive.map(|interval| now + interval);
+        if self.keep_alive.is_some() {
+            self.note_heard(now);
+        }
         Some(Event::Connected { version })
     }
 
@@ -410,7 +423,7 @@ impl Connection {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let own = match self.phase {
             Phase::Handshake { deadline } | Phase::Lingering { deadline, .. } => Some(deadline),
-            Phase::Up => self.keep_alive_at,
+            Phase::Up => self.keep_alive_at.into_iter().chain(self.dead_at).min(),
             Phase::Over => None,
         };
         let scan = (self.scan_wanted && matches!(self.phase, Phase::Up)).then_some(self.scan_at);
@@ -430,6 +443,11 @@ impl Connection {
         if self.keep_alive_at.is_some_and(|deadline| deadline <= now) {
             self.quic.send_ack_eliciting().ok();
             self.keep_alive_at = self.keep_alive.map(|interval| now + interval);
+        }
+        if matches!(self.phase, Phase::Up) && self.dead_at.is_some_and(|at| at <= now) {
+            // In case that it lives after all, it is told.
+            self.quic.close(false, 0, b"").ok();
+            self.dead_at = None;
         }
         if self.prove_at.is_some_and(|deadline| deadline <= now) {
             self.prove_path(now);

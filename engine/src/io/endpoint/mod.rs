@@ -37,6 +37,8 @@ const SENDERS_MAX: usize = 256;
 const MEMORY_WAIT: std::time::Duration = std::time::Duration::from_millis(1);
 /// How long to wait when the socket is full, though the poll should tell when it is not.
 const SOCKET_WAIT: std::time::Duration = std::time::Duration::from_millis(10);
+/// Connections that we opened among which the one is looked for that a stateless reset ends.
+const STRANGERS_ASKED_MAX: usize = 64;
 /// Tokens of the poll below this are the worker's.
 pub(super) const SOCKET_TOKENS: usize = 16;
 
@@ -66,6 +68,8 @@ pub(super) struct Endpoint {
     ports: Vec<Port>,
     acceptor: Option<Acceptor>,
     clients: Vec<quiche::Config>,
+    /// Counts the connections that we open: they take the sockets in turn.
+    client_turn: usize,
     ids: Issuer,
     reset_key: ResetKey,
     table: ConnectionTable,
@@ -95,13 +99,16 @@ impl Endpoint {
         let clients = config
             .targets
             .iter()
-            .map(|target| quic::config(tls::client(target)?, &config.quic, None))
+            .map(|target| {
+                quic::config(tls::client(target)?, &config.dial.versions, &config.quic, None)
+            })
             .collect::<Result<_, _>>()?;
         let mut endpoint = Self {
             registry,
             ports: Vec::new(),
             acceptor,
             clients,
+            client_turn: 0,
             ids: Issuer::new(0)?,
             reset_key,
             table: ConnectionTable::default(),
@@ -142,7 +149,11 @@ impl Endpoint {
     /// The socket for connections that we open to addresses of this family.
     fn client_port(&mut self, v6: bool) -> io::Result<usize> {
         let fits = |port: &Port| !port.listening && port.socket.local().is_ipv6() == v6;
-        if let Some(index) = self.ports.iter().position(fits) {
+        let sockets = self.config.client_sockets.max(1);
+        let turn = self.client_turn % sockets;
+        self.client_turn = self.client_turn.wrapping_add(1);
+        let mut opened = self.ports.iter().enumerate().filter(|(_, port)| fits(port));
+        if let Some((index, _)) = opened.nth(turn) {
             return Ok(index);
         }
         let any =
@@ -230,6 +241,10 @@ impl Endpoint {
                 // A server that does not know us answers under a random id.
                 self.counters.packets_dropped_total += 1;
                 let mut index = 0;
+                // With many connections, asking each would cost more than their timeouts do.
+                if STRANGERS_ASKED_MAX < self.table.clients() {
+                    return;
+                }
                 while let Some(slot) = self.table.find_client(way.from, index) {
                     self.deliver(slot, way, datagram, now);
                     index += 1;
@@ -278,10 +293,14 @@ impl Endpoint {
     /// Begins a handshake with a target.
     pub(super) fn connect(
         &mut self,
-        target: usize,
+        role: Role,
         address: SocketAddr,
         now: Instant,
     ) -> Result<SessionId, String> {
+        let Role::Client { target, .. } = role else { return Err("no client".to_owned()) };
+        if self.clients.len() <= target {
+            return Err(format!("there is no target {target}"));
+        }
         let port = self.client_port(address.is_ipv6()).map_err(|error| error.to_string())?;
         let local = self.ports[port].socket.local();
         let (slot, session) = self.table.next().ok_or("too many connections")?;
@@ -298,7 +317,6 @@ impl Endpoint {
         )
         .map_err(|error| error.to_string())?;
         let deadline = now + self.config.dial.timeout;
-        let role = Role::Client { target };
         let limits = &self.config.quic;
         let (socket, peer) = (port, address);
         let begin = Begin { session, role, socket, local, peer, limits, deadline };

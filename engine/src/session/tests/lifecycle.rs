@@ -44,7 +44,7 @@ fn word(event: &Event) -> String {
         },
         Event::StateNotify { request, .. } => format!("{request}: state"),
         Event::PublishDone { request, body } => format!("{request}: done {}", body.code.name()),
-        Event::Namespace { request, suffix } => format!("{request}: + {suffix}"),
+        Event::Namespace { request, suffix, .. } => format!("{request}: + {suffix}"),
         Event::NamespaceDone { request, suffix } => format!("{request}: - {suffix}"),
         Event::PublishSkipped { request, .. } => format!("{request}: skipped"),
         Event::Ended { request } => format!("{request}: ended"),
@@ -378,10 +378,10 @@ fn subscribe_namespace() {
         let request = story.pair.client.subscribe_namespace(namespace(), none()).unwrap();
         story.tell();
         story.pair.server.accept(request, none(), Properties::default());
-        story.pair.server.namespace(request, suffix("a"));
-        story.pair.server.namespace(request, TrackNamespace::default());
+        story.pair.server.namespace(request, suffix("a"), Parameters::default());
+        story.pair.server.namespace(request, TrackNamespace::default(), Parameters::default());
         story.pair.server.namespace_done(request, suffix("a"));
-        story.pair.server.namespace(request, suffix("a"));
+        story.pair.server.namespace(request, suffix("a"), Parameters::default());
         story.tell();
         let prefix = Parameter::TrackNamespacePrefix(suffix("other"));
         story.pair.client.update(request, with(prefix)).unwrap();

@@ -3,6 +3,7 @@
 
 mod delivery;
 mod early;
+mod hops;
 mod lifecycle;
 mod limits;
 mod overload;

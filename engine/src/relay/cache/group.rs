@@ -1,0 +1,254 @@
+//! One cached group: its objects, and what is known of those that are not here.
+
+use std::collections::BTreeMap;
+
+use aip_codec::moqt::{
+    id::{ObjectId, SubgroupId},
+    property::{PRIOR_GROUP_ID_GAP, PRIOR_OBJECT_ID_GAP, Properties},
+    stream::subgroup::ObjectStatus,
+};
+
+use super::{known::Known, object::CachedObject};
+
+/// What a group costs beyond its objects: itself, its trees' first nodes, its place in the relay's
+/// order, about.
+pub(super) const GROUP_OVERHEAD: usize = 1_024;
+/// What a range of numbers costs.
+const RANGE_OVERHEAD: usize = 48;
+/// What a subgroup costs beyond its objects.
+const SUBGROUP_OVERHEAD: usize = 64;
+
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    pub(super) objects: BTreeMap<ObjectId, Box<CachedObject>>,
+    /// The group's last object, once that is known.
+    pub(super) last: Option<ObjectId>,
+    /// No object of this number or above exists, once that is known.
+    pub(super) end: Option<ObjectId>,
+    /// Objects of which it is known that they do not exist if they are not cached.
+    pub(super) known: Known,
+    /// Objects that the publisher has said never to exist (PRIOR_OBJECT_ID_GAP).
+    absent: Known,
+    /// What its objects say of the groups before it (PRIOR_GROUP_ID_GAP).
+    prior_gap: Option<u64>,
+    subgroups: BTreeMap<SubgroupId, Subgroup>,
+    /// Its place in the relay's order of cached groups.
+    pub(super) order: Option<u64>,
+    /// Objects that have not been compacted.
+    pub(super) unsettled: Vec<ObjectId>,
+    object_bytes: usize,
+}
+
+/// What all objects of a subgroup have in common.
+#[derive(Clone, Copy, Debug)]
+struct Subgroup {
+    priority: u8,
+    /// Its last object, once a stream of it has ended with all there was.
+    last: Option<ObjectId>,
+}
+
+impl Group {
+    /// What it costs.
+    pub(super) fn size(&self) -> usize {
+        GROUP_OVERHEAD
+            + self.object_bytes
+            + RANGE_OVERHEAD * (self.known.len() + self.absent.len())
+            + SUBGROUP_OVERHEAD * self.subgroups.len()
+    }
+
+    /// Whether an object, or what stands in its place, contradicts nothing that is known.
+    pub(super) fn admits(&self, id: ObjectId, object: &CachedObject) -> bool {
+        if object.status != ObjectStatus::Normal {
+            return self.last.is_none_or(|last| last < id)
+                && !self.objects.range(id..).any(|(_, held)| is_object(held));
+        }
+        let subgroup = object.subgroup.and_then(|subgroup| self.subgroups.get(&subgroup));
+        self.last.is_none_or(|last| id <= last)
+            && self.end.is_none_or(|end| id < end)
+            && subgroup.is_none_or(|subgroup| {
+                subgroup.priority == object.priority && subgroup.last.is_none_or(|last| id <= last)
+            })
+            && !self.absent.contains(id.0)
+            && self.admits_gaps(id, &object.properties)
+    }
+
+    /// Whether what an object says of those before it contradicts nothing (draft-22 section 10.8).
+    fn admits_gaps(&self, id: ObjectId, properties: &Properties) -> bool {
+        if properties.is_empty() {
+            return true;
+        }
+        let once = |kind| properties.iter().filter(|pair| pair.key_type == kind).count() <= 1;
+        let Some(gap) = properties.prior_object_id_gap() else {
+            return once(PRIOR_GROUP_ID_GAP) && self.admits_prior_gap(properties);
+        };
+        let Some(first) = id.0.checked_sub(gap) else { return false };
+        once(PRIOR_OBJECT_ID_GAP)
+            && once(PRIOR_GROUP_ID_GAP)
+            && self.admits_prior_gap(properties)
+            && !self.objects.range(ObjectId(first)..id).any(|(_, held)| is_object(held))
+    }
+
+    fn admits_prior_gap(&self, properties: &Properties) -> bool {
+        match (self.prior_gap, properties.prior_group_id_gap()) {
+            (Some(held), Some(said)) => held == said,
+            _ => true,
+        }
+    }
+
+    /// Puts in an object that it admits.
+    pub(super) fn insert(&mut self, id: ObjectId, object: CachedObject) {
+        if object.status != ObjectStatus::Normal {
+            self.end = Some(self.end.map_or(id, |end| end.min(id)));
+        } else if let Some(subgroup) = object.subgroup {
+            let priority = object.priority;
+            self.subgroups.entry(subgroup).or_insert(Subgroup { priority, last: None });
+        }
+        if !object.properties.is_empty() {
+            self.prior_gap = self.prior_gap.or_else(|| object.properties.prior_group_id_gap());
+            let gap = object.properties.prior_object_id_gap().unwrap_or(0);
+            if let (Some(first), Some(last)) = (id.0.checked_sub(gap), id.0.checked_sub(1))
+                && 0 < gap
+            {
+                self.absent.insert(first, last);
+                self.known.insert(first, last);
+            }
+        }
+        self.unsettled.push(id);
+        self.object_bytes += object.size();
+        if let Some(before) = self.objects.insert(id, Box::new(object)) {
+            self.object_bytes -= before.size();
+        }
+    }
+
+    /// Forgets an object: nothing is known of it then.
+    pub(super) fn remove(&mut self, id: ObjectId) {
+        if let Some(object) = self.objects.remove(&id) {
+            self.object_bytes -= object.size();
+            self.known.remove(id.0);
+        }
+    }
+
+    /// Forgets an object that does not exist any more.
+    pub(super) fn remove_for_good(&mut self, id: ObjectId) {
+        if let Some(object) = self.objects.remove(&id) {
+            self.object_bytes -= object.size();
+            self.mark_known(id, id);
+        }
+    }
+
+    /// Changes an object.
+    pub(super) fn change<R>(
+        &mut self,
+        id: ObjectId,
+        change: impl FnOnce(&mut CachedObject) -> R,
+    ) -> Option<R> {
+        let object = self.objects.get_mut(&id)?;
+        self.object_bytes -= object.size();
+        let result = change(object);
+        self.object_bytes += object.size();
+        Some(result)
+    }
+
+    /// Notes that what is not cached of a range does not exist.
+    pub(super) fn mark_known(&mut self, first: ObjectId, last: ObjectId) {
+        // Cached neighbours are taken in, so that ranges between objects become one.
+        let before = first.0.checked_sub(1).filter(|id| self.objects.contains_key(&ObjectId(*id)));
+        let behind = last.0.checked_add(1).filter(|id| self.objects.contains_key(&ObjectId(*id)));
+        self.known.insert(before.unwrap_or(first.0), behind.unwrap_or(last.0));
+    }
+
+    /// Notes the group's last object. False if a later one is here, or another was the last.
+    pub(super) fn end_at(&mut self, last: ObjectId) -> bool {
+        if self.objects.get(&last).is_some_and(|object| !is_object(object)) {
+            // What stands there is no object, but has said already where the group ends.
+            return true;
+        }
+        if self.last.is_some_and(|known| known != last) {
+            return false;
+        }
+        self.last = Some(last);
+        let later = ObjectId(last.0.saturating_add(1));
+        later == last || !self.objects.range(later..).any(|(_, object)| is_object(object))
+    }
+
+    /// Notes a subgroup's last object. False if a later one was, or another was the last.
+    pub(super) fn end_subgroup_at(&mut self, subgroup: SubgroupId, last: ObjectId) -> bool {
+        if self.objects.get(&last).is_some_and(|object| !is_object(object)) {
+            return true;
+        }
+        let Some(entry) = self.subgroups.get_mut(&subgroup) else { return true };
+        if entry.last.is_some_and(|known| known != last) {
+            return false;
+        }
+        entry.last = Some(last);
+        let later = ObjectId(last.0.saturating_add(1));
+        later == last
+            || !self
+                .objects
+                .range(later..)
+                .any(|(_, object)| object.subgroup == Some(subgroup) && is_object(object))
+    }
+
+    /// The first object number from `from` on of which nothing is known; `None` if all is known.
+    pub(super) fn first_unknown(
+        &self,
+        from: ObjectId,
+        fresh: impl Fn(&CachedObject) -> bool,
+    ) -> Option<ObjectId> {
+        let mut next = from;
+        loop {
+            if self.last.is_some_and(|last| last < next) || self.end.is_some_and(|end| end <= next)
+            {
+                return None;
+            }
+            let covered_to = match self.objects.get(&next) {
+                Some(object) if fresh(object) => next,
+                Some(_) => return Some(next),
+                None => {
+                    let Some(end) = self.known.end_of(next.0) else { return Some(next) };
+                    let held = self.objects.range(next..=ObjectId(end)).next();
+                    held.map_or(ObjectId(end), |(id, _)| ObjectId(id.0 - 1))
+                }
+            };
+            next = ObjectId(covered_to.0.checked_add(1)?);
+        }
+    }
+
+    /// Forgets objects, lowest first, until `excess` bytes are gone; the last one stays.
+    pub(super) fn trim(&mut self, excess: usize) {
+        let target = self.size().saturating_sub(excess);
+        while target < self.size() && 1 < self.objects.len() {
+            let Some((&lowest, _)) = self.objects.first_key_value() else { return };
+            self.remove(lowest);
+        }
+        if target < self.size() {
+            self.known = Known::default();
+        }
+    }
+
+    /// Whether an object is known that exists.
+    pub(super) fn has_objects(&self) -> bool {
+        self.objects.values().any(|object| is_object(object))
+    }
+
+    /// What the group says of those before it.
+    pub(super) const fn prior_gap(&self) -> Option<u64> {
+        self.prior_gap
+    }
+
+    /// Copies small objects out of the chunks that they were received into; true once that is so
+    /// for all.
+    pub(super) fn compact(&mut self) -> bool {
+        let mut unsettled = std::mem::take(&mut self.unsettled);
+        unsettled.retain(|id| {
+            self.change(*id, CachedObject::compact);
+            self.objects.get(id).is_some_and(|object| !object.is_complete())
+        });
+        self.unsettled = unsettled;
+        self.unsettled.is_empty()
+    }
+}
+
+fn is_object(object: &CachedObject) -> bool {
+    object.status == ObjectStatus::Normal
+}

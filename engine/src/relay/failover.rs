@@ -1,0 +1,291 @@
+//! A track whose publisher is lost goes on from another: what may have been missed is fetched, and
+//! goes to the subscribers in its place, on the streams that they have, before what comes live.
+//!
+//! From the loss until the FETCH has ended, what comes live of the same groups waits in the cache.
+//! Where it cannot be made whole, subscribers are told that their subscription is over: nothing is
+//! missing without a word.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use aip_codec::moqt::{
+    error_code::{PublishDoneCode, ResetCode},
+    id::{GroupId, ObjectId, SubgroupId},
+    location::Location,
+    parameter::GroupOrder,
+};
+
+use super::{
+    Relay,
+    cache::Feeder,
+    fetch_task::after,
+    peer::{Owner, PeerIndex},
+    track::{Track, TrackIndex},
+};
+use crate::{session::StreamEnd, transport::StreamId};
+
+/// What has to come again before what comes live goes on.
+#[derive(Debug)]
+pub(crate) struct Recovery {
+    /// The first location that may have been missed.
+    from: Location,
+    /// The last one; `None` while nobody could say.
+    end: Option<Location>,
+    /// Our FETCH of it.
+    fetch: Option<u64>,
+    /// How streams are reset that cannot go on.
+    code: ResetCode,
+    /// Publishers that were asked for it.
+    asked: Vec<PeerIndex>,
+}
+
+/// An object whose publisher was lost in its midst.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Interrupted {
+    /// Bytes of its payload that have gone to the subscribers.
+    pub(crate) sent: usize,
+    /// How long its payload is.
+    pub(crate) payload_length: u64,
+}
+
+impl Track {
+    /// Whether what comes live of a group has to wait.
+    pub(crate) fn holds(&self, group: GroupId) -> bool {
+        self.recovery
+            .as_ref()
+            .is_some_and(|recovery| recovery.end.is_none_or(|end| group <= end.group))
+    }
+
+    /// How a stream is reset that nobody will go on with.
+    pub(crate) fn loss_code(&self) -> ResetCode {
+        self.recovery.as_ref().map_or(ResetCode::INTERNAL_ERROR, |recovery| recovery.code)
+    }
+
+    /// Whether a FETCH of ours makes up for what was missed.
+    pub(crate) fn recovers_by(&self, fetch: u64) -> bool {
+        self.recovery.as_ref().is_some_and(|recovery| recovery.fetch == Some(fetch))
+    }
+
+    /// The object of a subgroup that is known to come directly before `object`, on a new stream of
+    /// the subgroup that begins with it.
+    pub(crate) fn recovered_before(
+        &self,
+        key: (GroupId, SubgroupId),
+        object: ObjectId,
+        now: Instant,
+    ) -> Option<ObjectId> {
+        let recovered_to = self.recovered_to?;
+        let previous = self.active.get(&key)?.previous.filter(|previous| *previous < object)?;
+        let from = after(Location { group: key.0, object: previous });
+        let to = recovered_to.min(Location { group: key.0, object: ObjectId(object.0 - 1) });
+        let is_known = to < from || self.cache.first_unknown(from, to, now).is_none();
+        is_known.then_some(previous)
+    }
+
+    /// Without subscribers nothing was missed.
+    pub(crate) fn forget_recovery_if_alone(&mut self) {
+        if self.subscribers.is_empty() && self.recovery.take().is_some() {
+            self.active.retain(|_, active| 0 < active.sources);
+            self.orphans.clear();
+        }
+    }
+
+    /// Where to begin to ask for what may have been missed: what was on its way, one group more
+    /// since streams overtake each other, but nothing that no subscriber is to have.
+    fn missed_from(&self) -> Location {
+        let begun = self.active.keys().map(|(group, _)| *group).min();
+        let newest = self.largest.map(|largest| GroupId(largest.group.0.saturating_sub(1)));
+        let low = begun.into_iter().chain(newest).min();
+        let low = low.max(self.cache.first_group()).unwrap_or_default();
+        let joined = self
+            .subscribers
+            .iter()
+            .map(|(_, subscriber)| subscriber.joined_at.map_or_else(Location::default, after))
+            .min();
+        joined.unwrap_or_default().max(Location { group: low, object: ObjectId(0) })
+    }
+}
+
+impl Relay {
+    /// A publisher's stream is lost with its publisher: what it brought may go on from another.
+    pub(super) fn source_lost(
+        &mut self,
+        peer: PeerIndex,
+        stream: StreamId,
+        code: ResetCode,
+        now: Instant,
+    ) {
+        let track = self.peers[peer.0].incoming.get(&stream).map(|incoming| incoming.track);
+        let has_subscribers = track
+            .and_then(|index| self.tracks.get(index.0))
+            .is_some_and(|track| !track.subscribers.is_empty());
+        if !has_subscribers {
+            self.subgroup_ended(peer, stream, StreamEnd::Reset(code), now);
+            return;
+        }
+        let Some(incoming) = self.peers[peer.0].incoming.remove(&stream) else { return };
+        let (index, Some(subgroup)) = (incoming.track, incoming.subgroup) else { return };
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        let key = (incoming.header.group, subgroup);
+        let Some(active) = track.active.get_mut(&key) else { return };
+        active.sources = active.sources.saturating_sub(1);
+        if let Some(object) = incoming.previous {
+            let location = Location { group: key.0, object };
+            if active.current == Some((peer, stream)) {
+                active.current = None;
+                active.interrupted = track.cache.object(location).map(|object| Interrupted {
+                    sent: incoming.payload_length,
+                    payload_length: object.payload_length,
+                });
+            }
+            track.cache.drop_fed_by(location, Feeder::Live(peer, stream));
+        }
+        self.account(index);
+        self.note_loss(index, code);
+    }
+
+    /// A publisher of a track with subscribers is lost: something may have been missed.
+    pub(super) fn note_loss(&mut self, index: TrackIndex, code: ResetCode) {
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        if track.subscribers.is_empty() {
+            return;
+        }
+        let from = track.missed_from();
+        let before = track.recovery.as_ref();
+        let from = before.map_or(from, |recovery| recovery.from.min(from));
+        let code = before.map_or(code, |recovery| recovery.code);
+        track.recovery = Some(Recovery { from, end: None, fetch: None, code, asked: Vec::new() });
+    }
+
+    /// Asks another publisher for what may have been missed, if there is one.
+    pub(super) fn recover(&mut self, index: TrackIndex, now: Instant) {
+        let Some(track) = self.tracks.get(index.0) else { return };
+        let Some(recovery) = track.recovery.as_ref().filter(|it| it.fetch.is_none()) else {
+            return;
+        };
+        let publishers: Vec<PeerIndex> = track
+            .upstreams
+            .iter()
+            .rev()
+            .filter(|upstream| upstream.established)
+            .map(|upstream| upstream.key.peer)
+            .filter(|peer| self.peers[peer.0].session.is_established())
+            .collect();
+        if publishers.is_empty() {
+            return;
+        }
+        let missed = track.largest.and_then(|largest| {
+            let from = track.cache.first_unknown(recovery.from, largest, now)?;
+            Some((from, largest))
+        });
+        let Some(missed) = missed.filter(|(from, largest)| from <= largest) else {
+            self.recovered(index, now);
+            return;
+        };
+        let mut publishers = publishers;
+        publishers.retain(|peer| !recovery.asked.contains(peer));
+        for peer in publishers {
+            let asked = self.fetch_from(index, peer, missed, GroupOrder::Ascending, now);
+            let fetch = asked.and_then(|key| {
+                match self.peers.get(key.peer.0)?.requests.get(&key.request)? {
+                    Owner::UpstreamFetch { fetch, .. } => Some(*fetch),
+                    _ => None,
+                }
+            });
+            let Some(recovery) = self.tracks[index.0].recovery.as_mut() else { return };
+            recovery.asked.push(peer);
+            if fetch.is_some() {
+                recovery.fetch = fetch;
+                recovery.end = Some(missed.1);
+                return;
+            }
+        }
+        self.not_recovered(index, now);
+    }
+
+    /// The FETCH of what was missed is over.
+    pub(super) fn recovery_fetched(&mut self, index: TrackIndex, fetch: u64, now: Instant) {
+        let Some(track) = self.tracks.get_mut(index.0).filter(|track| track.recovers_by(fetch))
+        else {
+            return;
+        };
+        if let Some(recovery) = &mut track.recovery {
+            recovery.fetch = None;
+        }
+        // If something is still unknown, another publisher may know it.
+        self.recover(index, now);
+    }
+
+    /// All that was missed is here: it goes to the subscribers, and what has waited behind it.
+    fn recovered(&mut self, index: TrackIndex, now: Instant) {
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        let Some(recovery) = track.recovery.take() else { return };
+        let Some(largest) = track.largest else { return };
+        track.recovered_to = Some(largest);
+        let mut keys = track.cache.want_forwarded(recovery.from, largest);
+        keys.extend(track.active.keys().filter(|(group, _)| *group <= largest.group));
+        for key in keys {
+            let Some(track) = self.tracks.get_mut(index.0) else { return };
+            track.active.entry(key).or_default();
+            self.catch_up(index, key, now);
+            self.settle_subgroup(index, key);
+        }
+        self.pump_track_fetches(index, now);
+    }
+
+    /// After what was missed of a subgroup has been sent: ends its streams, or keeps them for
+    /// another publisher's stream of it.
+    fn settle_subgroup(&mut self, index: TrackIndex, key: (GroupId, SubgroupId)) {
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        let Some(active) = track.active.get_mut(&key) else { return };
+        if active.interrupted.take().is_some() {
+            // What was begun of it does not exist, as the other publisher has it.
+            active.previous = active.previous.and_then(|id| id.0.checked_sub(1)).map(ObjectId);
+            self.end_streams(index, key, Some(ResetCode::INTERNAL_ERROR), None);
+        } else if active.sources == 0 && active.current.is_none() {
+            if track.largest.is_some_and(|largest| key.0 < largest.group) {
+                self.end_streams(index, key, None, None);
+            } else {
+                track.orphans.insert(key);
+            }
+        }
+    }
+
+    /// What was missed is not to be had: whoever misses it is told.
+    fn not_recovered(&mut self, index: TrackIndex, now: Instant) {
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        tracing::warn!(track = %track.name, "what was missed is not to be had");
+        self.end_subscribers(index, PublishDoneCode::INTERNAL_ERROR);
+        self.update_linger(index, now);
+        self.forget_track_if_unused(index);
+    }
+
+    /// A stream of a subgroup begins: it goes on with what was kept for it, and nobody will go on
+    /// with what was kept of the groups before.
+    pub(super) fn adopt_orphans(&mut self, index: TrackIndex, key: (GroupId, SubgroupId)) {
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        track.orphans.remove(&key);
+        let over: Vec<_> =
+            track.orphans.iter().filter(|(group, _)| *group < key.0).copied().collect();
+        for key in over {
+            self.end_orphan(index, key);
+        }
+    }
+
+    /// No stream is kept for another publisher any more.
+    pub(super) fn end_orphans(&mut self, index: TrackIndex) {
+        let orphans = self.tracks.get(index.0).map(|track| track.orphans.clone());
+        for key in orphans.unwrap_or_default() {
+            self.end_orphan(index, key);
+        }
+    }
+
+    fn end_orphan(&mut self, index: TrackIndex, key: (GroupId, SubgroupId)) {
+        if let Some(track) = self.tracks.get_mut(index.0) {
+            track.orphans.remove(&key);
+        }
+        self.end_streams(index, key, None, None);
+    }
+}
+
+/// Subgroups that are kept for another publisher's streams.
+pub(crate) type Orphans = BTreeSet<(GroupId, SubgroupId)>;

@@ -1,0 +1,97 @@
+//! Publishers that go away: others are asked for their tracks before they are left.
+
+use std::time::{Duration, Instant};
+
+use aip_codec::{Version, moqt::id::RequestId};
+
+use super::{
+    Relay,
+    namespace_tree::RequestKey,
+    peer::{Owner, PeerIndex},
+    track::{Track, TrackIndex},
+};
+
+/// How long a publisher that goes away is still listened to once another one sends its track: what
+/// it had begun to send comes from nobody else.
+const OVERLAP: Duration = Duration::from_secs(1);
+
+impl Relay {
+    /// A peer says that it is going away, or that one request is to be made anew. What it is to
+    /// send us is asked of others, or of itself once more if only the request is meant.
+    pub(super) fn goaway_received(
+        &mut self,
+        peer: PeerIndex,
+        request: Option<RequestId>,
+        now: Instant,
+    ) {
+        let Some(entry) = self.peers.get(peer.0) else { return };
+        tracing::debug!(session = %entry.id, ?request, "peer is going away");
+        let mut keys: Vec<RequestKey> = match request {
+            Some(request) => vec![RequestKey { peer, request }],
+            None => self.requests_of(peer),
+        };
+        keys.sort_unstable();
+        for key in keys {
+            let Some(Owner::Upstream(index)) = self.peers[peer.0].requests.get(&key.request) else {
+                continue;
+            };
+            self.move_upstream(*index, key, now);
+        }
+    }
+
+    fn requests_of(&self, peer: PeerIndex) -> Vec<RequestKey> {
+        #[expect(clippy::disallowed_methods, reason = "sorted before it is used")]
+        let requests = self.peers[peer.0].requests.keys();
+        requests.map(|request| RequestKey { peer, request: *request }).collect()
+    }
+
+    /// Asks for a track again, since whoever sends it to us by this request will not for long.
+    fn move_upstream(&mut self, index: TrackIndex, key: RequestKey, now: Instant) {
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        let has_demand = track.has_demand();
+        let Some(upstream) = track.upstream_mut(key).filter(|upstream| !upstream.by_publish) else {
+            return;
+        };
+        upstream.is_leaving = true;
+        if has_demand {
+            self.ask_publishers(index, None, now);
+        }
+    }
+
+    /// A publisher has come beside one that goes away: that one is left after a while.
+    pub(super) fn leave_after_overlap(&mut self, index: TrackIndex, now: Instant) {
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        if track.leave_at.is_none() && track.has_replacement() {
+            track.leave_at = Some(now + OVERLAP);
+            self.arm_track_timer(index, now + OVERLAP);
+        }
+    }
+
+    /// Leaves the publishers that go away, if the time has come and another one is there.
+    pub(super) fn leave_those_going_away(&mut self, index: TrackIndex, now: Instant) {
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        if track.leave_at.is_none_or(|when| now < when) {
+            return;
+        }
+        track.leave_at = None;
+        if track.has_replacement() {
+            self.leave_upstreams(index, now, |upstream| upstream.is_leaving);
+        }
+    }
+
+    /// Whether a session is asked for a track already, and need not be once more. Draft 18 has one
+    /// subscription for each track.
+    pub(super) fn is_asked(&self, index: TrackIndex, peer: PeerIndex) -> bool {
+        let takes_one = self.peers[peer.0].session.version() == Version::Draft18;
+        let mut upstreams = self.tracks[index.0].upstreams.iter();
+        upstreams.any(|upstream| upstream.key.peer == peer && (takes_one || !upstream.is_leaving))
+    }
+}
+
+impl Track {
+    /// Whether somebody goes away and somebody else sends the track.
+    fn has_replacement(&self) -> bool {
+        self.upstreams.iter().any(|upstream| upstream.is_leaving)
+            && self.upstreams.iter().any(|upstream| upstream.established && !upstream.is_leaving)
+    }
+}

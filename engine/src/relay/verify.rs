@@ -1,0 +1,100 @@
+//! What must hold of a relay between any two calls; for simulation and fuzzing, which ask it.
+
+use aip_codec::{aip::hops::RelayId, moqt::name::TrackNamespace};
+
+use super::{
+    Relay,
+    namespace_tree::RequestKey,
+    peer::{Owner, Peer, PeerIndex},
+    track::{Track, TrackIndex},
+};
+
+impl Relay {
+    /// The namespaces that are published, as far as is known here, in order.
+    pub fn namespaces(&self) -> Vec<TrackNamespace> {
+        self.namespaces.published_under(&TrackNamespace::default(), usize::MAX)
+    }
+
+    /// What contradicts itself in this relay, if anything does. It looks at everything: nothing for
+    /// a relay that has work to do.
+    pub fn contradiction(&self) -> Option<String> {
+        let held: usize = self.tracks.iter().map(|(_, track)| track.cache.size()).sum();
+        if held != self.cached_bytes() {
+            return Some(format!("{held} bytes are cached, {} accounted", self.cached_bytes()));
+        }
+        let of_tracks = self
+            .tracks
+            .iter()
+            .find_map(|(index, track)| self.contradiction_of_track(TrackIndex(index), track));
+        of_tracks.or_else(|| {
+            self.peers
+                .iter()
+                .find_map(|(index, peer)| self.contradiction_of_peer(PeerIndex(index), peer))
+        })
+    }
+
+    fn contradiction_of_track(&self, index: TrackIndex, track: &Track) -> Option<String> {
+        let says = |what: &str| Some(format!("{}: {what}", track.name));
+        let owner = |key: RequestKey| self.peers.get(key.peer.0)?.requests.get(&key.request);
+        if track.is_unused() {
+            return says("nobody has to do with it");
+        }
+        let below = track.relays_below();
+        for upstream in &track.upstreams {
+            if !matches!(owner(upstream.key), Some(Owner::Upstream(other)) if *other == index) {
+                return says("an upstream subscription that its session does not know");
+            }
+            let relay = self.peers.get(upstream.key.peer.0).and_then(Peer::relay_id);
+            if !upstream.by_publish && relay.is_some_and(|relay| below.contains(&relay)) {
+                return says("it comes from a relay that has it from here");
+            }
+        }
+        for (number, subscriber) in &track.subscribers {
+            let is_known = matches!(owner(subscriber.key),
+                Some(Owner::Subscriber { track, subscriber })
+                    if (*track, *subscriber) == (index, number));
+            if !is_known {
+                return says("a subscriber that its session does not know");
+            }
+        }
+        let waits = |key| matches!(owner(key), Some(Owner::Waiting(other)) if *other == index);
+        if !track.waiting.iter().all(|waiting| waits(waiting.key)) {
+            return says("a waiting request that its session does not know");
+        }
+        let subscribed = track.upstreams.iter().any(|upstream| !upstream.by_publish);
+        if subscribed && !track.has_demand() && track.linger_until.is_none() {
+            return says("subscribed upstream for nobody");
+        }
+        if !track.subscribers.is_empty() && track.upstreams.is_empty() {
+            return says("subscribers without an upstream subscription");
+        }
+        None
+    }
+
+    fn contradiction_of_peer(&self, index: PeerIndex, peer: &Peer) -> Option<String> {
+        let waiting: usize = self
+            .tracks
+            .iter()
+            .map(|(_, track)| {
+                let waiting = track.waiting.iter().map(|waiting| waiting.key);
+                let passed_on = track.passed_on.iter().map(|passed_on| passed_on.key);
+                waiting.chain(passed_on).filter(|key| key.peer == index).count()
+            })
+            .sum();
+        if waiting != peer.waiting_count {
+            return Some(format!(
+                "{}: {waiting} wait, {} are counted",
+                peer.id, peer.waiting_count
+            ));
+        }
+        let is_stale = |namespace: &&TrackNamespace| {
+            let routes = self.namespaces.routes(namespace);
+            routes.is_empty()
+                || peer.relay_id().is_some_and(|relay: RelayId| routes[0].hops.contains(relay))
+        };
+        peer.announced
+            .keys()
+            .find(is_stale)
+            .map(|namespace| format!("{}: {namespace} is announced and not to be had", peer.id))
+    }
+}

@@ -1,0 +1,16 @@
+//! `aip-load mcp`: MCP servers by any way: through relays, over Streamable HTTP, over stdio.
+
+pub mod discover;
+mod pace;
+pub mod plan;
+mod recorder;
+mod run;
+pub mod schema;
+pub mod target;
+mod template;
+
+pub use self::{
+    plan::{Plan, Request},
+    run::{Options, Progress, run},
+    target::{Opener, Target},
+};

@@ -1,0 +1,10 @@
+//! Real runs on loopback: a relay, MCP servers, and the program itself.
+
+#[cfg(test)]
+mod fan_out;
+#[cfg(test)]
+mod mcp;
+#[cfg(test)]
+mod program;
+#[cfg(test)]
+mod support;

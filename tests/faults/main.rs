@@ -1,0 +1,79 @@
+//! Faults of network, machine and peers, small: each figure is as it has to be.
+
+use aip_tests::faults::{Scale, cases, table};
+
+#[track_caller]
+fn check(name: &str) {
+    let case = cases().into_iter().find(|case| case.name == name).expect("a case");
+    let figures = (case.run)(Scale::SHORT).expect("a relay and sockets");
+    assert!(!figures.is_empty());
+    assert!(figures.iter().all(|figure| figure.is_met()), "{}", table(&figures));
+}
+
+#[test]
+fn loss() {
+    check("loss");
+}
+
+#[test]
+fn disorder() {
+    check("disorder");
+}
+
+#[test]
+fn holes() {
+    check("holes");
+}
+
+#[test]
+fn a_narrower_path() {
+    check("narrow");
+}
+
+#[test]
+fn groups_in_any_order() {
+    check("order");
+}
+
+#[test]
+fn the_first_burst_on_fresh_tracks() {
+    check("fresh");
+}
+
+#[test]
+fn a_publisher_that_dies() {
+    check("publisher");
+}
+
+#[test]
+fn a_subscriber_that_dies() {
+    check("subscriber");
+}
+
+#[test]
+fn a_relay_that_is_killed_and_comes_back() {
+    check("relay");
+}
+
+#[test]
+fn addresses_that_change() {
+    check("rebinding");
+}
+
+#[test]
+fn no_descriptors_left() {
+    check("exhaustion");
+}
+
+#[test]
+fn nothing_stays_of_what_went_through() {
+    check("soak");
+}
+
+#[test]
+fn every_case_is_tested() {
+    let source = include_str!("main.rs");
+    for case in cases() {
+        assert!(source.contains(&format!("check(\"{}\")", case.name)), "{}", case.name);
+    }
+}

@@ -1,0 +1,267 @@
+# The cells of the matrix. Sourced by run; each adds lines to $results:
+#   section <tab> peer and version <tab> draft <tab> case <tab> passed|failed|not run <tab> what was seen
+
+record() { printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$@" >>"$results"; }
+
+# Waits until `pattern` stands in `file`; fails after 20 s or when the process is gone.
+await() {
+    local pattern=$1 file=$2 process=$3 deadline=$((SECONDS + 20))
+    until grep -qE "$pattern" "$file"; do
+        if [ "$SECONDS" -ge "$deadline" ] || ! kill -0 "$process" 2>/dev/null; then
+            say "no '$pattern' from process $process:"
+            tail -20 "$file" >&2
+            return 1
+        fi
+        sleep 0.1
+    done
+}
+
+# Whether a peer is there; if not, its line says why.
+have() {
+    local section=$1 name=$2 label=$3 reason=$peers/not-run/${4:-$2}
+    [ -e "$reason" ] || return 0
+    record "$section" "$label" - "$name" "not run" "$(cat "$reason")"
+    return 1
+}
+
+start() {
+    local log=$1
+    shift
+    "$@" >"$log" 2>&1 &
+    child=$!
+    children+=("$child")
+}
+
+stop_child() {
+    kill "$1" 2>/dev/null || true
+    wait "$1" 2>/dev/null || true
+}
+
+certificate() {
+    # A certificate of this run's own.
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 9 \
+        -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1 \
+        -keyout "$work/key.pem" -out "$work/certificate.pem" 2>/dev/null
+}
+
+our_relay() {
+    start "$work/relay" "$relay" --listen 127.0.0.1:0 --dev-cert --open
+    relay_process=$child
+    await 'listening on' "$work/relay" "$child"
+    url=moqt://$(sed -n 's/.*listening on \([0-9.:]*\) .*/\1/p' "$work/relay" | head -1)
+    say "our relay at $url"
+}
+
+stop_relay() { stop_child "$relay_process"; }
+
+# Lines of TAP on stdin as cells.
+tap() {
+    local section=$1 label=$2 draft=$3
+    awk -v section="$section" -v label="$label" -v draft="$draft" '
+        function flush() {
+            if (name != "") printf "%s\t%s\t%s\t%s\t%s\t%s\n", section, label, draft, name, verdict, seen
+            name = ""; seen = ""
+        }
+        /^ok / || /^not ok / {
+            flush()
+            verdict = /^ok/ ? "passed" : "failed"
+            if (/# SKIP/) verdict = "not run"
+            name = $0; sub(/^(not )?ok [0-9]+ *-? */, "", name); sub(/ *#.*/, "", name)
+            sub(/ .*/, "", name)
+        }
+        /^ +(message|received|error|reason):/ && verdict == "failed" {
+            line = $0; sub(/^ +[a-z]+: */, "", line); seen = seen (seen == "" ? "" : "; ") line
+        }
+        END { flush() }'
+}
+
+moq_test_client() {
+    local section="their clients, our relay" label="moq-test-client 0.2.0"
+    have "$section" moq-test-client "$label" || return 0
+    say "moq-test-client, draft 18"
+    timeout 300 "$peers/bin/moq-test-client" --relay "$url" --tls-disable-verify \
+        >"$work/cases" 2>"$work/cases.log" || true
+    tap "$section" "$label" 18 <"$work/cases" >>"$results"
+    local passed failed
+    passed=$(grep -c '^ok ' "$work/cases" || true)
+    failed=$(grep -c '^not ok ' "$work/cases" || true)
+    say "moq-test-client: $passed of $((passed + failed)) passed"
+    if [ "$((passed + failed))" -ne 18 ]; then
+        record "$section" "$label" 18 all-18-cases failed "$((passed + failed)) of 18 cases were run"
+    fi
+}
+
+clock() {
+    local section="their clients, our relay" label="moq-clock-ietf 0.6.25"
+    have "$section" moq-clock-ietf "$label" || return 0
+    say "moq-clock-ietf, publisher and subscriber"
+    start "$work/publisher" "$peers/bin/moq-clock-ietf" --tls-disable-verify --publish \
+        --namespace clock "$url"
+    local publisher=$child
+    start "$work/subscriber" "$peers/bin/moq-clock-ietf" --tls-disable-verify \
+        --namespace clock "$url"
+    local subscriber=$child deadline=$((SECONDS + 30)) ticks=0
+    while [ "$ticks" -lt 3 ] && [ "$SECONDS" -lt "$deadline" ] && kill -0 "$subscriber" 2>/dev/null
+    do
+        ticks=$(grep -cE '[0-9]{2}:[0-9]{2}:[0-9]{2}|[0-9]{4}-[0-9]{2}-[0-9]{2}' \
+            "$work/subscriber" || true)
+        sleep 0.2
+    done
+    head -3 "$work/subscriber"
+    say "moq-clock-ietf: $ticks ticks arrived"
+    if [ "$ticks" -ge 3 ]; then
+        record "$section" "$label" 18 ticks passed "$ticks ticks arrived"
+    else
+        record "$section" "$label" 18 ticks failed "$(tail -1 "$work/subscriber")"
+    fi
+    stop_child "$subscriber"
+    stop_child "$publisher"
+}
+
+aiomoqt_suite() {
+    local section="their clients, our relay" label="moq-interop-client (aiomoqt 0.13.3)" draft
+    have "$section" moq-interop-client "$label" aiomoqt || return 0
+    for draft in $drafts; do
+        say "moq-interop-client, draft $draft"
+        timeout 300 "$peers/aiomoqt/bin/moq-interop-client" -r "$url" --tls-disable-verify \
+            --draft "$draft" >"$work/cases" 2>"$work/cases.log" || true
+        for case in fetch join; do
+            grep -qE "^(not )?ok [0-9]+ *-? *$case( |$)" "$work/cases" ||
+                timeout 60 "$peers/aiomoqt/bin/moq-interop-client" -r "$url" \
+                    --tls-disable-verify --draft "$draft" -t "$case" \
+                    >>"$work/cases" 2>>"$work/cases.log" || true
+        done
+        tap "$section" "$label" "$draft" <"$work/cases" >>"$results"
+        say "moq-interop-client, draft $draft: $(grep -c '^ok ' "$work/cases") of \
+$(grep -cE '^(not )?ok ' "$work/cases") passed"
+    done
+}
+
+# A figure of moq-sub-bench's report, without its commas.
+bench_figure() { sed -nE "s/^ *$1: +([0-9,]+).*/\\1/p" "$2" | tr -d , | tail -1; }
+
+# A publisher and a subscriber of aiomoqt's for some seconds; passes if objects arrive and the
+# subscriber says that none was lost.
+bench_cell() {
+    local section=$1 label=$2 at=$3 draft=$4 name=$5
+    shift 5
+    local namespace=bench-$draft-$name
+    start "$work/publisher" "$peers/aiomoqt/bin/moq-pub-bench" "$at" -k --draft "$draft" \
+        -N "$namespace" -T t -r 50 --pub-ns -t 12 "$@"
+    local publisher=$child
+    if ! await 'waiting for subscriber' "$work/publisher" "$publisher"; then
+        record "$section" "$label" "$draft" "$name" failed "$(tail -1 "$work/publisher")"
+        stop_child "$publisher"
+        return
+    fi
+    timeout 40 "$peers/aiomoqt/bin/moq-sub-bench" "$at" -k --draft "$draft" -N "$namespace" \
+        -T t -t 6 >"$work/subscriber" 2>&1 || true
+    stop_child "$publisher"
+    local objects lost
+    objects=$(bench_figure Objects "$work/subscriber")
+    lost=$(bench_figure Lost "$work/subscriber")
+    if [ "${objects:-0}" -ge 200 ] && [ "${lost:-0}" -eq 0 ]; then
+        record "$section" "$label" "$draft" "$name" passed "$objects objects, $lost lost"
+    else
+        record "$section" "$label" "$draft" "$name" failed \
+            "${objects:-0} objects, ${lost:-unknown} lost; $(tail -1 "$work/subscriber")"
+    fi
+}
+
+aiomoqt_bench() {
+    local section="their clients, our relay" draft
+    local label="moq-pub-bench and moq-sub-bench (aiomoqt 0.13.3)"
+    have "$section" moq-pub-bench "$label" aiomoqt || return 0
+    for draft in $drafts; do
+        say "moq-pub-bench and moq-sub-bench, draft $draft"
+        bench_cell "$section" "$label" "$url" "$draft" subgroups -s 1000 -g 10
+        bench_cell "$section" "$label" "$url" "$draft" datagrams -s 500 -g 10 -D
+    done
+}
+
+# aip-conformance against our own relay, for comparison.
+our_clients_our_relay() {
+    local draft
+    for draft in $drafts; do
+        say "aip-conformance on our relay, draft $draft"
+        conform "aip-conformance" "aip-relay" "$draft"
+    done
+}
+
+# Starts a relay of others'; sets url and drafts_of.
+start_their_relay() {
+    local log=$work/$1
+    url=moqt://127.0.0.1:4443
+    case $1 in
+    moq-relay-ietf)
+        drafts_of=18
+        start "$log" "$peers/bin/moq-relay-ietf" --bind 127.0.0.1:4443 \
+            --coordinator-file "$work/coordinator.json" \
+            --tls-cert "$work/certificate.pem" --tls-key "$work/key.pem"
+        ;;
+    moq-relay)
+        drafts_of="18 20 22"
+        start "$log" "$peers/bin/moq-relay" --listen 127.0.0.1:4443 \
+            --listen-tls-cert "$work/certificate.pem" --listen-tls-key "$work/key.pem" \
+            --auth-public '**'
+        ;;
+    moq-interop-relay)
+        drafts_of="18 20 22"
+        start "$log" "$peers/aiomoqt/bin/moq-interop-relay" --bind 127.0.0.1 --port 4443 \
+            --cert "$work/certificate.pem" --key "$work/key.pem" --dual
+        ;;
+    esac
+}
+
+label_of() {
+    case $1 in
+    moq-relay-ietf) printf 'moq-relay-ietf 0.8.0' ;;
+    moq-relay) printf 'moq-relay 0.17.10' ;;
+    moq-interop-relay) printf 'moq-interop-relay (aiomoqt 0.13.3)' ;;
+    esac
+}
+
+# Waits until a relay answers our handshake.
+await_their_relay() {
+    local deadline=$((SECONDS + 20))
+    until "$conformance" -r "$url" --tls-disable-verify --draft 18 -t setup-only >/dev/null 2>&1; do
+        [ "$SECONDS" -lt "$deadline" ] && kill -0 "$child" 2>/dev/null || return 1
+        sleep 0.2
+    done
+}
+
+# aip-conformance against a relay of others', each draft with a relay started anew, so that one
+# that a case has brought down fails that case's successors in this draft alone.
+their_relay() {
+    local peer=$1 label draft section="aip-conformance" package=$1
+    label=$(label_of "$peer")
+    [ "$peer" = moq-interop-relay ] && package=aiomoqt
+    have "$section" aip-conformance "$label" "$package" || return 0
+    start_their_relay "$peer"
+    stop_child "$child"
+    for draft in $drafts; do
+        case " $drafts_of " in *" $draft "*) ;; *) continue ;; esac
+        start_their_relay "$peer"
+        if ! await_their_relay; then
+            record "$section" "$label" "$draft" setup-only failed "$(tail -1 "$work/$peer")"
+            stop_child "$child"
+            continue
+        fi
+        say "aip-conformance on $label, draft $draft"
+        conform "$section" "$label" "$draft"
+        stop_child "$child"
+    done
+}
+
+# Well-behaved cases and, if wanted, hostile ones.
+conform() {
+    local section=$1 label=$2 draft=$3
+    local cases
+    cases=$("$conformance" --list)
+    [ "$hostile" = yes ] || cases=$(grep -vE '^(malformed|abuse|slow)-' <<<"$cases")
+    timeout 900 "$conformance" -r "$url" --tls-disable-verify --draft "$draft" \
+        -t "$(paste -sd, <<<"$cases")" >"$work/cases" 2>/dev/null || true
+    tap "$section" "$label" "$draft" <"$work/cases" >>"$results"
+    say "aip-conformance on $label, draft $draft: $(grep -c '^ok ' "$work/cases") of \
+$(grep -cE '^(not )?ok ' "$work/cases") passed"
+}

@@ -1,0 +1,213 @@
+//! Relays that tell each other their numbers: rings, two upstreams, and what one of them lost.
+
+use aip_codec::{Version, aip::hops::RelayId, moqt::parameter::Parameter};
+use aip_engine::{
+    relay::{Config, Relay},
+    session::{Event, Request},
+};
+use aip_tests::sim::{
+    LinkId, NodeId,
+    peer::{FetchItem, Subgroup},
+};
+use bytes::Bytes;
+
+use super::{Stage, at, namespace, none, objects, payload, with};
+
+const DRAFTS: [Version; 3] = [Version::Draft18, Version::Draft20, Version::Draft22];
+
+/// Relays, each with a number; the stage's own is not used.
+struct Mesh {
+    stage: Stage,
+    relays: Vec<NodeId>,
+    links: Vec<LinkId>,
+}
+
+fn relay(number: u64) -> Relay {
+    let mut config = Config::default();
+    config.session.relay_id = Some(RelayId(number));
+    Relay::new(config)
+}
+
+/// Three relays; the first of each pair dials the second.
+fn mesh(version: Version, dials: &[(usize, usize)]) -> Mesh {
+    let mut stage = Stage::new();
+    let relays: Vec<NodeId> = (1..=3).map(|number| stage.world.add(relay(number))).collect();
+    let links = dials
+        .iter()
+        .enumerate()
+        .map(|(target, (from, to))| {
+            stage.world.connect(relays[*from], relays[*to], version, Some(target))
+        })
+        .collect();
+    stage.run(50);
+    Mesh { stage, relays, links }
+}
+
+const RING: [(usize, usize); 3] = [(0, 1), (1, 2), (2, 0)];
+/// The last has two upstreams.
+const TWO_UPSTREAMS: [(usize, usize); 2] = [(2, 0), (2, 1)];
+
+impl Mesh {
+    fn namespaces(&mut self, relay: usize) -> usize {
+        let relay = self.relays[relay];
+        self.stage.world.with(relay, |relay: &mut Relay, _| relay.namespaces().len())
+    }
+
+    fn publisher(&mut self, relay: usize, version: Version) -> (NodeId, LinkId) {
+        let (peer, link) = self.stage.peer_at(self.relays[relay], version);
+        self.stage.announce(peer, "live");
+        self.stage.run(50);
+        (peer, link)
+    }
+}
+
+#[test]
+fn an_announcement_goes_round_a_ring_once_and_is_withdrawn_everywhere() {
+    for version in DRAFTS {
+        let mut mesh = mesh(version, &RING);
+        let (_, link) = mesh.publisher(0, version);
+        for relay in 0..3 {
+            assert_eq!(mesh.namespaces(relay), 1, "{version:?} relay {relay}");
+        }
+        mesh.stage.world.kill(link);
+        mesh.stage.run(50);
+        for relay in 0..3 {
+            assert_eq!(mesh.namespaces(relay), 0, "{version:?} relay {relay} keeps it");
+        }
+    }
+}
+
+#[test]
+fn a_way_that_is_lost_is_replaced_by_the_longer_one() {
+    for version in DRAFTS {
+        let mut mesh = mesh(version, &RING);
+        let (publisher, _) = mesh.publisher(0, version);
+        // The direct way from relay 1 to relay 0.
+        mesh.stage.world.kill(mesh.links[0]);
+        mesh.stage.run(50);
+        assert_eq!(mesh.namespaces(1), 1, "{version:?}");
+        let (subscriber, _) = mesh.stage.peer_at(mesh.relays[1], version);
+        mesh.stage.subscribe(subscriber, "t", none());
+        mesh.stage.run(50);
+        let (upstream, body) = mesh.stage.request(publisher);
+        assert!(matches!(body, Request::Subscribe(_)), "{version:?}");
+        mesh.stage.tell(publisher, |peer| peer.accept_subscribe(upstream, 7, none()));
+        let body = objects(&["a"]);
+        let group = Subgroup::new(7, 1);
+        mesh.stage.tell(publisher, |peer| peer.send_subgroup(upstream, &group, &body));
+        mesh.stage.run(50);
+        assert_eq!(mesh.stage.lines(subscriber), ["1: 0=a fin"], "{version:?}");
+    }
+}
+
+#[test]
+fn a_relay_that_reaches_itself_hangs_up() {
+    for version in DRAFTS {
+        let mut stage = Stage::new();
+        let node = stage.world.add(relay(1));
+        let link = stage.world.connect(node, node, version, Some(0));
+        stage.run(50);
+        assert!(!stage.world.is_up(link), "{version:?}");
+    }
+}
+
+#[test]
+fn a_plain_peer_sees_plain_messages() {
+    // A session without RELAY_ID would close on HOPS: here it watches and subscribes.
+    for version in DRAFTS {
+        let mut mesh = mesh(version, &RING);
+        let (watcher, _) = mesh.stage.peer_at(mesh.relays[2], version);
+        mesh.stage.tell(watcher, |peer| {
+            peer.session().subscribe_namespace(namespace("live"), none()).unwrap();
+        });
+        mesh.publisher(0, version);
+        let told = mesh.stage.take(watcher);
+        assert!(
+            matches!(&told[..], [Event::Response { .. }, Event::Namespace { parameters, .. }]
+                if parameters.is_empty()),
+            "{version:?}: {told:?}"
+        );
+    }
+}
+
+/// A subscriber below two upstreams that have the same publisher's track each; the first one that
+/// is asked fails in the midst of an object. The other's publisher brings what was missed by FETCH,
+/// and goes on.
+#[test]
+fn a_lost_upstream_leaves_no_gap_and_nothing_comes_twice() {
+    for version in DRAFTS {
+        let mut mesh = mesh(version, &TWO_UPSTREAMS);
+        let publishers = [0, 1].map(|relay| mesh.publisher(relay, version).0);
+        let (subscriber, _) = mesh.stage.peer_at(mesh.relays[2], version);
+        mesh.stage.subscribe(subscriber, "t", none());
+        mesh.stage.run(50);
+        let (upstream, _) = mesh.stage.request(publishers[0]);
+        mesh.stage.tell(publishers[0], |peer| peer.accept_subscribe(upstream, 7, none()));
+        mesh.stage.run(50);
+        let mut writer = mesh
+            .stage
+            .tell(publishers[0], |peer| peer.open(upstream, &Subgroup::new(7, 1)).unwrap());
+        mesh.stage.tell(publishers[0], |peer| {
+            writer.object(peer.session(), 0, payload("a"));
+            writer.begin(peer.session(), 1, 6, aip_codec::moqt::property::Properties::default());
+            peer.session().send(writer.stream, Bytes::from_static(b"bro"), false);
+        });
+        mesh.stage.run(50);
+        mesh.stage.world.kill(mesh.links[0]);
+        mesh.stage.run(50);
+        let (second, body) = mesh.stage.request(publishers[1]);
+        assert!(matches!(body, Request::Subscribe(_)), "{version:?}");
+        let largest = with(Parameter::LargestObject(at(2, 0)));
+        mesh.stage.tell(publishers[1], |peer| peer.accept_subscribe(second, 9, largest));
+        mesh.stage.run(50);
+        // What comes live of the groups that may lack something waits for it.
+        let live = Subgroup { first_object: false, ..Subgroup::new(9, 2) };
+        let next = [(1, payload("e"))];
+        mesh.stage.tell(publishers[1], |peer| peer.send_subgroup(second, &live, &next));
+        mesh.stage.run(50);
+        let (fetch, ..) = mesh.stage.fetch_request(publishers[1]);
+        let missed = [(at(1, 1), "broken"), (at(1, 2), "c"), (at(2, 0), "d")]
+            .map(|(location, text)| FetchItem::Object(location, payload(text)));
+        mesh.stage.tell(publishers[1], |peer| {
+            let properties = aip_codec::moqt::property::Properties::default();
+            let end = if version < Version::Draft20 { at(2, 1) } else { at(2, 0) };
+            peer.session().accept_fetch(fetch, false, end, properties);
+            peer.send_fetch(fetch, aip_codec::moqt::parameter::GroupOrder::Ascending, &missed);
+        });
+        mesh.stage.run(100);
+        assert_eq!(
+            mesh.stage.lines(subscriber),
+            ["1: 0=a 1=broken 2=c fin", "2: 0=d 1=e fin"],
+            "{version:?}"
+        );
+    }
+}
+
+#[test]
+fn a_gap_that_cannot_be_filled_ends_the_subscription() {
+    for version in DRAFTS {
+        let mut mesh = mesh(version, &TWO_UPSTREAMS);
+        let publishers = [0, 1].map(|relay| mesh.publisher(relay, version).0);
+        let (subscriber, _) = mesh.stage.peer_at(mesh.relays[2], version);
+        mesh.stage.subscribe(subscriber, "t", none());
+        mesh.stage.run(50);
+        let (upstream, _) = mesh.stage.request(publishers[0]);
+        mesh.stage.tell(publishers[0], |peer| peer.accept_subscribe(upstream, 7, none()));
+        mesh.stage.run(50);
+        let _told = mesh.stage.take(subscriber);
+        mesh.stage.world.kill(mesh.links[0]);
+        mesh.stage.run(50);
+        let (second, _) = mesh.stage.request(publishers[1]);
+        let largest = with(Parameter::LargestObject(at(2, 0)));
+        mesh.stage.tell(publishers[1], |peer| peer.accept_subscribe(second, 9, largest));
+        mesh.stage.run(50);
+        let (fetch, ..) = mesh.stage.fetch_request(publishers[1]);
+        mesh.stage.tell(publishers[1], |peer| {
+            let code = aip_codec::moqt::error_code::RequestCode::NOT_SUPPORTED;
+            peer.session().reject_with(fetch, code, "");
+        });
+        mesh.stage.run(100);
+        let told = mesh.stage.take(subscriber);
+        assert!(matches!(told.last(), Some(Event::PublishDone { .. })), "{version:?}: {told:?}");
+    }
+}

@@ -1,0 +1,180 @@
+//! A real `aip-relay`, and what one can see of it from outside.
+
+use std::{
+    fs,
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use aip_engine::io::{Target, Trust};
+
+/// A relay's process. Dropping it kills it.
+#[derive(Debug)]
+pub struct Relay {
+    child: Child,
+    address: SocketAddr,
+    admin: SocketAddr,
+}
+
+/// Where the programs of this build are.
+pub(super) fn program(name: &str) -> io::Result<PathBuf> {
+    let this = std::env::current_exe()?;
+    let beside =
+        this.parent().into_iter().flat_map(|folder| [folder, folder.parent().unwrap_or(folder)]);
+    let found = beside.map(|folder| folder.join(name)).find(|path| path.exists());
+    found.ok_or_else(|| {
+        io::Error::other(format!("{name} is not built: cargo build --workspace --bins"))
+    })
+}
+
+impl Relay {
+    /// A relay at `listen`, with these further arguments; ready when this returns.
+    ///
+    /// # Errors
+    /// If it does not begin.
+    pub fn start(listen: SocketAddr, arguments: &[&str]) -> io::Result<Self> {
+        Self::start_by(&mut Command::new(program("aip-relay")?), listen, arguments)
+    }
+
+    /// The same with no more than `descriptors` files open.
+    ///
+    /// # Errors
+    /// If it does not begin.
+    pub fn start_with_few_descriptors(listen: SocketAddr, descriptors: u32) -> io::Result<Self> {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={descriptors}")).arg(program("aip-relay")?);
+        Self::start_by(&mut command, listen, &[])
+    }
+
+    fn start_by(command: &mut Command, listen: SocketAddr, arguments: &[&str]) -> io::Result<Self> {
+        let mut child = command
+            .args(["--listen", &listen.to_string(), "--dev-cert", "--open"])
+            .args(["--admin", "127.0.0.1:0"])
+            .args(arguments)
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let stderr = child.stderr.take().ok_or_else(|| io::Error::other("no stderr"))?;
+        let mut lines = BufReader::new(stderr).lines();
+        let (mut admin, mut said) = (None, String::new());
+        let address = loop {
+            let Some(line) = lines.next().transpose()? else {
+                return Err(io::Error::other(format!("the relay does not begin: {said}")));
+            };
+            if let Some(url) = line.strip_prefix("admin on http://") {
+                admin = url.parse().ok();
+            }
+            if let Some(rest) = line.strip_prefix("listening on ")
+                && let Some(address) = rest.split(' ').next().and_then(|word| word.parse().ok())
+            {
+                break address;
+            }
+            said.push_str(&line);
+        };
+        thread::Builder::new().spawn(move || lines.for_each(drop))?;
+        let admin = admin.ok_or_else(|| io::Error::other("the relay has no admin endpoint"))?;
+        Ok(Self { child, address, admin })
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where it tells of itself.
+    pub const fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// SIGKILL: it says nothing more to anyone.
+    ///
+    /// # Errors
+    /// If the system does not let us.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(drop)
+    }
+
+    /// One path of its admin endpoint.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn get(&self, path: &str) -> io::Result<String> {
+        let mut stream = TcpStream::connect(self.admin)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())?;
+        let mut response = String::new();
+        stream.read_to_string(&mut response)?;
+        match response.split_once("\r\n\r\n") {
+            Some((_, body)) => Ok(body.to_owned()),
+            None => Err(io::Error::other(format!("no response: {response}"))),
+        }
+    }
+
+    /// One number of `/metrics`, by name and labels.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn metric(&self, series: &str) -> io::Result<f64> {
+        let text = self.get("/metrics")?;
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value
+            .and_then(|value| value.parse().ok())
+            .ok_or_else(|| io::Error::other(format!("no {series} in /metrics")))
+    }
+
+    /// Bytes in RAM.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn resident_memory(&self) -> io::Result<u64> {
+        let status = fs::read_to_string(self.proc("status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+        kibibytes.map(|count| count * 1_024).ok_or_else(|| io::Error::other("no VmRSS"))
+    }
+
+    /// Open descriptors and threads.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn descriptors_and_threads(&self) -> io::Result<(usize, usize)> {
+        Ok((fs::read_dir(self.proc("fd"))?.count(), fs::read_dir(self.proc("task"))?.count()))
+    }
+
+    /// Time on a processor so far, in hundredths of a second.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn processor_ticks(&self) -> io::Result<u64> {
+        let stat = fs::read_to_string(self.proc("stat"))?;
+        // The name before it may have spaces; it ends with a parenthesis.
+        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        Ok(ticks.filter_map(|field| field.parse::<u64>().ok()).sum())
+    }
+
+    fn proc(&self, file: &str) -> PathBuf {
+        Path::new("/proc").join(self.child.id().to_string()).join(file)
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        drop(self.kill());
+    }
+}
+
+/// How a client reaches what listens at `address`.
+///
+/// # Panics
+/// Never: an address makes a URL.
+pub fn target(address: SocketAddr) -> Target {
+    Target::new(&format!("moqt://{address}"), Trust::Insecure).expect("an address makes a URL")
+}
