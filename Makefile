@@ -14,7 +14,7 @@ CASES ?=
 RELAY ?= target/release/aip-relay
 ARGUMENTS ?=
 
-.PHONY: help demo test requirements simulate conformance interop mcp-conformance faults fuzz benchmark bench clean
+.PHONY: help demo test requirements simulate conformance interop mcp-conformance overload faults fuzz benchmark bench clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
@@ -51,6 +51,11 @@ interop: ## other people's MOQT with ours, both ways; writes tests/interop/RESUL
 	$(CARGO) build --locked --release -p aip-engine -p aip-loadgen -p aip-tests --features aip-tests/conformance \
 		--bin aip-relay --bin aip-load --bin aip-conformance
 	@tests/interop/run $(RELAY) target/release/aip-conformance target/release/aip-load
+
+overload: ## stalled subscribers and floods against a real relay: each figure beside its goal
+	@.ci/require build
+	$(CARGO) build --locked --release -p aip-engine
+	$(CARGO) run --locked --release -p aip-tests --features io --bin overload -- $(RELAY)
 
 faults: ## faults of network, machine and peers on real relays, at full size (SOAK=groups, CASES="loss relay")
 	@.ci/require build

@@ -1,14 +1,18 @@
 //! MOQT as state machines, and quiche on mio beneath them.
 //!
-//! [`session`] is one MOQT session, [`client`] a publisher, subscriber and caller on one session,
+//! [`schedule`] decides what is sent next, [`account`] counts what waits; [`session`] is one MOQT
+//! session, [`client`] a publisher, subscriber and caller on one session,
 //! [`relay`] many sessions and the tracks between them. None of them knows a clock, a socket or a
 //! thread: they meet the world at [`transport`]. The feature `io` (on by default) adds the world.
 #![warn(missing_docs)]
 
+pub mod account;
 pub mod client;
 pub mod metrics;
 pub mod relay;
+pub mod schedule;
 pub mod session;
+mod stream_map;
 pub mod transport;
 
 #[cfg(feature = "io")]

@@ -10,7 +10,7 @@ use std::{fmt, net::SocketAddr, time::Instant};
 use aip_codec::{Version, moqt::error_code::SessionCode};
 use bytes::Bytes;
 
-use crate::metrics::Service;
+use crate::{metrics::Service, schedule::Precedence};
 
 /// Which end of a connection one is.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -104,12 +104,12 @@ pub enum Action {
         /// An application error code (draft-22 section 12.4).
         code: u64,
     },
-    /// Set how soon a stream is sent: lower first. 127 for a stream that was never set.
+    /// Set when a stream is sent. One that was never set stands like a request's.
     Prioritize {
         /// The stream.
         stream: StreamId,
-        /// 0 is most urgent.
-        urgency: u8,
+        /// Where it stands among the others.
+        precedence: Precedence,
     },
     /// Deliver no more bytes of this stream until told so; flow control then holds its sender.
     Pause {

@@ -1,7 +1,9 @@
 //! The life of streams: resets, stops, pauses, limits, order.
 
+use aip_codec::moqt::id::RequestId;
 use aip_engine::{
     io::{Config, Quic},
+    schedule::Precedence,
     transport::{Action, StreamId},
 };
 
@@ -198,9 +200,13 @@ fn stopping_many_streams_does_not_use_up_the_peers_streams() {
 fn more_urgent_streams_go_first() {
     let pair = pair(PLAIN, PLAIN);
     let bulk = pattern(4 << 20, 1);
-    pair.client.act(pair.dialled, Action::Prioritize { stream: client_uni(0), urgency: 200 });
+    let prioritize = |stream, subscriber_priority| {
+        let precedence = Precedence::data(RequestId(0), subscriber_priority);
+        pair.client.act(pair.dialled, Action::Prioritize { stream, precedence });
+    };
+    prioritize(client_uni(0), 200);
     pair.client.send(pair.dialled, client_uni(0), bulk.clone(), true);
-    pair.client.act(pair.dialled, Action::Prioritize { stream: client_uni(1), urgency: 10 });
+    prioritize(client_uni(1), 10);
     pair.client.send(pair.dialled, client_uni(1), "urgent", true);
     let mut before = 0;
     pair.server.wait("the urgent stream", |told| match told {

@@ -316,6 +316,12 @@ impl Client {
             }
             SessionEvent::CallReset { request, code } => self.call_reset(request, code),
             SessionEvent::CallStopped { request, code } => self.call_stopped(request, code),
+            SessionEvent::TooFarBehind { request } => {
+                if let Some(current) = &mut self.current {
+                    current.session.end_behind(request);
+                }
+                self.request_ended(request);
+            }
             SessionEvent::Goaway { request: None, .. } => {
                 if let Some(current) = &mut self.current {
                     current.going_away = true;

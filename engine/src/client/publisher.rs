@@ -18,7 +18,10 @@ use aip_codec::moqt::{
 use bytes::{Bytes, BytesMut};
 
 use super::{Client, Event, OBJECT_COUNT, Owner, Refusal, TrackVersion};
-use crate::session::{Session, fetch_range, subscription_range, urgency};
+use crate::{
+    schedule::{DEFAULT_PRIORITY, Precedence, Rank},
+    session::{Delivery, Session, fetch_range, subscription_range},
+};
 
 /// A track that somebody asked for.
 #[derive(Debug)]
@@ -272,7 +275,7 @@ impl Client {
         let filter = body.parameters.location_filter().unwrap_or_default();
         let (start, end) = subscription_range(filter, largest);
         let forward = body.parameters.forward().unwrap_or(true);
-        let priority = body.parameters.subscriber_priority().unwrap_or(128);
+        let priority = body.parameters.subscriber_priority().unwrap_or(DEFAULT_PRIORITY);
         served.subscribers.push(Subscriber {
             request,
             forward,
@@ -373,9 +376,13 @@ impl Client {
         let Some(version) = &served.version else { return };
         let Some(current) = &mut self.current else { return };
         let session = &mut current.session;
-        let urgency = urgency::object(parameters.subscriber_priority().unwrap_or(128), 128);
-        let Some(stream) = session.open_fill(owner, asked_by, urgency) else { return };
         let order = parameters.group_order().unwrap_or(GroupOrder::Ascending);
+        let priority = parameters.subscriber_priority().unwrap_or(DEFAULT_PRIORITY);
+        let precedence = Precedence {
+            rank: Rank::fill(order, order, version.group),
+            ..Precedence::data(owner, priority)
+        };
+        let Some(stream) = session.open_fill(asked_by, precedence) else { return };
         let mut encoder = FetchEncoder::new(session.version(), order);
         for (index, payload) in version.objects.iter().enumerate() {
             let location = Location { group: version.group, object: ObjectId(index as u64) };
@@ -562,8 +569,13 @@ fn send_group(
         end_of_group: true,
         first_object: true,
     };
-    let urgency = urgency::object(subscriber.priority, 128);
-    let Some(stream) = session.open_subgroup(subscriber.request, &header, urgency) else { return };
+    let delivery = Delivery {
+        subscriber_priority: subscriber.priority,
+        publisher_priority: version.properties.default_publisher_priority(),
+        ..Delivery::default()
+    };
+    let stream = session.open_subgroup(subscriber.request, &header, &delivery);
+    let Some(stream) = stream else { return };
     let mut encoder = Encoder::new(header.properties);
     for (index, payload) in version.objects.iter().enumerate() {
         let object = ObjectHeader {

@@ -85,6 +85,9 @@ pub struct RelayLimits {
     #[serde(with = "duration")]
     pub upstream_timeout: Duration,
     pub subscription_queued_bytes_max: usize,
+    pub subscription_standing_bytes_max: usize,
+    #[serde(with = "duration")]
+    pub subscription_standstill_max: Duration,
     #[serde(with = "duration")]
     pub subscription_stall_max: Duration,
     pub filter_ranges_max: u64,
@@ -99,6 +102,7 @@ pub struct RelayLimits {
 impl Default for RelayLimits {
     fn default() -> Self {
         let relay = relay::Config::default();
+        let delivery = relay.session.delivery.clone();
         Self {
             tracks_max: relay.tracks_max,
             link_cost: relay.link_cost,
@@ -115,8 +119,10 @@ impl Default for RelayLimits {
             rendezvous_timeout_max: relay.rendezvous_timeout_max,
             linger: relay.linger,
             upstream_timeout: relay.upstream_timeout,
-            subscription_queued_bytes_max: relay.subscription_queued_bytes_max,
-            subscription_stall_max: relay.subscription_stall_max,
+            subscription_queued_bytes_max: delivery.queued_bytes_max,
+            subscription_standing_bytes_max: delivery.standing_bytes_max,
+            subscription_standstill_max: delivery.standstill_max,
+            subscription_stall_max: delivery.stall_max,
             filter_ranges_max: relay.session.filter_ranges_max,
             subscription_fills_max: relay.subscription_fills_max,
             stream_queued_bytes_max: relay.stream_queued_bytes_max,
@@ -130,6 +136,10 @@ impl Default for RelayLimits {
 impl From<RelayLimits> for relay::Config {
     fn from(file: RelayLimits) -> Self {
         let mut session = Self::default().session;
+        session.delivery.queued_bytes_max = file.subscription_queued_bytes_max;
+        session.delivery.standing_bytes_max = file.subscription_standing_bytes_max;
+        session.delivery.standstill_max = file.subscription_standstill_max;
+        session.delivery.stall_max = file.subscription_stall_max;
         session.filter_ranges_max = file.filter_ranges_max;
         Self {
             session,
@@ -148,8 +158,6 @@ impl From<RelayLimits> for relay::Config {
             rendezvous_timeout_max: file.rendezvous_timeout_max,
             linger: file.linger,
             upstream_timeout: file.upstream_timeout,
-            subscription_queued_bytes_max: file.subscription_queued_bytes_max,
-            subscription_stall_max: file.subscription_stall_max,
             subscription_fills_max: file.subscription_fills_max,
             stream_queued_bytes_max: file.stream_queued_bytes_max,
             cache_bytes_max: file.cache_bytes_max,

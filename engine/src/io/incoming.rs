@@ -7,9 +7,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use quiche::Shutdown;
 
-use super::{chunk_pool::ChunkPool, connection::Event, quic::Quic, stream_map::StreamMap};
+use super::{chunk_pool::ChunkPool, connection::Event, quic::Quic};
 use crate::{
     metrics::Counters,
+    stream_map::StreamMap,
     transport::{Side, StreamId},
 };
 

@@ -28,7 +28,6 @@ mod runtime;
 mod signals;
 mod stateless_reset;
 mod status;
-mod stream_map;
 mod target;
 mod timer_wheel;
 mod tls;

@@ -44,14 +44,23 @@ pub struct Config {
     /// Longest wait for an upstream publisher's answer, or for the next thing of what it sends in
     /// answer to a FETCH; then TIMEOUT. 10 s.
     pub upstream_timeout: Duration,
-    /// Bytes that may wait for one subscription's network before it ends TOO_FAR_BEHIND. 8 MiB.
-    pub subscription_queued_bytes_max: usize,
-    /// How long a subscription's queue may stand still before it ends TOO_FAR_BEHIND. 8 s.
-    pub subscription_stall_max: Duration,
     /// Fills that one subscription may have under way; one more is reset EXCESSIVE_LOAD. 8.
     pub subscription_fills_max: usize,
-    /// Bytes that a FETCH response or a call keeps waiting for the network. 1 MiB.
+    /// Bytes that a FETCH response or a call keeps waiting for the network. 256 KiB.
     pub stream_queued_bytes_max: usize,
+    /// Bytes that may wait for one session, with what it costs to keep them; above it the least
+    /// important and heaviest subscription ends TOO_FAR_BEHIND, or, if there is none, the heaviest
+    /// answer is reset EXCESSIVE_LOAD. 16 MiB.
+    pub session_queued_bytes_max: usize,
+    /// The same for all sessions of one address. 128 MiB.
+    pub identity_queued_bytes_max: usize,
+    /// The same for all sessions. 512 MiB.
+    pub queued_bytes_max: usize,
+    /// Requests and updates that one session may make; one more gets EXCESSIVE_LOAD. 10,000 a
+    /// second, 20,000 at once.
+    pub session_request_rate: Rate,
+    /// The same for all sessions of one address. 50,000 a second, 100,000 at once.
+    pub identity_request_rate: Rate,
     /// Bytes of cached objects over all tracks, with what holding them costs (about 256 bytes for an
     /// object and 1 KiB for a group). The oldest groups go first, a track's newest last. 256 MiB.
     pub cache_bytes_max: usize,
@@ -59,6 +68,15 @@ pub struct Config {
     pub cache_groups_max: usize,
     /// Age at which a cached group is forgotten; the newest of a live track is kept. 10 min.
     pub cache_age_max: Duration,
+}
+
+/// How often something may happen.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rate {
+    /// Times a second, in the long run; 0 is without limit.
+    pub per_second: u32,
+    /// Times at once, after a rest.
+    pub burst: u32,
 }
 
 impl Default for Config {
@@ -80,10 +98,13 @@ impl Default for Config {
             rendezvous_timeout_max: Duration::from_secs(30),
             linger: Duration::from_secs(30),
             upstream_timeout: Duration::from_secs(10),
-            subscription_queued_bytes_max: 8 << 20,
-            subscription_stall_max: Duration::from_secs(8),
             subscription_fills_max: 8,
-            stream_queued_bytes_max: 1 << 20,
+            stream_queued_bytes_max: 256 << 10,
+            session_queued_bytes_max: 16 << 20,
+            identity_queued_bytes_max: 128 << 20,
+            queued_bytes_max: 512 << 20,
+            session_request_rate: Rate { per_second: 10_000, burst: 20_000 },
+            identity_request_rate: Rate { per_second: 50_000, burst: 100_000 },
             cache_bytes_max: 256 << 20,
             cache_groups_max: 256,
             cache_age_max: Duration::from_secs(600),

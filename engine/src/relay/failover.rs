@@ -240,10 +240,10 @@ impl Relay {
         if active.interrupted.take().is_some() {
             // What was begun of it does not exist, as the other publisher has it.
             active.previous = active.previous.and_then(|id| id.0.checked_sub(1)).map(ObjectId);
-            self.end_streams(index, key, Some(ResetCode::INTERNAL_ERROR));
+            self.end_streams(index, key, Some(ResetCode::INTERNAL_ERROR), None);
         } else if active.sources == 0 && active.current.is_none() {
             if track.largest.is_some_and(|largest| key.0 < largest.group) {
-                self.end_streams(index, key, None);
+                self.end_streams(index, key, None, None);
             } else {
                 track.orphans.insert(key);
             }
@@ -283,7 +283,7 @@ impl Relay {
         if let Some(track) = self.tracks.get_mut(index.0) {
             track.orphans.remove(&key);
         }
-        self.end_streams(index, key, None);
+        self.end_streams(index, key, None, None);
     }
 }
 

@@ -1,8 +1,8 @@
 //! One subgroup on its way to every subscriber that wants it: a stream for each.
 
 use aip_codec::moqt::{
-    error_code::{PublishDoneCode, ResetCode},
-    id::{GroupId, ObjectId, SubgroupId, TrackAlias},
+    error_code::ResetCode,
+    id::{GroupId, ObjectId, RequestId, SubgroupId, TrackAlias},
     location::Location,
     stream::subgroup::{Encoder, ObjectHeader, SubgroupHeader, SubgroupMode},
 };
@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use super::{Relay, failover::Interrupted, peer::PeerIndex, track::TrackIndex};
 use crate::{
-    session::{Candidate, ReceivedObject, Session, urgency},
+    session::{Candidate, Delivery, DeliveryTimeouts, ReceivedObject, Session},
     transport::StreamId,
 };
 
@@ -32,6 +32,8 @@ pub(crate) struct ActiveSubgroup {
     pub(crate) interrupted: Option<Interrupted>,
     /// A publisher's stream has said that this was all.
     pub(crate) finished: bool,
+    /// What the publisher says of how long it may take; `None` before its first object.
+    timeouts: Option<DeliveryTimeouts>,
     /// By subscriber; `None` where none was opened.
     streams: Vec<Option<OutgoingSubgroup>>,
 }
@@ -114,6 +116,8 @@ pub(crate) struct Fanout<'a> {
     pub(crate) payload: &'a [Bytes],
     /// How it stood in the publisher's stream, if it comes from there now.
     pub(crate) received: Option<&'a ReceivedObject>,
+    /// When its header was here.
+    pub(crate) received_at: Instant,
 }
 
 impl Fanout<'_> {
@@ -147,7 +151,8 @@ impl Fanout<'_> {
         &self,
         before: Option<OutgoingSubgroup>,
         session: &mut Session,
-        (request, alias, priority): (aip_codec::moqt::id::RequestId, TrackAlias, u8),
+        (request, alias): (RequestId, TrackAlias),
+        delivery: &Delivery,
     ) -> Option<OutgoingSubgroup> {
         if let Some(before) = before {
             // Whoever has stopped a subgroup is not sent it again on another stream.
@@ -160,8 +165,7 @@ impl Fanout<'_> {
         let is_first =
             before.is_none() && self.source_previous.is_none() && self.header.first_object;
         let header = self.outgoing_header(alias, is_first);
-        let urgency = urgency::object(priority, self.priority);
-        let stream = session.open_subgroup(request, &header, urgency)?;
+        let stream = session.open_subgroup(request, &header, delivery)?;
         let properties = header.properties;
         Some(OutgoingSubgroup { stream, properties, previous: None, receives: true })
     }
@@ -178,8 +182,11 @@ impl Relay {
             active.streams.resize(capacity, None);
         }
         let (location, candidate) = (fanout.location(), fanout.candidate());
-        let limits =
-            (self.config.subscription_queued_bytes_max, self.config.subscription_stall_max);
+        let properties = &fanout.object.properties;
+        let timeouts = *active
+            .timeouts
+            .get_or_insert_with(|| DeliveryTimeouts::of_publisher(properties, &track.properties));
+        let default_order = track.properties.default_group_order();
         let (mut behind, mut forwarded) = (Vec::new(), 0);
         let mut wire = WireCache::default();
         for (index, subscriber) in &track.subscribers {
@@ -194,17 +201,24 @@ impl Relay {
                 continue;
             }
             let request = subscriber.key.request;
-            if session.is_behind(request, limits.0, limits.1, now) {
-                behind.push(index);
+            if session.is_behind(request, now) {
+                behind.push(subscriber.key);
                 continue;
             }
-            let to = (request, track.alias, subscriber.wish.priority);
-            let Some(mut outgoing) = fanout.stream(*slot, session, to) else {
+            let delivery = Delivery {
+                subscriber_priority: subscriber.wish.priority,
+                publisher_priority: fanout.priority,
+                order: subscriber.wish.order.unwrap_or(default_order),
+                timeouts: subscriber.wish.timeouts.shorter(timeouts),
+            };
+            let to = (request, track.alias);
+            let Some(mut outgoing) = fanout.stream(*slot, session, to, &delivery) else {
                 if let Some(slot) = slot {
                     slot.receives = false;
                 }
                 continue;
             };
+            session.begin_object(outgoing.stream, fanout.received_at);
             wire.send(session, &outgoing, fanout);
             forwarded += 1;
             outgoing.previous = Some(location.object);
@@ -214,7 +228,9 @@ impl Relay {
         }
         active.previous = Some(location.object);
         self.note_forwarded(forwarded, fanout.payload.iter().map(Bytes::len).sum());
-        self.end_behind(fanout.track, behind, now);
+        for key in behind {
+            self.end_behind(key);
+        }
     }
 
     /// Sends more of the current object's payload to whoever got its beginning.
@@ -227,14 +243,12 @@ impl Relay {
     ) {
         let Some(track) = self.tracks.get(track_index.0) else { return };
         let Some(active) = track.active.get(&key) else { return };
-        let limits =
-            (self.config.subscription_queued_bytes_max, self.config.subscription_stall_max);
         let (mut behind, mut forwarded) = (Vec::new(), 0);
         for (index, stream) in active.receivers() {
             let Some(subscriber) = track.subscribers.get(index) else { continue };
             let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) else { continue };
-            if peer.session.is_behind(subscriber.key.request, limits.0, limits.1, now) {
-                behind.push(index);
+            if peer.session.is_behind(subscriber.key.request, now) {
+                behind.push(subscriber.key);
                 continue;
             }
             peer.session.send(stream, bytes.clone(), false);
@@ -242,27 +256,20 @@ impl Relay {
             super::touch(&mut self.touched, peer, subscriber.key.peer);
         }
         self.note_payload_forwarded(forwarded, bytes.len());
-        self.end_behind(track_index, behind, now);
-    }
-
-    /// Ends subscriptions that are too far behind; if nobody else wants the track, it is left.
-    fn end_behind(&mut self, index: TrackIndex, behind: Vec<usize>, now: Instant) {
-        if behind.is_empty() {
-            return;
+        for key in behind {
+            self.end_behind(key);
         }
-        for subscriber in behind {
-            self.end_subscriber(index, subscriber, PublishDoneCode::TOO_FAR_BEHIND);
-        }
-        self.update_linger(index, now);
     }
 
     /// Ends the subscribers' streams of a subgroup: with all there was, or by a reset. Other
-    /// publishers' streams of it may go on, on new streams.
+    /// publishers' streams of it may go on, on new streams. `ended_at` is when a publisher's stream
+    /// ended, if that is why.
     pub(super) fn end_streams(
         &mut self,
         track: TrackIndex,
         key: (GroupId, SubgroupId),
         reset: Option<ResetCode>,
+        ended_at: Option<Instant>,
     ) {
         let Some(track) = self.tracks.get_mut(track.0) else { return };
         let Some(active) = track.active.get_mut(&key) else { return };
@@ -276,7 +283,12 @@ impl Relay {
             let Some(Some(outgoing)) = streams.get(index) else { continue };
             let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) else { continue };
             match reset {
-                None => peer.session.send(outgoing.stream, Bytes::new(), true),
+                None => {
+                    if let Some(ended_at) = ended_at {
+                        peer.session.end_of_subgroup(outgoing.stream, ended_at);
+                    }
+                    peer.session.send(outgoing.stream, Bytes::new(), true);
+                }
                 Some(code) => peer.session.reset_stream(outgoing.stream, code),
             }
             super::touch(&mut self.touched, peer, subscriber.key.peer);

@@ -18,7 +18,7 @@ use super::{
     peer::Owner,
     track::{FillKey, Track, TrackIndex, WaitingBody, Wanted, Wish},
 };
-use crate::session::{fetch_range, urgency};
+use crate::{schedule::Precedence, session::fetch_range};
 
 impl Relay {
     pub(super) fn fetch_received(&mut self, key: RequestKey, body: Fetch, now: Instant) {
@@ -70,10 +70,12 @@ impl Relay {
         if let Some(session) = self.session(key.peer) {
             session.accept_fetch(key.request, end_of_track, end, properties);
         }
+        let order = body.parameters.group_order().unwrap_or_default();
         let wanted = Wanted {
             start,
             end,
-            order: body.parameters.group_order().unwrap_or_default(),
+            order,
+            live_order: order,
             priority: body.parameters.subscriber_priority().unwrap_or(128),
             patience: body.parameters.fill_timeout().map(Duration::from_millis),
             ranges: Wish::of(&body.parameters).ranges,
@@ -144,10 +146,18 @@ impl Relay {
         if end < start {
             return;
         }
+        let order = wish.order.unwrap_or_default();
+        let subscriber = match self.peers[key.owner.peer.0].requests.get(&key.owner.request) {
+            Some(Owner::Subscriber { subscriber, .. }) => track.subscribers.get(*subscriber),
+            _ => None,
+        };
+        let live_order = subscriber
+            .map_or(order, |it| it.wish.order.unwrap_or(track.properties.default_group_order()));
         let wanted = Wanted {
             start,
             end,
-            order: wish.order.unwrap_or_default(),
+            order,
+            live_order,
             priority: wish.priority,
             patience: fill.fill_timeout().map(Duration::from_millis),
             ranges: wish.ranges,
@@ -163,8 +173,8 @@ impl Relay {
     /// Refuses a fill: its stream is opened, so that it is known to be that one, and reset.
     fn refuse_fill(&mut self, key: FillKey, priority: u8) {
         let Some(session) = self.session(key.owner.peer) else { return };
-        let urgency = urgency::object(priority, 128);
-        if let Some(stream) = session.open_fill(key.owner.request, key.asked_by, urgency) {
+        let precedence = Precedence::data(key.owner.request, priority);
+        if let Some(stream) = session.open_fill(key.asked_by, precedence) {
             session.reset_stream(stream, ResetCode::EXCESSIVE_LOAD);
         }
     }

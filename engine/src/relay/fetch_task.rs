@@ -28,7 +28,8 @@ use super::{
     upstream_fetch::Coverage,
 };
 use crate::{
-    session::{Candidate, urgency},
+    schedule::{Precedence, Rank},
+    session::Candidate,
     transport::StreamId,
 };
 
@@ -67,6 +68,19 @@ enum Step {
 }
 
 impl FetchTask {
+    /// Where its stream stands among those of its session.
+    const fn precedence(&self) -> Precedence {
+        let Wanted { start, end, order, priority, live_order, .. } = self.wanted;
+        let first = match order {
+            GroupOrder::Ascending => start.group,
+            GroupOrder::Descending => end.group,
+        };
+        Precedence {
+            rank: Rank::fill(order, live_order, first),
+            ..Precedence::data(self.key.owner.request, priority)
+        }
+    }
+
     fn step(&self, cache: &Cache, now: Instant) -> Step {
         match self.wanted.order {
             GroupOrder::Ascending => self.step_up(cache, now),
@@ -206,12 +220,12 @@ impl Relay {
 
     /// Opens a task's stream if it has none. `None` if nobody reads it any more.
     fn task_stream(&mut self, task: &mut FetchTask) -> Option<StreamId> {
-        let urgency = urgency::object(task.wanted.priority, 128);
         let FillKey { owner, asked_by } = task.key;
+        let precedence = task.precedence();
         let session = self.session(owner.peer)?;
         let stream = match task.stream {
             Some(stream) => stream,
-            None => session.open_fill(owner.request, asked_by, urgency)?,
+            None => session.open_fill(asked_by, precedence)?,
         };
         task.stream = Some(stream);
         session.stream_queued_bytes(stream).map(|_| stream)

@@ -153,6 +153,7 @@ impl Relay {
                 object: &object.header,
                 payload,
                 received: Some(object),
+                received_at: now,
             };
             self.fan_out(&fanout, now);
             if object.last && self.is_shared(track_index, key) {
@@ -272,7 +273,7 @@ impl Relay {
             let finished = active.finished;
             let Some((location, object)) = track.cache.next_to_forward(key, previous) else {
                 if finished {
-                    self.end_streams(index, key, None);
+                    self.end_streams(index, key, None, Some(now));
                 }
                 return;
             };
@@ -321,6 +322,7 @@ impl Relay {
                 },
                 payload: &object.payload,
                 received: None,
+                received_at: object.received_at,
             };
             self.fan_out(&fanout, now);
         }
@@ -400,7 +402,7 @@ impl Relay {
                         active.previous.and_then(|id| id.0.checked_sub(1)).map(ObjectId);
                 }
                 if is_current || active.sources == 0 && !active.finished {
-                    self.end_streams(index, key, Some(code));
+                    self.end_streams(index, key, Some(code), Some(now));
                 }
             }
         }

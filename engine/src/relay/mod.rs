@@ -15,6 +15,7 @@ mod metrics;
 mod namespace;
 mod namespace_announce;
 mod namespace_tree;
+mod overload;
 mod pass_on;
 mod peer;
 mod publish;
@@ -43,7 +44,10 @@ use aip_codec::moqt::{
 use bytes::Bytes;
 use slab::Slab;
 
-pub use self::config::Config;
+pub use self::{
+    config::{Config, Rate},
+    overload::Load,
+};
 use self::{
     namespace_tree::{NamespaceTree, RequestKey},
     peer::{Owner, Peer, PeerIndex},
@@ -81,6 +85,8 @@ pub struct Relay {
     /// Tracks, with their aliases since indices are used again, that other relays have begun to
     /// receive from us.
     below_changed: VecDeque<(TrackIndex, TrackAlias)>,
+    /// When something was told last: the time for what a poll decides.
+    clock: Option<Instant>,
     /// Sessions whose actions are waiting to be polled.
     touched: VecDeque<PeerIndex>,
     /// When each session's timer is due.
@@ -90,6 +96,8 @@ pub struct Relay {
     retention: Retention,
     rendezvous: Rendezvous,
     redirects: Redirects,
+    /// What waits above the sessions, and who asks how often.
+    levels: overload::Levels,
     draining: bool,
     service: Service,
 }
@@ -117,12 +125,14 @@ impl Relay {
             next_task: 0,
             answered: VecDeque::new(),
             below_changed: VecDeque::new(),
+            clock: None,
             touched: VecDeque::new(),
             session_timers: BTreeSet::new(),
             track_timers: BTreeSet::new(),
             retention: Retention::default(),
             rendezvous: Rendezvous::default(),
             redirects: Redirects::default(),
+            levels: overload::Levels::default(),
             draining: false,
             service: Service::default(),
         }
@@ -187,6 +197,7 @@ impl Relay {
 
     /// Tells the session something and acts on what it learns.
     fn with_session(&mut self, session: SessionId, now: Instant, tell: impl FnOnce(&mut Session)) {
+        self.clock = Some(now);
         let Some(&peer) = self.by_session.get(&session) else { return };
         if let Some(session) = self.session(peer) {
             tell(session);
@@ -238,10 +249,19 @@ impl Relay {
             }
             Event::FetchEnded { request, end } => self.fetch_stream_ended(key(request), end, now),
             Event::Established { .. } => self.session_established(peer, now),
-            Event::Request { request, body, .. } => self.request(key(request), body, now),
+            Event::Request { request, body, .. } if self.admits(peer, now) => {
+                self.request(key(request), body, now);
+            }
+            Event::Request { request, body, .. } => self.refuse_excess(key(request), &body),
             Event::Response { request, body } => self.response(key(request), body, now),
-            Event::Update { request, update, parameters } => {
+            Event::Update { request, update, parameters } if self.admits(peer, now) => {
                 self.update_received(key(request), update, &parameters, now);
+            }
+            Event::Update { request, .. } => {
+                if let Some(session) = self.session(peer) {
+                    let reason = "too many updates in too short a time";
+                    session.reject_update(request, RequestCode::EXCESSIVE_LOAD, reason);
+                }
             }
             Event::UpdateResponse { request, result, .. } => {
                 self.update_answered(key(request), result, now);
@@ -257,6 +277,7 @@ impl Relay {
                 self.upstream_namespace_done(key(request), &suffix, now);
             }
             Event::PublishSkipped { .. } => {}
+            Event::TooFarBehind { request } => self.end_behind(key(request)),
             Event::Ended { request } => self.request_ended(key(request), now),
             Event::Goaway { request, .. } => self.goaway_received(peer, request, now),
         }
@@ -401,6 +422,7 @@ impl Relay {
         if let Some(timer) = self.peers[peer.0].timer {
             self.session_timers.remove(&(timer, peer));
         }
+        self.leave_levels(peer, now);
         self.touched.retain(|other| *other != peer);
         self.peers.remove(peer.0);
     }
@@ -415,6 +437,7 @@ impl Driver for Relay {
     type Command = Command;
 
     fn handle_connected(&mut self, id: SessionId, transport: TransportPeer, now: Instant) {
+        self.clock = Some(now);
         let mut config = self.config.session.clone();
         if transport.side == Side::Client {
             config.authority.clone_from(&transport.authority);
@@ -424,7 +447,8 @@ impl Driver for Relay {
         if self.draining {
             session.goaway(Bytes::new(), 0);
         }
-        let index = PeerIndex(self.peers.insert(Peer::new(id, session, transport)));
+        let index = PeerIndex(self.peers.insert(Peer::new(id, session, transport, now)));
+        self.join_levels(index, now);
         self.by_session.insert(id, index);
         touch(&mut self.touched, &mut self.peers[index.0], index);
         self.arm_session_timer(index);
@@ -454,6 +478,7 @@ impl Driver for Relay {
     }
 
     fn handle_sent(&mut self, session: SessionId, stream: StreamId, length: usize, now: Instant) {
+        self.clock = Some(now);
         let Some(&peer) = self.by_session.get(&session) else { return };
         let Some(session) = self.session(peer) else { return };
         if let Some(owner) = session.handle_sent(stream, length, now) {
@@ -462,6 +487,7 @@ impl Driver for Relay {
     }
 
     fn handle_closed(&mut self, session: SessionId, closed: Closed, now: Instant) {
+        self.clock = Some(now);
         let Some(peer) = self.by_session.remove(&session) else { return };
         tracing::debug!(%session, ?closed, "session closed");
         self.remove_peer(peer, now);
@@ -476,6 +502,7 @@ impl Driver for Relay {
     }
 
     fn handle_drain(&mut self, now: Instant) {
+        self.clock = Some(now);
         self.draining = true;
         for index in 0..self.peers.capacity() {
             if let Some(session) = self.session(PeerIndex(index)) {
@@ -490,6 +517,7 @@ impl Driver for Relay {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
+        self.clock = Some(now);
         self.sessions_timed_out(now);
         self.tracks_timed_out(now);
         self.evict(now);
@@ -508,6 +536,8 @@ impl Driver for Relay {
             }
             peer.touched = false;
             self.touched.pop_front();
+            self.arm_session_timer(index);
+            self.settle_account(index);
         }
     }
 

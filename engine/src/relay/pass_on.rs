@@ -172,10 +172,12 @@ impl Relay {
             if let Some(session) = self.session(entry.key.peer) {
                 session.accept_fetch(entry.key.request, end_of_track, end, told);
             }
+            let order = body.parameters.group_order().unwrap_or_default();
             let wanted = Wanted {
                 start,
                 end,
-                order: body.parameters.group_order().unwrap_or_default(),
+                order,
+                live_order: order,
                 priority: body.parameters.subscriber_priority().unwrap_or(128),
                 patience: body.parameters.fill_timeout().map(Duration::from_millis),
                 ranges: Wish::of(&body.parameters).ranges,

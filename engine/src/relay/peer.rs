@@ -1,6 +1,9 @@
 //! One session of the relay, and what the relay remembers of it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Instant,
+};
 
 use aip_codec::{
     aip::hops::RelayId,
@@ -12,9 +15,10 @@ use aip_codec::{
 
 use super::{
     forwarder::IncomingSubgroup, namespace_announce::Announcement, namespace_tree::RequestKey,
-    track::TrackIndex,
+    overload::Bucket, track::TrackIndex,
 };
 use crate::{
+    account::Account,
     session::Session,
     transport::{Peer as TransportPeer, SessionId, Side, StreamId},
 };
@@ -73,16 +77,25 @@ pub(crate) struct Peer {
     pub(crate) watch_count: usize,
     /// Requests of the peer that wait for a publisher.
     pub(crate) waiting_count: usize,
+    /// What the levels above hold of its queues.
+    pub(crate) accounted: Account,
+    /// How many requests it made lately.
+    pub(crate) bucket: Bucket,
     /// PUBLISHes of ours to the peer.
     pub(crate) publication_count: usize,
     /// Whether it stands in the relay's list of sessions with something to do.
     pub(crate) touched: bool,
     /// When its `poll_timeout` stands in the relay's timers.
-    pub(crate) timer: Option<std::time::Instant>,
+    pub(crate) timer: Option<Instant>,
 }
 
 impl Peer {
-    pub(crate) fn new(id: SessionId, session: Session, transport: TransportPeer) -> Self {
+    pub(crate) fn new(
+        id: SessionId,
+        session: Session,
+        transport: TransportPeer,
+        now: Instant,
+    ) -> Self {
         Self {
             id,
             session,
@@ -94,6 +107,8 @@ impl Peer {
             namespace_count: 0,
             watch_count: 0,
             waiting_count: 0,
+            accounted: Account::ZERO,
+            bucket: Bucket::new(now),
             publication_count: 0,
             touched: false,
             timer: None,

@@ -30,7 +30,10 @@ use super::{
     peer::PeerIndex,
     upstream_fetch::UpstreamFetch,
 };
-use crate::session::{Candidate, RangeFilters};
+use crate::{
+    schedule::DEFAULT_PRIORITY,
+    session::{Candidate, DeliveryTimeouts, RangeFilters},
+};
 
 /// A track's place in the relay's table.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -115,6 +118,8 @@ pub(crate) struct Wish {
     pub(crate) order: Option<GroupOrder>,
     pub(crate) filter: LocationFilter,
     pub(crate) ranges: RangeFilters,
+    /// When it takes an object or subgroup for too late.
+    pub(crate) timeouts: DeliveryTimeouts,
 }
 
 impl Wish {
@@ -122,10 +127,11 @@ impl Wish {
     pub(crate) fn of(parameters: &Parameters) -> Self {
         Self {
             forward: parameters.forward().unwrap_or(true),
-            priority: parameters.subscriber_priority().unwrap_or(128),
+            priority: parameters.subscriber_priority().unwrap_or(DEFAULT_PRIORITY),
             order: parameters.group_order(),
             filter: parameters.location_filter().unwrap_or_default(),
             ranges: RangeFilters::of(parameters, u64::MAX).unwrap_or_default(),
+            timeouts: DeliveryTimeouts::of_subscriber(parameters),
         }
     }
 
@@ -137,6 +143,7 @@ impl Wish {
         if let Some(priority) = parameters.subscriber_priority() {
             self.priority = priority;
         }
+        self.timeouts = self.timeouts.updated(parameters);
         if let Some(filter) = parameters.location_filter() {
             self.filter = filter;
         }
@@ -317,6 +324,8 @@ pub(crate) struct Wanted {
     pub(crate) start: Location,
     pub(crate) end: Location,
     pub(crate) order: GroupOrder,
+    /// The order of the subscription that it fills, or its own.
+    pub(crate) live_order: GroupOrder,
     pub(crate) priority: u8,
     /// How long publishers may take over what is not cached (FILL_TIMEOUT); `None` is for ever.
     pub(crate) patience: Option<Duration>,

@@ -102,6 +102,12 @@ impl Relay {
         if !entry.wish.update(parameters, ranges_max) {
             return false;
         }
+        if parameters.subscriber_priority().is_some()
+            && let Some(peer) = self.peers.get_mut(entry.key.peer.0)
+        {
+            peer.session.set_subscriber_priority(entry.key.request, entry.wish.priority);
+            super::touch(&mut self.touched, peer, entry.key.peer);
+        }
         if parameters.location_filter().is_some() {
             (entry.start, entry.end) = subscription_range(entry.wish.filter, largest);
         }

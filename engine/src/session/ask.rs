@@ -22,8 +22,8 @@ use std::collections::BTreeSet;
 use super::{
     Session,
     request::{FetchSent, Kind, Publication, Request, State, Subscription, fill_order},
-    urgency,
 };
+use crate::schedule::Precedence;
 use crate::transport::Action;
 
 /// Why a request cannot be made on this session.
@@ -257,17 +257,15 @@ impl Session {
         }
         let id = self.requests.next_id();
         let stream = self.open_stream(true);
-        self.actions.push_back(Action::Prioritize { stream, urgency: urgency::REQUEST });
+        let precedence = Precedence::request(id);
+        self.actions.push_back(Action::Prioritize { stream, precedence });
         self.queue_message(stream, &message(id), false);
         let is_call = matches!(kind, Kind::CallSent);
-        let mut request = Request::new(stream, kind, FrameDecoder::new(self.version));
+        let mut request = Request::new(stream, kind, FrameDecoder::new(self.version), self.clock);
         if is_call {
             request.state = State::Established;
         }
         self.requests.insert(id, request);
-        if is_call {
-            self.begin_outgoing(stream, id);
-        }
         Ok(id)
     }
 
@@ -278,7 +276,7 @@ impl Session {
             self.queue(request.stream, Bytes::new(), true);
         }
         if request.receive_open && request.stream.opener() != self.side {
-            self.draining.insert(request.stream);
+            self.draining.insert(request.stream, request.began);
         }
     }
 

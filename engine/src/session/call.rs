@@ -12,8 +12,11 @@ use aip_codec::{
 };
 use bytes::{Bytes, BytesMut};
 
-use super::{AskError, Event, Session, request::Kind, urgency};
-use crate::transport::{Action, StreamId};
+use super::{AskError, Event, Session, request::Kind};
+use crate::{
+    schedule::Precedence,
+    transport::{Action, StreamId},
+};
 
 impl Session {
     /// Calls (CALL); what is called follows by [`Session::send_call`].
@@ -34,8 +37,7 @@ impl Session {
             Message::Call(Call { request_id, namespace, name, parameters })
         })?;
         if let Some(stream) = self.requests.get(id).map(|request| request.stream) {
-            let urgency = urgency::call(priority);
-            self.actions.push_back(Action::Prioritize { stream, urgency });
+            self.begin_outgoing(stream, id, Precedence::data(id, priority), None);
         }
         Ok(id)
     }
@@ -89,7 +91,7 @@ impl Session {
         let mut record = BytesMut::new();
         Record { kind: RecordType::Error, payload: payload.freeze() }.encode(&mut record);
         let Some(stream) = self.open_call(call) else { return };
-        self.begin_outgoing(stream, call);
+        self.begin_outgoing(stream, call, Precedence::request(call), None);
         self.send(stream, record.freeze(), true);
         self.call_send_ended(call);
         self.stop_call(call, ResetCode::CANCELLED);
@@ -100,7 +102,7 @@ impl Session {
         self.requests
             .get(call)
             .and_then(|request| self.outgoing.get(&request.stream))
-            .map_or(0, |outgoing| outgoing.queued)
+            .map_or(0, |outgoing| outgoing.account.bytes)
     }
 
     fn open_call(&self, call: RequestId) -> Option<StreamId> {

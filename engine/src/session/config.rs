@@ -42,6 +42,47 @@ pub struct Config {
     pub unknown_alias_datagrams_max: usize,
     /// How long a stream or datagram of an unknown alias is held. 5 s.
     pub unknown_alias_timeout: Duration,
+    /// What may wait for the peer's network.
+    pub delivery: DeliveryLimits,
+}
+
+/// What may wait for a peer's network, and for how long. Bytes count with what it costs to keep
+/// them ([`crate::account`]).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DeliveryLimits {
+    /// Bytes that may wait for one subscription while some leave; more ends it TOO_FAR_BEHIND.
+    /// 8 MiB.
+    pub queued_bytes_max: usize,
+    /// Bytes that may wait for one subscription once none have left for `standstill_max`, and ever
+    /// for one with a delivery timeout, which gives up its least important streams. 768 KiB.
+    pub standing_bytes_max: usize,
+    /// How long a subscription may stand still and keep more than `standing_bytes_max`. 3 s.
+    pub standstill_max: Duration,
+    /// How long a subscription's queue may stand still before it ends TOO_FAR_BEHIND. 6 s.
+    pub stall_max: Duration,
+    /// How long the messages' queue may stand still before the session ends
+    /// CONTROL_MESSAGE_TIMEOUT. 30 s.
+    pub message_stall_max: Duration,
+    /// Bytes of messages that may wait; more ends the session CONTROL_MESSAGE_TIMEOUT. 16 MiB.
+    pub message_bytes_max: usize,
+    /// Ended subgroups with a delivery timeout that are watched until then; one more ends the
+    /// watch over the oldest by a reset. 1,024.
+    pub ended_subgroups_max: usize,
+}
+
+impl Default for DeliveryLimits {
+    fn default() -> Self {
+        Self {
+            queued_bytes_max: 8 << 20,
+            standing_bytes_max: 768 << 10,
+            standstill_max: Duration::from_secs(3),
+            stall_max: Duration::from_secs(6),
+            message_stall_max: Duration::from_secs(30),
+            message_bytes_max: 16 << 20,
+            ended_subgroups_max: 1_024,
+        }
+    }
 }
 
 impl Default for Config {
@@ -67,6 +108,7 @@ impl Default for Config {
             unknown_alias_streams_max: 256,
             unknown_alias_datagrams_max: 64,
             unknown_alias_timeout: Duration::from_secs(5),
+            delivery: DeliveryLimits::default(),
         }
     }
 }

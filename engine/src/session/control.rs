@@ -11,8 +11,11 @@ use aip_codec::{
 };
 use bytes::Bytes;
 
-use super::{Event, Misbehavior, Session, SessionError, State, token_cache::Resolved, urgency};
-use crate::transport::{Action, Side, StreamId};
+use super::{Event, Misbehavior, Session, SessionError, State, token_cache::Resolved};
+use crate::{
+    schedule::Precedence,
+    transport::{Action, Side, StreamId},
+};
 
 /// What is known of both control streams.
 #[derive(Debug, Default)]
@@ -48,7 +51,7 @@ impl Session {
     pub(super) fn send_setup(&mut self) {
         let stream = self.open_stream(false);
         self.control.outgoing = Some(stream);
-        self.actions.push_back(Action::Prioritize { stream, urgency: urgency::CONTROL });
+        self.actions.push_back(Action::Prioritize { stream, precedence: Precedence::CONTROL });
         let mut setup = Setup::default();
         if self.side == Side::Client {
             setup.path = self.config.path.clone().map(Bytes::from);

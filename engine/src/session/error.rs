@@ -102,12 +102,16 @@ misbehaviors! {
         SecondGoaway = "second GOAWAY",
         /// Two GOAWAYs on one request's stream.
         SecondRequestGoaway = "second GOAWAY of a request",
+        /// More than half of its request streams are reset within a second.
+        TooManyResets = "too many requests reset at once",
         /// DELETE or USE_ALIAS in a client's SETUP.
         TokenAliasInSetup = "token aliases have no place in SETUP",
     }
     CONTROL_MESSAGE_TIMEOUT {
         /// No SETUP came in time.
         SetupTimeout = "no SETUP in time",
+        /// Messages of ours wait for too long, or too many do.
+        MessagesNotRead = "messages are not read",
         /// A begun message did not come whole in time.
         ControlMessageTimeout = "message not complete in time",
     }

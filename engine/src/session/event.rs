@@ -175,6 +175,11 @@ pub enum Event {
         /// The request, of either side.
         request: RequestId,
     },
+    /// A subscriber of ours cannot keep up: end it ([`super::Session::end_behind`]).
+    TooFarBehind {
+        /// The subscription.
+        request: RequestId,
+    },
     /// A subgroup's stream begins.
     SubgroupOpened {
         /// The stream.

@@ -6,11 +6,15 @@
 
 mod answer;
 mod ask;
+mod behind;
 mod call;
 mod config;
 mod control;
+mod delivery_timeout;
 mod error;
 mod event;
+mod flood;
+mod outgoing;
 mod range;
 mod range_filter;
 mod receive;
@@ -42,36 +46,24 @@ use bytes::{Bytes, BytesMut};
 
 pub use self::{
     ask::AskError,
-    config::Config,
+    config::{Config, DeliveryLimits},
+    delivery_timeout::DeliveryTimeouts,
     error::{Misbehavior, SessionError},
     event::{Event, ReceivedObject, Request, Response, StreamEnd},
     range::{fetch_ok_end, fetch_range, subscription_range},
     range_filter::{Candidate, InvalidRangeFilters, RangeFilters},
+    send::Delivery,
     token_cache::AuthToken,
 };
 use self::{
-    control::Control, receive::Incoming, request::Requests, send::Outgoing, timer::Partial,
-    token_cache::TokenCache, track_alias::TrackAliases,
+    control::Control, delivery_timeout::Deadlines, flood::Flood, outgoing::Outgoing,
+    receive::Incoming, request::Requests, timer::Partial, token_cache::TokenCache,
+    track_alias::TrackAliases,
 };
-use crate::transport::{Action, Side, StreamId};
-
-/// Urgencies of streams: control before requests before calls before objects (draft-22 section 5.1).
-pub mod urgency {
-    /// The control stream.
-    pub const CONTROL: u8 = 0;
-    /// Request streams.
-    pub const REQUEST: u8 = 1;
-
-    /// A data stream's urgency: the subscriber's priority first, then the publisher's.
-    pub const fn object(subscriber: u8, publisher: u8) -> u8 {
-        4 + (subscriber >> 4) * 15 + publisher / 18
-    }
-
-    /// A call's urgency.
-    pub const fn call(subscriber: u8) -> u8 {
-        2 + (subscriber >> 7)
-    }
-}
+use crate::{
+    account::Account,
+    transport::{Action, Side, StreamId},
+};
 
 /// One session. `handle_*` tells it something, `poll_*` asks it something.
 ///
@@ -86,9 +78,12 @@ pub struct Session {
     control: Control,
     requests: Requests,
     /// Bidirectional streams of the peer whose first message is not yet whole.
-    opening: HashMap<StreamId, FrameDecoder>,
+    opening: HashMap<StreamId, (FrameDecoder, Instant)>,
     /// Streams of the peer whose request is over: the rest of what it says there is ignored.
-    draining: BTreeSet<StreamId>,
+    /// With when they began.
+    draining: BTreeMap<StreamId, Instant>,
+    /// How the peer uses its request streams.
+    flood: Flood,
     /// Fills that our updates asked for: the subscription that each belongs to, and its order.
     fills: BTreeMap<RequestId, (RequestId, GroupOrder)>,
     incoming: HashMap<StreamId, Incoming>,
@@ -108,8 +103,20 @@ pub struct Session {
     done_deadlines: BTreeSet<(Instant, RequestId)>,
     unidirectional_next: u64,
     bidirectional_next: u64,
-    /// Bytes in `Action::Send` that the transport has not sent.
-    queued_bytes: usize,
+    /// What waits on the streams in `outgoing`.
+    streams_account: Account,
+    /// What waits on all others: messages.
+    messages: Account,
+    /// When messages last left while others waited. `None` while none do.
+    messages_wait_since: Option<Instant>,
+    /// Bytes of streams that were given up and of which the transport has not told yet.
+    given_up: HashMap<StreamId, usize>,
+    /// When the queues are looked at.
+    queues_watched_at: Option<Instant>,
+    /// When objects and subgroups are too late.
+    late: Deadlines,
+    /// The latest time that we were told.
+    clock: Instant,
     scratch: BytesMut,
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
@@ -138,7 +145,8 @@ impl Session {
             control: Control::default(),
             requests: Requests::new(side, config.request_gaps_max),
             opening: HashMap::new(),
-            draining: BTreeSet::new(),
+            draining: BTreeMap::new(),
+            flood: Flood::default(),
             fills: BTreeMap::new(),
             incoming: HashMap::new(),
             outgoing: HashMap::new(),
@@ -152,7 +160,13 @@ impl Session {
             done_deadlines: BTreeSet::new(),
             unidirectional_next: 0,
             bidirectional_next: 0,
-            queued_bytes: 0,
+            streams_account: Account::ZERO,
+            messages: Account::ZERO,
+            messages_wait_since: None,
+            given_up: HashMap::new(),
+            queues_watched_at: None,
+            late: Deadlines::default(),
+            clock: now,
             scratch: BytesMut::new(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
@@ -193,13 +207,9 @@ impl Session {
         self.requests.is_empty() && self.opening.is_empty()
     }
 
-    /// Bytes handed to the transport that it has not sent.
-    pub const fn queued_bytes(&self) -> usize {
-        self.queued_bytes
-    }
-
     /// Bytes of a stream, in order.
     pub fn handle_stream(&mut self, stream: StreamId, bytes: Bytes, fin: bool, now: Instant) {
+        self.clock = self.clock.max(now);
         if self.is_closed() {
             return;
         }
@@ -218,8 +228,7 @@ impl Session {
         }
         let code = ResetCode(code);
         let result = if stream.is_bidirectional() {
-            self.bidirectional_reset(stream, code);
-            Ok(())
+            self.bidirectional_reset(stream, code, now)
         } else {
             self.unidirectional_ended(stream, StreamEnd::Reset(code), now)
         };
@@ -238,27 +247,6 @@ impl Session {
         } else {
             self.data_stopped(stream);
         }
-    }
-
-    /// `length` bytes of a stream have left the transport's queue. The request that it belongs to,
-    /// if the stream is one that the layer above writes.
-    pub fn handle_sent(
-        &mut self,
-        stream: StreamId,
-        length: usize,
-        now: Instant,
-    ) -> Option<RequestId> {
-        self.queued_bytes = self.queued_bytes.saturating_sub(length);
-        let outgoing = self.outgoing.get_mut(&stream)?;
-        let length = length.min(outgoing.queued);
-        outgoing.queued -= length;
-        let owner = outgoing.owner;
-        let all_sent = outgoing.fin && outgoing.queued == 0;
-        self.publication_sent(owner, length, Some(now));
-        if all_sent {
-            self.outgoing_ended(stream);
-        }
-        Some(owner)
     }
 
     /// Closes the session.
@@ -316,7 +304,7 @@ impl Session {
 
     /// Queues bytes for the transport; the only place where `Action::Send` is made.
     fn queue(&mut self, stream: StreamId, bytes: Bytes, fin: bool) {
-        self.queued_bytes += bytes.len();
+        self.charge(stream, Account::piece(bytes.len()));
         self.actions.push_back(Action::Send { stream, bytes, fin });
     }
 

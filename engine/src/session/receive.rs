@@ -2,14 +2,14 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use aip_codec::{
     DecodeError,
     moqt::{
         datagram::{Datagram, ObjectDatagram},
-        error_code::ResetCode,
+        error_code::{PublishDoneCode, ResetCode},
         id::{RequestId, TrackAlias},
         message::PublishDone,
         parameter::GroupOrder,
@@ -26,6 +26,9 @@ use crate::transport::{Action, StreamId};
 
 /// Bytes of progress after which a slow object's time starts again.
 const PROGRESS_BYTES: usize = 16 * 1024;
+
+/// How long a subscription that fell behind is held for the streams that were sent before.
+const BEHIND_GRACE: Duration = Duration::from_millis(500);
 
 /// A unidirectional stream of the peer's.
 #[derive(Debug)]
@@ -462,7 +465,13 @@ impl Session {
 
     /// PUBLISH_DONE is here. It is told once the streams it counts have come and ended.
     pub(super) fn publish_done_received(&mut self, id: RequestId, done: PublishDone, now: Instant) {
-        let deadline = now + self.config.unknown_alias_timeout;
+        let wait = if done.code == PublishDoneCode::TOO_FAR_BEHIND {
+            // It has left out what we did not take: waiting for all it counts would be in vain.
+            BEHIND_GRACE.min(self.config.unknown_alias_timeout)
+        } else {
+            self.config.unknown_alias_timeout
+        };
+        let deadline = now + wait;
         let Some(request) = self.requests.get_mut(id) else { return };
         let Kind::Subscription(subscription) = &mut request.kind else { return };
         subscription.done = Some(HeldDone { body: done, deadline, put_off: false });
@@ -496,7 +505,9 @@ impl Session {
         if let Some(Request { kind: Kind::Subscription(subscription), .. }) =
             self.requests.get_mut(id)
             && 0 < subscription.streams_open
-            && let Some(done) = subscription.done.as_mut().filter(|done| !done.put_off)
+            && let Some(done) = subscription.done.as_mut()
+            && !done.put_off
+            && done.body.code != PublishDoneCode::TOO_FAR_BEHIND
         {
             self.done_deadlines.remove(&(done.deadline, id));
             done.deadline = later;

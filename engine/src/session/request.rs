@@ -17,12 +17,17 @@ use aip_codec::{
 };
 
 use super::error::Misbehavior;
-use crate::transport::{Side, StreamId};
+use crate::{
+    account::Account,
+    transport::{Side, StreamId},
+};
 
 /// One request, of either side, from its first message to its end.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) stream: StreamId,
+    /// When we made it, or first heard of it.
+    pub(crate) began: Instant,
     pub(crate) state: State,
     pub(crate) kind: Kind,
     pub(crate) decoder: FrameDecoder,
@@ -137,10 +142,15 @@ pub(crate) struct Publication {
     pub(crate) streams: BTreeSet<StreamId>,
     /// Data streams ever opened, fills included.
     pub(crate) stream_count: u64,
-    /// Bytes in those streams that the transport has not sent.
-    pub(crate) queued: usize,
-    /// When bytes last left for the network, or the queue was last empty.
-    pub(crate) progress_at: Option<Instant>,
+    /// What waits in those streams.
+    pub(crate) account: Account,
+    /// When bytes last left for the network while others waited, or when waiting began. `None`
+    /// while nothing waits.
+    pub(crate) waits_since: Option<Instant>,
+    /// Streams given up, with what waited on them, since bytes last left.
+    pub(crate) given_up: u32,
+    /// Whether its objects or subgroups can come too late.
+    pub(crate) timed: bool,
     /// PUBLISH_DONE that waits for the streams to be sent.
     pub(crate) done: Option<PublishDone>,
 }
@@ -169,8 +179,10 @@ impl Publication {
             track,
             streams: BTreeSet::new(),
             stream_count: 0,
-            queued: 0,
-            progress_at: None,
+            account: Account::ZERO,
+            waits_since: None,
+            given_up: 0,
+            timed: false,
             done: None,
         }
     }
@@ -247,9 +259,10 @@ impl Kind {
 }
 
 impl Request {
-    pub(crate) fn new(stream: StreamId, kind: Kind, decoder: FrameDecoder) -> Self {
+    pub(crate) fn new(stream: StreamId, kind: Kind, decoder: FrameDecoder, began: Instant) -> Self {
         Self {
             stream,
+            began,
             state: State::Pending,
             kind,
             decoder,
@@ -405,6 +418,19 @@ impl Requests {
     /// Whether no request is open.
     pub(crate) fn is_empty(&self) -> bool {
         self.table.is_empty()
+    }
+
+    /// Calls `each` with every track that we send. The order does not matter.
+    pub(crate) fn for_each_publication(
+        &mut self,
+        mut each: impl FnMut(RequestId, &mut Publication),
+    ) {
+        #[expect(clippy::iter_over_hash_type, reason = "each is looked at alone")]
+        for (id, request) in &mut self.table {
+            if let Kind::Publication(publication) = &mut request.kind {
+                each(*id, publication);
+            }
+        }
     }
 
     /// Whether any open request satisfies `test`. The order does not matter.

@@ -18,9 +18,11 @@ use super::{
     range::fetch_ok_end,
     request::{FetchReceived, Kind, Meaning, Publication, Request, State, Subscription},
     token_cache::Resolved,
-    urgency,
 };
-use crate::transport::{Action, StreamId};
+use crate::{
+    schedule::{DEFAULT_PRIORITY, Precedence},
+    transport::{Action, StreamId},
+};
 
 /// How long a request whose peer listens no more may wait for the peer's last word, which was said
 /// before but may come after.
@@ -49,10 +51,14 @@ impl Session {
             return Ok(());
         }
         let version = self.version;
-        let decoder = self.opening.entry(stream).or_insert_with(|| FrameDecoder::new(version));
+        let flood = &mut self.flood;
+        let (decoder, _) = self.opening.entry(stream).or_insert_with(|| {
+            flood.stream_begun();
+            (FrameDecoder::new(version), now)
+        });
         decoder.push(bytes);
         if let Some(frame) = decoder.poll()? {
-            if let Some(decoder) = self.opening.remove(&stream) {
+            if let Some((decoder, _)) = self.opening.remove(&stream) {
                 self.partial.forget(stream);
                 return self.begin_request(stream, frame, decoder, fin, now);
             }
@@ -69,7 +75,11 @@ impl Session {
 
     /// Whether a stream's request is over and the rest of what the peer says there is ignored.
     fn is_draining(&mut self, stream: StreamId, fin: bool) -> bool {
-        if fin { self.draining.remove(&stream) } else { self.draining.contains(&stream) }
+        if fin {
+            self.draining.remove(&stream).is_some()
+        } else {
+            self.draining.contains_key(&stream)
+        }
     }
 
     /// Holds what comes before the peer's SETUP, within a bound.
@@ -126,7 +136,7 @@ impl Session {
             Kind::Subscription(subscription) => subscription.alias,
             _ => None,
         };
-        let mut request = Request::new(stream, kind, decoder);
+        let mut request = Request::new(stream, kind, decoder, now);
         request.receive_open = !fin;
         self.requests.insert(id, request);
         if let Some(code) = refusal {
@@ -134,12 +144,11 @@ impl Session {
             return Ok(());
         }
         if is_call {
-            self.begin_outgoing(stream, id);
-        }
-        if let event::Request::Call(call) = &body {
-            // What is answered goes with the priority of what was asked.
-            let priority = call.parameters.subscriber_priority().unwrap_or(128);
-            self.actions.push_back(Action::Prioritize { stream, urgency: urgency::call(priority) });
+            let priority = parameters_of(&body).subscriber_priority().unwrap_or(DEFAULT_PRIORITY);
+            self.begin_outgoing(stream, id, Precedence::data(id, priority), None);
+        } else {
+            let precedence = Precedence::request(id);
+            self.actions.push_back(Action::Prioritize { stream, precedence });
         }
         self.events.push_back(Event::Request { request: id, body, tokens });
         if let Some(alias) = alias {
@@ -456,23 +465,37 @@ impl Session {
     }
 
     /// The peer reset its side of a bidirectional stream.
-    pub(super) fn bidirectional_reset(&mut self, stream: StreamId, code: ResetCode) {
+    pub(super) fn bidirectional_reset(
+        &mut self,
+        stream: StreamId,
+        code: ResetCode,
+        now: Instant,
+    ) -> Result<(), SessionError> {
         self.partial.forget(stream);
-        if self.opening.remove(&stream).is_some() {
+        let opening = self.opening.remove(&stream).map(|(_, began)| began);
+        if opening.is_some() {
             self.actions.push_back(Action::Reset { stream, code: ResetCode::CANCELLED.0 });
         }
         self.forget_early(stream);
-        self.draining.remove(&stream);
-        let Some(id) = self.requests.on_stream(stream) else { return };
+        let over = self.draining.remove(&stream);
+        let id = self.requests.on_stream(stream);
+        let open = id.and_then(|id| self.requests.get(id)).map(|request| request.began);
+        if stream.opener() != self.side
+            && let Some(began) = opening.or(over).or(open)
+        {
+            self.flood.stream_reset(began, now)?;
+        }
+        let Some(id) = id else { return Ok(()) };
         if let Some(request) = self.requests.get_mut(id) {
             request.receive_open = false;
             if matches!(request.kind, Kind::CallSent | Kind::CallReceived) {
                 self.events.push_back(Event::CallReset { request: id, code });
                 self.forget_call_if_over(id);
-                return;
+                return Ok(());
             }
         }
         self.cancelled_by_peer(id);
+        Ok(())
     }
 
     /// The peer asks us to send no more on a bidirectional stream.

@@ -1,30 +1,49 @@
 //! Data that we send: subgroups, fetch responses, datagrams.
 
-use std::time::{Duration, Instant};
-
 use aip_codec::moqt::{
     datagram::ObjectDatagram,
     error_code::ResetCode,
-    id::RequestId,
-    stream::{fetch::FetchHeader, subgroup::SubgroupHeader},
+    id::{RequestId, SubgroupId},
+    parameter::GroupOrder,
+    stream::{
+        fetch::FetchHeader,
+        subgroup::{SubgroupHeader, SubgroupMode},
+    },
 };
 use bytes::Bytes;
 
 use super::{
-    Session,
+    DeliveryTimeouts, Session,
+    delivery_timeout::Timed,
     request::{Kind, Request, State},
 };
-use crate::transport::{Action, StreamId};
+use crate::{
+    schedule::{Class, DEFAULT_PRIORITY, Precedence, Rank},
+    transport::{Action, StreamId},
+};
 
-/// A stream on which we send what somebody must account for: data, or a call.
-#[derive(Debug)]
-pub(super) struct Outgoing {
-    /// The request that it belongs to.
-    pub(super) owner: RequestId,
-    /// Bytes that the transport has not sent.
-    pub(super) queued: usize,
-    /// Whether nothing follows.
-    pub(super) fin: bool,
+/// How soon, and until when, a subgroup is to be delivered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Delivery {
+    /// The subscription's priority; lower is sooner.
+    pub subscriber_priority: u8,
+    /// The subgroup's; lower is sooner.
+    pub publisher_priority: u8,
+    /// The order in which the subscription wants groups.
+    pub order: GroupOrder,
+    /// When it is too late.
+    pub timeouts: DeliveryTimeouts,
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self {
+            subscriber_priority: DEFAULT_PRIORITY,
+            publisher_priority: DEFAULT_PRIORITY,
+            order: GroupOrder::Ascending,
+            timeouts: DeliveryTimeouts::default(),
+        }
+    }
 }
 
 impl Session {
@@ -33,32 +52,45 @@ impl Session {
         &mut self,
         subscription: RequestId,
         header: &SubgroupHeader,
-        urgency: u8,
+        delivery: &Delivery,
     ) -> Option<StreamId> {
         header.encode(&mut self.scratch);
-        self.open_data(subscription, urgency)
+        let subgroup = match header.subgroup {
+            SubgroupMode::Explicit(subgroup) => subgroup,
+            SubgroupMode::Zero | SubgroupMode::FirstObject => SubgroupId(0),
+        };
+        let precedence = Precedence {
+            class: Class::Object,
+            subscriber_priority: delivery.subscriber_priority,
+            publisher_priority: delivery.publisher_priority,
+            request: subscription,
+            rank: Rank::subgroup(delivery.order, header.group, subgroup),
+        };
+        let timed = Timed::new(delivery.timeouts, header.group);
+        if timed.is_some()
+            && let Some(publication) = self.publication(subscription)
+        {
+            publication.timed = true;
+        }
+        self.open_data(precedence, timed)
     }
 
     /// Opens the data stream of a FETCH of the peer's. `None` if that is over.
-    pub fn open_fetch(&mut self, fetch: RequestId, urgency: u8) -> Option<StreamId> {
-        self.open_fill(fetch, fetch, urgency)
+    pub fn open_fetch(&mut self, fetch: RequestId, subscriber_priority: u8) -> Option<StreamId> {
+        self.open_fill(fetch, Precedence::data(fetch, subscriber_priority))
     }
 
-    /// Opens the data stream of a fill that the message numbered `asked_by` asked for: the
-    /// SUBSCRIBE itself, or an update of it.
-    pub fn open_fill(
-        &mut self,
-        owner: RequestId,
-        asked_by: RequestId,
-        urgency: u8,
-    ) -> Option<StreamId> {
+    /// Opens the data stream that the message numbered `asked_by` asked for: a FETCH, or for a fill
+    /// the SUBSCRIBE itself or an update of it. `precedence` names the request it belongs to.
+    pub fn open_fill(&mut self, asked_by: RequestId, precedence: Precedence) -> Option<StreamId> {
         FetchHeader { request_id: asked_by }.encode(&mut self.scratch);
-        self.open_data(owner, urgency)
+        self.open_data(precedence, None)
     }
 
     /// Opens a data stream that begins with what is in `scratch`.
-    fn open_data(&mut self, owner: RequestId, urgency: u8) -> Option<StreamId> {
+    fn open_data(&mut self, precedence: Precedence, timed: Option<Box<Timed>>) -> Option<StreamId> {
         let header = self.scratch.split().freeze();
+        let owner = precedence.request;
         if self.is_closed() || self.requests.get(owner).is_none() {
             return None;
         }
@@ -71,14 +103,9 @@ impl Session {
             Kind::FetchReceived(fetch) => fetch.data = Some(stream),
             _ => return None,
         }
-        self.begin_outgoing(stream, owner);
-        self.actions.push_back(Action::Prioritize { stream, urgency });
+        self.begin_outgoing(stream, owner, precedence, timed);
         self.send(stream, header, false);
         Some(stream)
-    }
-
-    pub(super) fn begin_outgoing(&mut self, stream: StreamId, owner: RequestId) {
-        self.outgoing.entry(stream).or_insert(Outgoing { owner, queued: 0, fin: false });
     }
 
     /// Sends bytes on a stream that `open_subgroup`, `open_fetch` or `open_fill` opened.
@@ -87,32 +114,23 @@ impl Session {
         if self.state == super::State::Closed || outgoing.fin || (bytes.is_empty() && !fin) {
             return;
         }
-        outgoing.queued += bytes.len();
         outgoing.fin = fin;
-        let all_sent = fin && outgoing.queued == 0;
-        let owner = outgoing.owner;
-        if let Some(Request { kind: Kind::Publication(publication), .. }) =
-            self.requests.get_mut(owner)
-        {
-            publication.queued += bytes.len();
-        }
+        let all_sent = fin && outgoing.account.bytes == 0 && bytes.is_empty();
         self.queue(stream, bytes, fin);
+        self.timed_send(stream);
         if all_sent {
             self.outgoing_ended(stream);
         }
     }
 
-    /// Ends a data stream at once, with what is queued on it.
-    pub fn reset_stream(&mut self, stream: StreamId, code: ResetCode) {
-        if self.outgoing.contains_key(&stream) && !self.is_closed() {
-            self.actions.push_back(Action::Reset { stream, code: code.0 });
-            self.outgoing_ended(stream);
+    /// A subscriber gives its track another priority: the streams that it has change theirs.
+    pub fn set_subscriber_priority(&mut self, subscription: RequestId, subscriber_priority: u8) {
+        for stream in self.streams_of(subscription) {
+            let Some(outgoing) = self.outgoing.get_mut(&stream) else { continue };
+            outgoing.precedence.subscriber_priority = subscriber_priority;
+            let precedence = outgoing.precedence;
+            self.actions.push_back(Action::Prioritize { stream, precedence });
         }
-    }
-
-    /// Bytes of a data stream that the transport has not sent; `None` once it has ended.
-    pub fn stream_queued_bytes(&self, stream: StreamId) -> Option<usize> {
-        self.outgoing.get(&stream).map(|outgoing| outgoing.queued)
     }
 
     /// Sends an object as a datagram; it may be lost.
@@ -127,83 +145,6 @@ impl Session {
         }
         let bytes = self.scratch.split().freeze();
         self.actions.push_back(Action::SendDatagram { bytes });
-    }
-
-    /// A stream of ours is all sent, reset, or stopped by the peer.
-    pub(super) fn outgoing_ended(&mut self, stream: StreamId) {
-        let Some(outgoing) = self.drop_outgoing(stream) else { return };
-        let Some(Request { kind, .. }) = self.requests.get_mut(outgoing.owner) else { return };
-        match kind {
-            Kind::Publication(publication) => {
-                publication.streams.remove(&stream);
-                self.send_publish_done_if_complete(outgoing.owner);
-            }
-            Kind::FetchReceived(fetch) if fetch.data == Some(stream) => {
-                fetch.data_sent = true;
-                self.end_received_fetch_if_complete(outgoing.owner);
-            }
-            _ => {}
-        }
-    }
-
-    /// The peer reads no more of a data stream. Of a FETCH there is only one, so that it is a cancel.
-    pub(super) fn data_stopped(&mut self, stream: StreamId) {
-        let Some(outgoing) = self.outgoing.get(&stream) else { return };
-        let owner = outgoing.owner;
-        let is_fetch = self
-            .requests
-            .get(owner)
-            .is_some_and(|request| matches!(request.kind, Kind::FetchReceived(_)));
-        if is_fetch {
-            self.drop_outgoing(stream);
-            self.cancelled_by_peer(owner);
-        } else {
-            self.outgoing_ended(stream);
-        }
-    }
-
-    /// Forgets a stream's account.
-    pub(super) fn drop_outgoing(&mut self, stream: StreamId) -> Option<Outgoing> {
-        let outgoing = self.outgoing.remove(&stream)?;
-        self.publication_sent(outgoing.owner, outgoing.queued, None);
-        Some(outgoing)
-    }
-
-    /// Bytes of a subscription of the peer's have left its queue, at `progress_at` for the network.
-    pub(super) fn publication_sent(
-        &mut self,
-        owner: RequestId,
-        length: usize,
-        progress_at: Option<Instant>,
-    ) {
-        if let Some(Request { kind: Kind::Publication(publication), .. }) =
-            self.requests.get_mut(owner)
-        {
-            publication.queued = publication.queued.saturating_sub(length);
-            publication.progress_at = progress_at.or(publication.progress_at);
-        }
-    }
-
-    /// Whether a subscriber cannot keep up: more than `queued_max` bytes wait for its network, or
-    /// some have waited without any leaving for `stall_max`.
-    pub fn is_behind(
-        &mut self,
-        subscription: RequestId,
-        queued_max: usize,
-        stall_max: Duration,
-        now: Instant,
-    ) -> bool {
-        let Some(Request { kind: Kind::Publication(publication), .. }) =
-            self.requests.get_mut(subscription)
-        else {
-            return false;
-        };
-        if publication.queued == 0 {
-            publication.progress_at = Some(now);
-            return false;
-        }
-        let since = *publication.progress_at.get_or_insert(now);
-        queued_max < publication.queued || since + stall_max < now
     }
 
     /// Resets every data stream of a subscription of the peer's.

@@ -58,6 +58,7 @@ impl Partial {
 impl Session {
     /// Time has passed. Early and repeated calls are harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.clock = self.clock.max(now);
         match self.state {
             State::Closed => return,
             State::Starting { deadline } if deadline <= now => {
@@ -81,6 +82,8 @@ impl Session {
             }
             None => {}
         }
+        self.reset_late(now);
+        self.look_at_queues(now);
         self.drop_unknown_aliases(now);
         while let Some(&(deadline, request)) = self.stopped.first() {
             if now < deadline {
@@ -115,6 +118,8 @@ impl Session {
             self.unknown_alias.deadline(),
             stopped,
             done,
+            self.queues_watched_at.filter(|_| 0 < self.queued_bytes()),
+            self.late.next(),
         ]
         .into_iter()
         .flatten()

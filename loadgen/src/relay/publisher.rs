@@ -10,7 +10,7 @@ use aip_codec::moqt::{
     stream::subgroup::{Encoder, ObjectHeader, ObjectStatus, SubgroupHeader, SubgroupMode},
 };
 use aip_engine::{
-    session::{Event, Request, Response, Session, urgency},
+    session::{self, Event, Request, Response, Session},
     transport::StreamId,
 };
 use bytes::{Bytes, BytesMut};
@@ -200,8 +200,8 @@ impl Publisher {
                     end_of_group: true,
                     first_object: object == 0,
                 };
-                let urgency = urgency::object(128, 128);
-                let opened = self.session.open_subgroup(subscription.request, &header, urgency);
+                let delivery = session::Delivery::default();
+                let opened = self.session.open_subgroup(subscription.request, &header, &delivery);
                 let Some(stream) = opened else { continue };
                 subscription.open = Some(Open { group, stream, encoder: Encoder::new(false) });
             }

@@ -8,6 +8,7 @@ mod goaway;
 mod mesh;
 mod namespaces;
 mod objects;
+mod overload;
 mod pass_on;
 mod properties;
 mod publish;

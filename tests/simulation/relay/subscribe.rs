@@ -527,7 +527,7 @@ fn one_sessions_fault_is_not_told_to_others() {
 #[test]
 fn a_slow_subscriber_is_told_and_others_are_not_held_up() {
     let config = super::config(|config| {
-        config.subscription_queued_bytes_max = 1_000_000;
+        config.session.delivery.queued_bytes_max = 1_000_000;
     });
     for drafts in DRAFTS {
         let mut stage = Stage::with(config.clone());

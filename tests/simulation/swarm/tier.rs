@@ -65,7 +65,7 @@ impl Tier {
     fn relay(&mut self) -> Relay {
         let mut config = Config::default();
         config.linger = Duration::from_secs(2);
-        config.subscription_queued_bytes_max = 200_000;
+        config.session.delivery.queued_bytes_max = 200_000;
         config.stream_queued_bytes_max = 50_000;
         if self.mesh {
             config.session.relay_id = Some(RelayId(self.next_id));

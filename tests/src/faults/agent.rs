@@ -379,8 +379,8 @@ fn send_group(session: &mut Session, request: RequestId, track: u64, group: Grou
         end_of_group: true,
         first_object: true,
     };
-    let urgency = session::urgency::object(128, 128);
-    let Some(stream) = session.open_subgroup(request, &header, urgency) else { return };
+    let delivery = session::Delivery::default();
+    let Some(stream) = session.open_subgroup(request, &header, &delivery) else { return };
     let mut encoder = Encoder::new(false);
     for object in 0..group.objects {
         let payload = payload(track, group.id, object, group.length);

@@ -15,7 +15,10 @@ use std::{
 };
 
 use aip_codec::Version;
-use aip_engine::transport::{Action, Closed, Peer, SessionId, Side, StreamId};
+use aip_engine::{
+    relay::Relay,
+    transport::{Action, Closed, Peer, SessionId, Side, StreamId},
+};
 use bytes::Bytes;
 
 use self::{node::Node, random::Random};
@@ -318,6 +321,27 @@ impl World {
         while self.step(end) {}
         self.now = end;
         self.fire_timers();
+        self.check_accounts();
+    }
+
+    /// Asserts that what each relay counts as waiting adds up, level by level, and is what waits.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn check_accounts(&mut self) {
+        for index in 0..self.nodes.len() {
+            let id = NodeId(index);
+            // Of a connection that is gone, who has not been told still counts.
+            let all_told = self.links.iter().all(|link| {
+                link.up || link.told == 2 || link.ends.iter().all(|(node, _)| *node != id)
+            });
+            let queued = self.queued(id);
+            let Some(relay) = self.nodes[index].as_any().downcast_mut::<Relay>() else { continue };
+            assert!(relay.accounts_add_up(), "{id:?}: {:?}", relay.load());
+            if all_told {
+                assert_eq!(relay.load().queued.bytes, queued, "{id:?}");
+            }
+        }
     }
 
     /// Runs until `done` says so; false if it does not within `limit`.

@@ -18,7 +18,7 @@ use aip_codec::moqt::{
     },
 };
 use aip_engine::{
-    session::{Config, Event, Request, Response, Session},
+    session::{Config, Delivery, Event, Request, Response, Session},
     transport::{Action, Closed, Peer as TransportPeer, SessionId, StreamId},
 };
 use bytes::{Bytes, BytesMut};
@@ -133,7 +133,7 @@ impl Peer {
     /// Opens a subgroup's stream.
     pub fn open(&mut self, subscription: RequestId, subgroup: &Subgroup) -> Option<Writer> {
         let header = subgroup.header();
-        let stream = self.session().open_subgroup(subscription, &header, 9)?;
+        let stream = self.session().open_subgroup(subscription, &header, &Delivery::default())?;
         Some(Writer { stream, encoder: Encoder::new(header.properties) })
     }
 

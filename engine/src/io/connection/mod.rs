@@ -342,8 +342,8 @@ impl Connection {
                 self.outgoing.reset(&mut self.quic, stream, code, &mut output);
             }
             Action::Stop { stream, code } => self.incoming.stop(&mut self.quic, stream, code),
-            Action::Prioritize { stream, urgency } => {
-                self.outgoing.prioritize(&mut self.quic, stream, urgency);
+            Action::Prioritize { stream, precedence } => {
+                self.outgoing.prioritize(&mut self.quic, stream, precedence);
             }
             Action::Pause { stream } => self.incoming.pause(&mut self.quic, stream),
             Action::Resume { stream } => self.incoming.resume(stream),
@@ -367,14 +367,16 @@ impl Connection {
         }
     }
 
-    /// Hands to quiche what it has room for, before packets are written.
-    pub(super) fn pump(&mut self, context: &mut Context<'_>) {
+    /// Hands to quiche a little of what it has room for, before packets are written; says whether
+    /// that was anything.
+    pub(super) fn pump(&mut self, context: &mut Context<'_>) -> bool {
         if !self.is_up() || self.is_ending() {
-            return;
+            return false;
         }
         let mut output = Output { events: &mut self.events, counters: context.counters };
-        self.handed += self.outgoing.pump(&mut self.quic, &mut output);
-        self.follow_path(context.counters, context.now);
+        let handed = self.outgoing.pump(&mut self.quic, &mut output);
+        self.handed += handed;
+        0 < handed
     }
 
     /// Takes note that packets were written until there were none; says whether to write again.

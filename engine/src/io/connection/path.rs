@@ -46,7 +46,7 @@ impl Connection {
     }
 
     /// Takes note of what quiche says of the path.
-    pub(super) fn follow_path(&mut self, counters: &mut Counters, now: Instant) {
+    pub(in crate::io) fn follow_path(&mut self, counters: &mut Counters, now: Instant) {
         while let Some(event) = self.quic.path_event_next() {
             match event {
                 quiche::PathEvent::PeerMigrated(_, peer) => {

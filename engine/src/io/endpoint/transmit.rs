@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{Endpoint, Port};
 use crate::{
     io::{
+        connection::Context,
         connection_table::{generation_of, slot_of},
         udp::{Built, Limits, Written},
     },
@@ -24,6 +25,7 @@ impl Endpoint {
         let mut more = false;
         let Some((connection, mut context)) = self.connection(slot, now) else { return more };
         connection.pump(&mut context);
+        connection.follow_path(context.counters, context.now);
         self.give_ids(slot);
         while let Some(connection) = self.table.get(slot) {
             let port = &mut self.ports[connection.socket];
@@ -60,8 +62,14 @@ impl Endpoint {
                     more = true;
                     break;
                 }
-                Built::Done if connection.written(now) => {}
-                Built::Done => break,
+                Built::Done => {
+                    let counters = &mut self.counters;
+                    let pool = &mut self.pool;
+                    let mut context = Context { pool, counters, now };
+                    if !connection.pump(&mut context) && !connection.written(now) {
+                        break;
+                    }
+                }
             }
         }
         self.settle(slot);

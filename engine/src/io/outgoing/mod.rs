@@ -1,41 +1,45 @@
 //! The sending sides of one connection's streams.
 //!
 //! quiche takes no more bytes than the congestion window has room for, so the queue is here: per
-//! stream a list of references. Streams that may send stand in a heap by urgency, then by who
-//! waited longest; a stream leaves it when its queue is empty, when its flow control is used up
-//! (quiche tells when it is not), or when the peer allows no more streams.
+//! stream a list of references. The [`Scheduler`] says which stream sends next; a stream leaves it
+//! when its queue is empty, when its flow control is used up (quiche tells when it is not), or when
+//! the peer allows no more streams. What is with quiche can not be overtaken, so it is given little
+//! at a time, and objects leave a little of the connection's flow control to messages.
 //!
 //! A stream is forgotten as soon as its last byte, or its reset, has been handed to quiche.
 
+mod reserve;
 mod stream;
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeSet, BinaryHeap, VecDeque},
-};
+use std::collections::{BTreeSet, VecDeque};
 
+use aip_codec::moqt::id::RequestId;
 use bytes::Bytes;
 use quiche::Shutdown;
 
-use self::stream::{Outcome, State, Stream, stop_code};
-use super::{connection::Event, quic::Quic, stream_map::StreamMap};
+use self::{
+    reserve::Reserve,
+    stream::{INCREMENTAL, Outcome, State, Stream, stop_code},
+};
+use super::{connection::Event, quic::Quic};
 use crate::{
     metrics::Counters,
+    schedule::{Class, Precedence, Scheduler},
+    stream_map::StreamMap,
     transport::{Side, StreamId},
 };
 
 /// Streams in a row that had no room, after which the connection is taken to have none.
 const MISSES_MAX: u32 = 8;
-/// Turns that may be stale before they are looked for.
-const TURNS_SPARE: usize = 64;
+/// Bytes that quiche is given before packets are written of them.
+const HANDED_MAX: usize = 32 << 10;
 
 /// The sending sides.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     side: Side,
     streams: StreamMap<Stream>,
-    ready: BinaryHeap<Reverse<Turn>>,
-    turns: u64,
+    scheduler: Scheduler,
     /// Streams in [`State::Blocked`].
     blocked: usize,
     /// Streams in [`State::Waiting`], per kind, by number.
@@ -53,14 +57,6 @@ pub(super) struct Outgoing {
     named: Vec<u64>,
     /// Streams found stopped, and their codes; empty but while they are looked for.
     stops: Vec<(u64, u64)>,
-}
-
-/// A place in the heap: the most urgent first, then the one that waited longest.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-struct Turn {
-    urgency: u8,
-    number: u64,
-    stream: u64,
 }
 
 /// Where the consequences of an action go.
@@ -102,8 +98,7 @@ impl Outgoing {
         Self {
             side,
             streams: StreamMap::default(),
-            ready: BinaryHeap::new(),
-            turns: 0,
+            scheduler: Scheduler::default(),
             blocked: 0,
             waiting: [BTreeSet::new(), BTreeSet::new()],
             opened: [0; 2],
@@ -131,13 +126,19 @@ impl Outgoing {
             self.skipped.remove(&index)
         };
         if new {
-            self.streams.insert(id.0, Stream::new(true));
+            self.insert(id, true);
         }
+    }
+
+    fn insert(&mut self, id: StreamId, opened: bool) {
+        let precedence = Precedence::request(RequestId(id.0));
+        self.streams.insert(id.0, Stream::new(opened, precedence));
+        self.scheduler.set(id.0, &precedence);
     }
 
     /// Whether no stream has anything to hand over, not even an end.
     pub(super) fn is_idle(&self) -> bool {
-        self.ready.is_empty() && self.blocked == 0 && self.waiting.iter().all(BTreeSet::is_empty)
+        self.scheduler.is_idle() && self.blocked == 0 && self.waiting.iter().all(BTreeSet::is_empty)
     }
 
     /// Queues bytes.
@@ -192,20 +193,17 @@ impl Outgoing {
         output.dropped(id.0, dropped);
     }
 
-    /// Sets how soon a stream is sent.
-    pub(super) fn prioritize(&mut self, quic: &mut Quic, id: StreamId, urgency: u8) {
-        let Some(stream) = self.stream(id) else {
-            if quic.stream_capacity(id.0).is_ok() {
-                quic.stream_priority(id.0, urgency, true).ok();
-            }
-            return;
-        };
-        stream.urgency = urgency;
-        if stream.opened && quic.stream_capacity(id.0).is_ok() {
-            quic.stream_priority(id.0, urgency, true).ok();
+    /// Sets when a stream is sent.
+    pub(super) fn prioritize(&mut self, quic: &mut Quic, id: StreamId, precedence: Precedence) {
+        let mut opened = true;
+        if let Some(stream) = self.stream(id) {
+            stream.precedence = precedence;
+            opened = stream.opened;
+            self.scheduler.set(id.0, &precedence);
         }
-        if stream.state == State::Ready {
-            self.make_ready(id.0);
+        // quiche would open a stream that it has forgotten.
+        if opened && quic.stream_capacity(id.0).is_ok() {
+            quic.stream_priority(id.0, precedence.urgency(), INCREMENTAL).ok();
         }
     }
 
@@ -223,16 +221,19 @@ impl Outgoing {
         }
         let mut handed = 0;
         let mut misses = 0;
+        let mut reserve = Reserve::default();
         while misses < MISSES_MAX
-            && let Some(Reverse(turn)) = self.ready.pop()
+            && handed < HANDED_MAX
+            && let Some(id) = self.scheduler.poll()
         {
-            let id = turn.stream;
             let Some(stream) = self.streams.get_mut(&id) else { continue };
-            if stream.state != State::Ready || stream.turn != turn.number {
-                continue;
-            }
             let was_open = stream.opened;
-            let (written, outcome) = stream.write(quic, id);
+            let kept = match stream.precedence.class {
+                Class::Control | Class::Request => 0,
+                Class::Object => reserve.kept(quic),
+            };
+            let (written, outcome) = stream.write(quic, id, kept);
+            self.scheduler.served(id, written);
             if !was_open && stream.opened {
                 self.note_opened(id);
             }
@@ -331,10 +332,9 @@ impl Outgoing {
     /// The stream of an action. A number of ours that is new becomes a stream.
     fn stream(&mut self, id: StreamId) -> Option<&mut Stream> {
         let index = id.0 >> 2;
-        let used = &mut self.used[kind(id.0)];
-        if id.opener() == self.side && *used <= index {
-            *used = index + 1;
-            self.streams.insert(id.0, Stream::new(false));
+        if id.opener() == self.side && self.used[kind(id.0)] <= index {
+            self.used[kind(id.0)] = index + 1;
+            self.insert(id, false);
         }
         self.streams.get_mut(&id.0)
     }
@@ -346,24 +346,7 @@ impl Outgoing {
 
     fn make_ready(&mut self, id: u64) {
         self.set_state(id, State::Ready);
-        self.turns += 1;
-        if let Some(stream) = self.streams.get_mut(&id) {
-            stream.turn = self.turns;
-            let turn = Turn { urgency: stream.urgency, number: self.turns, stream: id };
-            self.ready.push(Reverse(turn));
-        }
-        if self.streams.len() * 2 + TURNS_SPARE < self.ready.len() {
-            self.drop_stale_turns();
-        }
-    }
-
-    /// Drops turns that are no longer valid: their streams have been given others since.
-    fn drop_stale_turns(&mut self) {
-        let streams = &self.streams;
-        self.ready.retain(|Reverse(turn)| {
-            let stream = streams.get(&turn.stream);
-            stream.is_some_and(|it| it.state == State::Ready && it.turn == turn.number)
-        });
+        self.scheduler.ready(id);
     }
 
     /// Asks quiche to tell when the stream has room again.
@@ -392,6 +375,7 @@ impl Outgoing {
     fn forget(&mut self, id: u64) {
         self.set_state(id, State::Idle);
         self.streams.remove(&id);
+        self.scheduler.remove(id);
     }
 
     fn set_state(&mut self, id: u64, state: State) {

@@ -18,7 +18,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::{DRAFTS, Pair, Victim, header, object, subgroup, track};
 use crate::{
-    session::{Event, StreamEnd},
+    schedule::Precedence,
+    session::{Delivery, Event, StreamEnd},
     transport::Side,
 };
 
@@ -63,8 +64,8 @@ fn is_done(events: &[Event]) -> bool {
 fn publish_done_waits_for_what_was_sent() {
     for version in DRAFTS {
         let (mut pair, request) = subscribed(version);
-        let one = pair.server.open_subgroup(request, &header(1, 1), 9).unwrap();
-        let two = pair.server.open_subgroup(request, &header(1, 2), 9).unwrap();
+        let one = pair.server.open_subgroup(request, &header(1, 1), &Delivery::default()).unwrap();
+        let two = pair.server.open_subgroup(request, &header(1, 2), &Delivery::default()).unwrap();
         pair.server.send(one, object(0, "one"), true);
         pair.server.send(two, object(0, "two"), false);
         pair.server.publish_done(request, PublishDoneCode::TRACK_ENDED, "over");
@@ -84,8 +85,8 @@ fn publish_done_waits_for_what_was_sent() {
 fn publish_done_counts_streams_that_were_reset_or_stopped() {
     for version in DRAFTS {
         let (mut pair, request) = subscribed(version);
-        let one = pair.server.open_subgroup(request, &header(1, 1), 9).unwrap();
-        let two = pair.server.open_subgroup(request, &header(1, 2), 9).unwrap();
+        let one = pair.server.open_subgroup(request, &header(1, 1), &Delivery::default()).unwrap();
+        let two = pair.server.open_subgroup(request, &header(1, 2), &Delivery::default()).unwrap();
         pair.server.send(one, object(0, "one"), false);
         pair.server.send(two, object(0, "two"), false);
         pair.client_events();
@@ -157,8 +158,8 @@ fn a_stream_that_still_comes_is_waited_for() {
 fn cancelling_resets_every_stream() {
     for version in DRAFTS {
         let (mut pair, request) = subscribed(version);
-        let one = pair.server.open_subgroup(request, &header(1, 1), 9).unwrap();
-        let fill = pair.server.open_fill(request, request, 9).unwrap();
+        let one = pair.server.open_subgroup(request, &header(1, 1), &Delivery::default()).unwrap();
+        let fill = pair.server.open_fill(request, Precedence::data(request, 9)).unwrap();
         pair.server.send(one, object(0, "one"), false);
         pair.client_events();
         pair.client.cancel(request, ResetCode::CANCELLED);
@@ -170,7 +171,7 @@ fn cancelling_resets_every_stream() {
         // Nothing is said of it any more.
         pair.server.send(one, object(0, "more"), true);
         pair.server.publish_done(request, PublishDoneCode::TRACK_ENDED, "");
-        assert!(pair.server.open_subgroup(request, &header(1, 2), 9).is_none());
+        assert!(pair.server.open_subgroup(request, &header(1, 2), &Delivery::default()).is_none());
         let told = pair.client_events();
         assert!(!is_done(&told));
     }
@@ -267,7 +268,7 @@ fn the_streams_of_a_fill_carry_the_number_of_who_asked() {
     let update = pair.client.update(request, Parameters::default().with(fill)).unwrap();
     pair.server_events();
     pair.server.accept_update(request, Parameters::default());
-    let stream = pair.server.open_fill(request, update, 9).unwrap();
+    let stream = pair.server.open_fill(update, Precedence::data(request, 9)).unwrap();
     pair.server.send(stream, Bytes::new(), true);
     let told = pair.client_events();
     assert!(told.contains(&Event::FetchEnded { request: update, end: StreamEnd::Fin }), "{told:?}");
@@ -287,25 +288,6 @@ fn a_fetch_stream_that_nobody_asked_for_is_stopped() {
     victim.bytes(victim.uni(1), super::hex("0508"), false);
     assert_eq!(victim.stops, [(victim.uni(1), 1)]);
     assert_eq!(victim.closed, None);
-}
-
-#[test]
-fn a_subscriber_that_stands_still_is_behind() {
-    let (mut pair, request) = subscribed(Version::Draft22);
-    let now = pair.now;
-    let behind = |pair: &mut Pair, after: u64| {
-        let now = now + Duration::from_secs(after);
-        pair.server.is_behind(request, 1_000, Duration::from_secs(8), now)
-    };
-    assert!(!behind(&mut pair, 0));
-    let stream = pair.server.open_subgroup(request, &header(1, 1), 9).unwrap();
-    pair.server.send(stream, object(0, "x"), false);
-    assert!(!behind(&mut pair, 8));
-    assert!(behind(&mut pair, 9), "nothing left for 9 s");
-    pair.server.handle_sent(stream, 1, now + Duration::from_secs(9));
-    assert!(!behind(&mut pair, 17));
-    pair.server.send(stream, Bytes::from(vec![0; 1_000]), false);
-    assert!(behind(&mut pair, 9), "too much is queued");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::{DRAFTS, Pair, Victim, encode, events, header, hex, object, subgroup, track};
 use crate::{
-    session::{Config, Event, Request, StreamEnd},
+    session::{Config, Delivery, Event, Request, StreamEnd},
     transport::{Side, StreamId},
 };
 
@@ -149,7 +149,8 @@ fn subscribed(version: Version) -> (Pair, RequestId, StreamId) {
 fn objects_wait_for_their_alias() {
     for version in DRAFTS {
         let (mut pair, request, answer) = subscribed(version);
-        let stream = pair.server.open_subgroup(request, &header(1, 7), 9).unwrap();
+        let stream =
+            pair.server.open_subgroup(request, &header(1, 7), &Delivery::default()).unwrap();
         pair.server.send(stream, object(0, "one"), false);
         pair.server.send(stream, object(0, "two"), true);
         pair.server.send_encoded_datagram(hex("0001070361"));
@@ -168,7 +169,8 @@ fn objects_wait_for_their_alias() {
 fn objects_of_an_alias_that_never_comes_are_dropped() {
     for version in DRAFTS {
         let (mut pair, request, answer) = subscribed(version);
-        let stream = pair.server.open_subgroup(request, &header(1, 7), 9).unwrap();
+        let stream =
+            pair.server.open_subgroup(request, &header(1, 7), &Delivery::default()).unwrap();
         pair.server.send(stream, object(0, "one"), false);
         pair.server.send_encoded_datagram(hex("0001070361"));
         pair.shuttle();
@@ -185,7 +187,7 @@ fn objects_of_an_alias_that_never_comes_are_dropped() {
 #[test]
 fn a_held_stream_that_is_reset_is_forgotten() {
     let (mut pair, request, answer) = subscribed(Version::Draft22);
-    let stream = pair.server.open_subgroup(request, &header(1, 7), 9).unwrap();
+    let stream = pair.server.open_subgroup(request, &header(1, 7), &Delivery::default()).unwrap();
     pair.server.send(stream, object(0, "one"), false);
     pair.shuttle();
     pair.server.reset_stream(stream, aip_codec::moqt::error_code::ResetCode::CANCELLED);

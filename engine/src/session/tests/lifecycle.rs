@@ -17,7 +17,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{DRAFTS, Pair, header, namespace, object, track};
 use crate::{
-    session::{AskError, Event, Request, Response},
+    session::{AskError, Delivery, Event, Request, Response},
     transport::{Side, StreamId},
 };
 
@@ -48,6 +48,7 @@ fn word(event: &Event) -> String {
         Event::NamespaceDone { request, suffix } => format!("{request}: - {suffix}"),
         Event::PublishSkipped { request, .. } => format!("{request}: skipped"),
         Event::Ended { request } => format!("{request}: ended"),
+        Event::TooFarBehind { request } => format!("{request}: too far behind"),
         Event::SubgroupOpened { header, .. } => format!("group {}", header.group),
         Event::Object { object, .. } => format!("object {}", object.header.object),
         Event::Payload { .. } => "payload".to_owned(),
@@ -133,7 +134,8 @@ fn subscribe() {
         story.pair.client.update(request, with(Parameter::Forward(false))).unwrap();
         story.tell();
         story.pair.server.accept_update(request, none());
-        let stream = story.pair.server.open_subgroup(request, &header(7, 4), 9).unwrap();
+        let stream =
+            story.pair.server.open_subgroup(request, &header(7, 4), &Delivery::default()).unwrap();
         story.pair.server.send(stream, object(0, "x"), true);
         story.tell();
         story.pair.server.state_notify(request, with(Parameter::Forward(true)));
@@ -189,7 +191,7 @@ fn an_update_that_fails_ends_a_subscription() {
         let request = story.pair.client.subscribe(track("t"), none()).unwrap();
         story.tell();
         story.pair.server.accept_subscribe(request, TrackAlias(1), none(), Properties::default());
-        story.pair.server.open_subgroup(request, &header(1, 4), 9).unwrap();
+        story.pair.server.open_subgroup(request, &header(1, 4), &Delivery::default()).unwrap();
         story.tell();
         story.pair.client.update(request, with(Parameter::SubscriberPriority(1))).unwrap();
         story.tell();
@@ -215,7 +217,8 @@ fn publish() {
         let mut story = Story::new(version);
         let (alias, properties) = (TrackAlias(3), Properties::default());
         let request = story.pair.client.publish(track("t"), alias, none(), properties).unwrap();
-        let stream = story.pair.client.open_subgroup(request, &header(3, 1), 9).unwrap();
+        let stream =
+            story.pair.client.open_subgroup(request, &header(3, 1), &Delivery::default()).unwrap();
         story.pair.client.send(stream, object(0, "x"), true);
         story.tell();
         story.pair.server.accept(request, none(), Properties::default());
@@ -246,7 +249,8 @@ fn publish_refused() {
         let mut story = Story::new(version);
         let (alias, properties) = (TrackAlias(3), Properties::default());
         let request = story.pair.client.publish(track("t"), alias, none(), properties).unwrap();
-        let stream = story.pair.client.open_subgroup(request, &header(3, 1), 9).unwrap();
+        let stream =
+            story.pair.client.open_subgroup(request, &header(3, 1), &Delivery::default()).unwrap();
         story.pair.client.send(stream, object(0, "x"), false);
         story.tell();
         story.pair.server.stop_incoming(stream, ResetCode::CANCELLED);
@@ -498,7 +502,7 @@ fn the_end_of_a_subscribers_stream_is_no_cancel() {
         assert_eq!(pair.server_events(), [], "{version:?}");
         pair.server.accept_subscribe(request, TrackAlias(1), none(), Properties::default());
         assert!(matches!(pair.client_events()[..], [Event::Response { .. }]));
-        let data = pair.server.open_subgroup(request, &header(1, 1), 9).unwrap();
+        let data = pair.server.open_subgroup(request, &header(1, 1), &Delivery::default()).unwrap();
         pair.server.send(data, object(0, "x"), true);
         assert_eq!(pair.client_events().len(), 3, "{version:?}");
     }

@@ -6,6 +6,7 @@ mod early;
 mod hops;
 mod lifecycle;
 mod limits;
+mod overload;
 mod violations;
 
 use std::{

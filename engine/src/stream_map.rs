@@ -6,12 +6,12 @@ use std::{
 };
 
 /// A map by stream number.
-pub(super) type StreamMap<V> = HashMap<u64, V, BuildHasherDefault<StreamHasher>>;
+pub(crate) type StreamMap<V> = HashMap<u64, V, BuildHasherDefault<StreamHasher>>;
 
 /// Multiplies: stream numbers are counted up by four, and a peer's are bounded by the stream
 /// limit, so there is nothing to be gained by choosing them.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct StreamHasher(u64);
+pub(crate) struct StreamHasher(u64);
 
 impl Hasher for StreamHasher {
     fn finish(&self) -> u64 {
