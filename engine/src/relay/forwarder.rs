@@ -129,19 +129,9 @@ impl Relay {
             self.malformed_track(track_index, now);
             return;
         }
-        let forwards = match track.cache.insert(location, cached, now) {
-            Inserted::New { was_forwarded } => has_room && !was_forwarded,
-            Inserted::Duplicate if has_room && track.cache.mark_forwarded(location) => true,
-            Inserted::Duplicate => {
-                self.service.objects_dropped.count(Drop::Duplicate.name());
-                false
-            }
-            // The other publisher's copy goes out when it can.
-            Inserted::Arriving => false,
-            Inserted::Conflict => {
-                self.malformed_track(track_index, now);
-                return;
-            }
+        let Some(forwards) = self.keep(track_index, location, cached, has_room, now) else {
+            self.malformed_track(track_index, now);
+            return;
         };
         if let Some(incoming) =
             self.peers.get_mut(peer.0).and_then(|entry| entry.incoming.get_mut(&stream))
@@ -171,6 +161,30 @@ impl Relay {
         }
         if object.last {
             self.pump_group_fetches(track_index, key.0, now);
+        }
+    }
+
+    /// Puts an object in the cache; whether it goes out as it comes. `None` if it contradicts what
+    /// is known.
+    fn keep(
+        &mut self,
+        index: TrackIndex,
+        location: Location,
+        cached: CachedObject,
+        has_room: bool,
+        now: Instant,
+    ) -> Option<bool> {
+        let cache = &mut self.tracks.get_mut(index.0)?.cache;
+        match cache.insert(location, cached, now) {
+            Inserted::New { was_forwarded } => Some(has_room && !was_forwarded),
+            Inserted::Duplicate if has_room && cache.mark_forwarded(location) => Some(true),
+            Inserted::Duplicate => {
+                self.service.objects_dropped.count(Drop::Duplicate.name());
+                Some(false)
+            }
+            // The other publisher's copy goes out when it can.
+            Inserted::Arriving => Some(false),
+            Inserted::Conflict => None,
         }
     }
 
