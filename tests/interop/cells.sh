@@ -262,16 +262,20 @@ their_relay() {
 # Our engine's client, as aip-load drives it: one publisher, three subscribers, four seconds. What is
 # asked here is that every object comes once and unchanged, not when.
 engine_client() {
-    local section=$1 label=$2 draft=$3 delivery count
+    local section=$1 label=$2 draft=$3 delivery count least
     for delivery in stream datagram; do
         rm -f "$work/load.json"
         timeout 60 "$load" relay --relay "$url" --insecure --draft "$draft" --delivery "$delivery" \
             --size 600 --arrivals constant:20 -s 3 --warm-up 1s --duration 4s --quiet \
             --json "$work/load.json" >"$work/load" 2>&1 || true
         count=$(load_figure expected)
-        if [ "${count:-0}" -gt 0 ] && [ "$(load_figure ok)" = "$count" ] &&
+        least=$count
+        # Datagrams may be lost: most have to arrive.
+        [ "$delivery" = datagram ] && least=$((${count:-0} * 3 / 4))
+        if [ "${count:-0}" -gt 0 ] && [ "$(load_figure ok)" -ge "$least" ] &&
             [ "$(load_figure duplicated)" = 0 ]; then
-            record "$section" "$label" "$draft" "aip-load-$delivery" passed "all objects arrived, once"
+            record "$section" "$label" "$draft" "aip-load-$delivery" passed \
+                "$(load_figure ok) of $count objects, none twice"
         else
             record "$section" "$label" "$draft" "aip-load-$delivery" failed \
                 "$(load_figure ok) of ${count:-no} objects; $(tail -1 "$work/load")"
