@@ -167,9 +167,12 @@ fn labelled<'a>(
     })
 }
 
+/// A gauge of a target.
+type Gauge = (Description, fn(&Upstream) -> u64);
+
 /// How it stands with each target. Several may have one address, so their number counts, too.
 fn upstream(encoder: &mut DescriptorEncoder<'_>, upstreams: &[Upstream]) -> fmt::Result {
-    let gauges: [(Description, fn(&Upstream) -> u64); 3] = [
+    let gauges: [Gauge; 3] = [
         (UPSTREAM, |upstream| u64::from(upstream.is_up)),
         (UPSTREAM_FAILURES, |upstream| u64::from(upstream.failures)),
         (UPSTREAM_RETRY, |upstream| upstream.retry_in_milliseconds.saturating_mul(1_000_000)),

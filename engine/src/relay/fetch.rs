@@ -151,8 +151,9 @@ impl Relay {
             Some(Owner::Subscriber { subscriber, .. }) => track.subscribers.get(*subscriber),
             _ => None,
         };
-        let live_order = subscriber
-            .map_or(order, |it| it.wish.order.unwrap_or(track.properties.default_group_order()));
+        let live_order = subscriber.map_or(order, |it| {
+            it.wish.order.unwrap_or_else(|| track.properties.default_group_order())
+        });
         let wanted = Wanted {
             start,
             end,

@@ -14,7 +14,7 @@ use std::time::Instant;
 use aip_codec::moqt::{
     datagram::{Content, ObjectDatagram},
     error_code::ResetCode,
-    id::{GroupId, ObjectId, SubgroupId},
+    id::{GroupId, ObjectId, SubgroupId, TrackAlias},
     location::Location,
     property::Properties,
     stream::subgroup::{ObjectHeader, ObjectStatus, SubgroupHeader, SubgroupMode},
@@ -290,15 +290,7 @@ impl Relay {
             };
             let object = object.clone();
             track.cache.mark_forwarded(location);
-            let header = SubgroupHeader {
-                track_alias: track.alias,
-                group: key.0,
-                subgroup: SubgroupMode::Explicit(key.1),
-                priority: Some(object.priority),
-                properties: true,
-                end_of_group: false,
-                first_object: false,
-            };
+            let header = continued(track.alias, key, object.priority);
             if let Some((peer, stream)) = current
                 && let Some(incoming) =
                     self.peers.get_mut(peer.0).and_then(|peer| peer.incoming.get_mut(&stream))
@@ -508,5 +500,22 @@ fn cached_datagram(object: &ObjectDatagram, priority: u8, now: Instant) -> Cache
         feeder: None,
         standing: Standing::Forwarded,
         received_at: now,
+    }
+}
+
+/// The header of a subgroup that is sent object by object, from whatever publisher.
+const fn continued(
+    track_alias: TrackAlias,
+    (group, subgroup): (GroupId, SubgroupId),
+    priority: u8,
+) -> SubgroupHeader {
+    SubgroupHeader {
+        track_alias,
+        group,
+        subgroup: SubgroupMode::Explicit(subgroup),
+        priority: Some(priority),
+        properties: true,
+        end_of_group: false,
+        first_object: false,
     }
 }

@@ -180,7 +180,7 @@ impl Story {
         let mut config = Config::default();
         config.cache_bytes_max = CACHE_MAX;
         config.cache_groups_max = 8;
-        config.subscription_queued_bytes_max = 16 << 10;
+        config.session.delivery.queued_bytes_max = 16 << 10;
         config.tracks_max = TRACKS_MAX;
         #[expect(clippy::disallowed_methods, reason = "any instant: only differences matter")]
         let now = Instant::now();
@@ -423,12 +423,12 @@ impl Story {
             let mut quiet = true;
             while let Some((id, action)) = self.relay.poll_action() {
                 quiet = false;
-                self.from_relay(id, action);
+                self.act_for_relay(id, action);
             }
             for peer in 0..PEERS {
                 while let Some((_, action)) = self.peers[peer].poll_action() {
                     quiet = false;
-                    self.from_peer(peer, action);
+                    self.act_for_peer(peer, action);
                 }
                 // What else they hear is of no use here.
                 self.peers[peer].events.retain(|event| matches!(event, Event::Request { .. }));
@@ -440,7 +440,7 @@ impl Story {
         panic!("they never come to rest");
     }
 
-    fn from_relay(&mut self, id: SessionId, action: Action) {
+    fn act_for_relay(&mut self, id: SessionId, action: Action) {
         let now = self.now;
         if id == STRANGER {
             match action {
@@ -481,7 +481,7 @@ impl Story {
         }
     }
 
-    fn from_peer(&mut self, peer: usize, action: Action) {
+    fn act_for_peer(&mut self, peer: usize, action: Action) {
         let (id, now) = (self.sessions[peer], self.now);
         match action {
             Action::Send { stream, bytes, fin } => {

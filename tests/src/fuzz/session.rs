@@ -117,7 +117,7 @@ impl Story {
                 break;
             }
         }
-        assert_eq!(self.session.take_fault().is_some() && !self.closed, false, "closed in silence");
+        assert!(self.session.take_fault().is_none() || self.closed, "closed in silence");
         assert!(
             self.queued <= (self.received + 1) * QUEUED_PER_BYTE_MAX,
             "{} bytes for {}",
