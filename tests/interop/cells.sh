@@ -99,6 +99,8 @@ clock() {
     start "$work/publisher" "$peers/bin/moq-clock-ietf" --tls-disable-verify --publish \
         --namespace clock "$url"
     local publisher=$child
+    # The subscriber gives up if nobody publishes yet.
+    await 'connected with' "$work/publisher" "$publisher" || true
     # Ticks go to stdout, the log to stderr.
     "$peers/bin/moq-clock-ietf" --tls-disable-verify --namespace clock "$url" \
         >"$work/ticks" 2>"$work/subscriber" &
