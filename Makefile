@@ -3,20 +3,32 @@
 CARGO ?= cargo
 SERVER ?=
 KEEP ?=
+<<<<<<< HEAD
 EXECUTIONS ?= 1000000
 TARGETS ?=
+=======
+>>>>>>> main
 SEEDS ?= 20000
 FIRST ?= 0
 SEED ?=
 TRACE ?=
+<<<<<<< HEAD
+=======
+EXECUTIONS ?= 1000000
+TARGETS ?=
+>>>>>>> main
 SOAK ?= 20000
 CASES ?=
 RELAY ?= target/release/aip-relay
 
+<<<<<<< HEAD
 .PHONY: help demo test requirements simulate interop faults fuzz bench clean
+=======
+.PHONY: help demo test requirements simulate interop mcp-conformance faults fuzz bench clean
+>>>>>>> main
 
 help: ## what there is
-	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
 
 demo: ## build all, then agents use an MCP server through a relay (SERVER="command" for your own, KEEP=1 to leave it up)
 	@.ci/require build $(if $(findstring npx,$(SERVER)),node)
@@ -50,6 +62,12 @@ faults: ## faults of network, machine and peers on real relays, at full size (SO
 fuzz: ## ten fuzz targets, a million executions each (EXECUTIONS=, TARGETS="control relay")
 	@.ci/require build
 	@tests/fuzz/run $(EXECUTIONS) $(TARGETS)
+
+mcp-conformance: ## the official MCP conformance suite, directly and through 1, 2 and 3 relays, cached and not
+	@.ci/require build node
+	$(CARGO) build --locked --release -p aip-engine -p aip-gateway
+	$(CARGO) build --locked --release -p aip-tests --features io --bin mcp-fixture
+	@tests/mcp_conformance/run target/release
 
 bench: ## time of the hot paths
 	@.ci/require build

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Methods whose results say how long and for whom they may be kept (2026-07-28).
-const CACHEABLE: [&str; 6] = [
+pub(crate) const CACHEABLE: [&str; 6] = [
     "server/discover",
     "tools/list",
     "prompts/list",
@@ -189,6 +189,22 @@ pub fn with_missing<'a>(object: &'a str, name: &str, value: &str) -> Cow<'a, str
     Cow::Owned(format!("{}{comma}{name}:{value}{}", &object[..end], &object[end..]))
 }
 
+/// The object with a member more in its `_meta`, if that has none of that name.
+pub(crate) fn with_meta(object: &str, name: &str, value: &str) -> String {
+    let members = object_members(object).unwrap_or_default();
+    match members.iter().find(|member| member.name == "_meta") {
+        Some(meta) => {
+            let mut text = object.to_owned();
+            text.replace_range(meta.span.clone(), &with_missing(meta.value, name, value));
+            text
+        }
+        None => {
+            let meta = format!("{{{}:{value}}}", serde_json::Value::from(name));
+            with_missing(object, "_meta", &meta).into_owned()
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -240,6 +256,16 @@ mod tests {
         let discovered = discover_result(&legacy());
         let description = Description::from_result(Bytes::from(discovered)).unwrap();
         assert_eq!(description.revision, new);
+    }
+
+    #[test]
+    fn a_member_more_in_meta_leaves_the_rest_as_it_was() {
+        assert_eq!(with_meta(r#"{ "a":1 }"#, "x", "2"), r#"{ "a":1 ,"_meta":{"x":2}}"#);
+        assert_eq!(
+            with_meta(r#"{"_meta":{"y":[ ]},"a":1}"#, "x", "2"),
+            r#"{"_meta":{"y":[ ],"x":2},"a":1}"#
+        );
+        assert_eq!(with_meta(r#"{"_meta":{"x":1}}"#, "x", "2"), r#"{"_meta":{"x":1}}"#);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
+/// Bytes that are read at one time.
+const CHUNK: usize = 65_536;
 /// Bytes kept of each end of a line that is too long.
 const END_KEPT: usize = 512;
 
@@ -50,12 +52,25 @@ impl<R: AsyncRead + Unpin> Lines<R> {
                 return Ok(Some(line));
             }
             if self.held.capacity() - self.held.len() < 4_096 {
-                self.held.reserve(65_536);
+                self.grow();
             }
             if self.reader.read_buf(&mut self.held).await? == 0 {
                 return Ok(self.take_rest());
             }
         }
+    }
+
+    /// Makes room for more. What is held is doubled, but not past what a line may have: otherwise a
+    /// line at the limit would take three times its length.
+    fn grow(&mut self) {
+        let held = self.held.len();
+        if held < CHUNK {
+            return self.held.reserve(CHUNK);
+        }
+        let most = self.length_max.max(held).saturating_add(CHUNK);
+        let mut larger = BytesMut::with_capacity((2 * held).min(most));
+        larger.extend_from_slice(&self.held);
+        self.held = larger;
     }
 
     /// The next line in what is held.

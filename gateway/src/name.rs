@@ -1,6 +1,7 @@
 //! What things are called in the tier (PROFILE.md section 2).
 
 use aip_codec::moqt::name::{FULL_TRACK_NAME_LENGTH_MAX, FullTrackName, NameError, TrackNamespace};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
@@ -8,6 +9,12 @@ use sha2::{Digest as _, Sha256};
 pub const SERVER_TRACK: &str = "server";
 /// The call that carries what belongs to a session and to no request of it.
 pub const SESSION_CALL: &str = "session";
+
+/// What the names of tracks begin with that are calls.
+pub const CALL_TRACKS: &str = "call/";
+/// The notification that a session's call begins with: `{"own": true}` if the agent has a process of
+/// the MCP server for itself.
+pub const PROCESS: &str = "notifications/aip/process";
 
 const HASH_MARK: &str = "#sha256=";
 /// Bytes of the mark and of a SHA-256 in hexadecimal digits.
@@ -73,6 +80,24 @@ impl ServerName {
         &self.namespace
     }
 
+    /// The track that is the call of this request.
+    ///
+    /// # Errors
+    /// If the request is too long for a name.
+    pub fn call_track(&self, request: &[u8]) -> Result<FullTrackName, NameError> {
+        let name = format!("{CALL_TRACKS}{}", BASE64_URL_SAFE_NO_PAD.encode(request));
+        FullTrackName::new(self.namespace.clone(), Bytes::from(name))
+    }
+
+    /// What calls of one agent's session are made to.
+    ///
+    /// # Errors
+    /// If the namespace leaves no room for the session's name.
+    pub fn session(&self, session: &str) -> Result<TrackNamespace, NameError> {
+        let fields = self.namespace.fields();
+        TrackNamespace::new(fields.chain([SESSION_CALL.as_bytes(), session.as_bytes()]))
+    }
+
     /// Its track of this name; too long a name ends in its hash instead of its tail.
     ///
     /// # Errors
@@ -87,6 +112,12 @@ impl std::fmt::Display for ServerName {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "{}/{}", self.authority, self.server)
     }
+}
+
+/// The request that a track is the call of; `None` if it is none.
+pub fn request_of_track(track: &FullTrackName) -> Option<Bytes> {
+    let encoded = track.name().strip_prefix(CALL_TRACKS.as_bytes())?;
+    BASE64_URL_SAFE_NO_PAD.decode(encoded).ok().map(Bytes::from)
 }
 
 /// Whether a track's name had its tail replaced by a hash, so that it cannot be read back.
@@ -132,6 +163,19 @@ mod tests {
         for wrong in ["", "a/", "/a", "A/b", "a/b/c", "a b/c"] {
             assert!(ServerName::parse(wrong, "localhost").is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_request_is_a_tracks_name_and_back() {
+        let name = ServerName::new("localhost", "files").unwrap();
+        let track = name.call_track(br#"{"a":"?>~"}"#).unwrap();
+        assert_eq!(track.name(), &b"call/eyJhIjoiPz5-In0"[..]);
+        assert_eq!(request_of_track(&track).unwrap(), &br#"{"a":"?>~"}"#[..]);
+        for other in ["call/", "call/=", "call/a b", "tools"] {
+            let track = name.track(other).unwrap();
+            assert!(request_of_track(&track).is_none_or(|request| request.is_empty()), "{other}");
+        }
+        assert!(name.call_track(&[b'x'; 3_500]).is_err());
     }
 
     #[test]

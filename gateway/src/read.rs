@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::connect::call::{DEADLINE, IDEMPOTENCY_KEY, PRIORITY};
 use crate::message::{Kind, Member, Message, object_members};
 
 /// A request whose whole meaning is a track's name.
@@ -31,7 +32,7 @@ pub enum Read {
 
 /// Members of `_meta` that tell who asks, not what is asked. A progress token asks for nothing: a
 /// server may leave progress unsaid, and some clients put one into every request.
-const INNOCENT_META: [&str; 7] = [
+const INNOCENT_META: [&str; 10] = [
     "progressToken",
     "io.modelcontextprotocol/protocolVersion",
     "io.modelcontextprotocol/clientInfo",
@@ -39,6 +40,9 @@ const INNOCENT_META: [&str; 7] = [
     "traceparent",
     "tracestate",
     "baggage",
+    IDEMPOTENCY_KEY,
+    DEADLINE,
+    PRIORITY,
 ];
 
 impl Read {

@@ -109,14 +109,14 @@ const LISTS: &[(MessageType, u8, u8, &[u64])] = &[
         ],
     ),
     (MessageType::Namespace, 18, 22, &[0x4a8, 0x4aa]),
-    (MessageType::Call, 18, 22, &[0x03, 0x20, 0x4a2, 0x4a4, 0x4a6, 0x4a8]),
+    (MessageType::Call, 18, 22, &[0x03, 0x20, 0x4a2, 0x4a4, 0x4a6, 0x4a8, 0x4ac]),
 ];
 
 /// Inside FILL_PARAMETERS.
 const FILL: &[u64] = &[0x0a, 0x20, 0x21, 0x22, 0x25, 0x26, 0x27, 0x28];
 
 /// One of each.
-fn samples() -> [Parameter; 25] {
+fn samples() -> [Parameter; 26] {
     let filter = RangeFilter { raw: Bytes::from_static(&[0, 1, 1]) };
     [
         Parameter::ObjectDeliveryTimeout(1),
@@ -144,6 +144,7 @@ fn samples() -> [Parameter; 25] {
         Parameter::ContentType(Bytes::from_static(b"json")),
         Parameter::Hops(Hops::new().then(RelayId(1)).unwrap()),
         Parameter::Cost(1),
+        Parameter::ResumeAfter(1),
     ]
 }
 

@@ -175,7 +175,7 @@ fn hops() -> impl Strategy<Value = Hops> {
 }
 
 fn parameter(version: Version) -> BoxedStrategy<Parameter> {
-    let numbers = (number(), 0..8_usize).prop_map(|(value, kind)| match kind {
+    let numbers = (number(), 0..9_usize).prop_map(|(value, kind)| match kind {
         0 => Parameter::ObjectDeliveryTimeout(value),
         1 => Parameter::RendezvousTimeout(value),
         2 => Parameter::SubgroupDeliveryTimeout(value),
@@ -183,6 +183,7 @@ fn parameter(version: Version) -> BoxedStrategy<Parameter> {
         4 => Parameter::FillTimeout(value),
         5 => Parameter::NewGroupRequest(value),
         6 => Parameter::Cost(value),
+        7 => Parameter::ResumeAfter(value),
         _ => Parameter::Deadline(value),
     });
     let filters = (range_filter(), 0..5_usize).prop_map(|(filter, kind)| match kind {

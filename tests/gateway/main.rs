@@ -1,6 +1,10 @@
 //! MCP through relays: real servers as processes, real agents, real QUIC on loopback.
 
 #[cfg(test)]
+mod backends;
+#[cfg(test)]
+mod calls;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod http;

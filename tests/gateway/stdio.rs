@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::tier::{Agent, Relay, Serving, connector, library, shell};
+use crate::tier::{Agent, Relay, Serving, connector, library, shell, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_go_through_byte_for_byte() {
@@ -229,12 +229,4 @@ async fn large_results_come_whole() {
 
 fn read(file: &tempfile::NamedTempFile) -> String {
     std::fs::read_to_string(file.path()).unwrap()
-}
-
-async fn until(mut done: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !done() {
-        assert!(began.elapsed() < crate::tier::PATIENCE, "it does not come about");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }

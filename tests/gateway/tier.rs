@@ -22,6 +22,7 @@ use tokio::{
     },
     sync::{mpsc, oneshot},
     task::JoinHandle,
+    time::Instant,
 };
 
 /// How long anything may take before the test fails.
@@ -39,12 +40,23 @@ impl Relay {
         Self::start_at("127.0.0.1:0".parse().unwrap())
     }
 
+    /// A relay that knows no CALL.
+    pub(crate) fn start_plain() -> Self {
+        let mut config = relay::Config::default();
+        config.session.aip = None;
+        Self::start_with("127.0.0.1:0".parse().unwrap(), config)
+    }
+
     /// The same at this address.
     pub(crate) fn start_at(address: SocketAddr) -> Self {
+        Self::start_with(address, relay::Config::default())
+    }
+
+    fn start_with(address: SocketAddr, relay: relay::Config) -> Self {
         aip_gateway::log::start();
         let config = io::Config::server(vec![address], Identity::Development)
             .with_drain_timeout(Duration::from_millis(100));
-        let handle = io::spawn(config, || relay::Relay::new(relay::Config::default())).unwrap();
+        let handle = io::spawn(config, move || relay::Relay::new(relay)).unwrap();
         let address = handle.addresses()[0];
         let url = format!("moqt://{address}");
         let trust = Trust::CertificateSha256(vec![handle.certificate_sha256().unwrap()]);
@@ -98,10 +110,20 @@ impl Serving {
         backend: (Backend, mpsc::Receiver<News>),
         change: impl FnOnce(&mut serve::Options),
     ) -> Self {
+        Self::start_own(relay, backend, None, change).await
+    }
+
+    /// The same with processes of agents' own.
+    pub(crate) async fn start_own(
+        relay: &Relay,
+        backend: (Backend, mpsc::Receiver<News>),
+        own: Option<serve::OwnProcesses>,
+        change: impl FnOnce(&mut serve::Options),
+    ) -> Self {
         let (link, served, worker) = relay.link();
         let (backend, news) = backend;
         let (stop, stopped) = oneshot::channel();
-        let server = serve::Server { link, served, backend, news };
+        let server = serve::Server { link, served, backend, news, own };
         let mut options = serve::Options::new(ServerName::new("localhost", "server").unwrap());
         change(&mut options);
         let stopped = async move { _ = stopped.await };
@@ -137,6 +159,12 @@ pub(crate) fn library(
 /// A server in shell with sessions. `body` is what it does with `$line`, whose id is `$id`, after
 /// the handshake; `capabilities` is JSON.
 pub(crate) fn shell(capabilities: &str, body: &str) -> (Backend, mpsc::Receiver<News>) {
+    let (backend, news) = stdio::Stdio::start(shell_options(capabilities, body));
+    (Backend::Stdio(backend), news)
+}
+
+/// How that is run.
+pub(crate) fn shell_options(capabilities: &str, body: &str) -> stdio::Options {
     let script = format!(
         r#"
         while IFS= read -r line; do
@@ -149,12 +177,10 @@ pub(crate) fn shell(capabilities: &str, body: &str) -> (Backend, mpsc::Receiver<
             esac
         done"#
     );
-    let command = vec!["sh".to_owned(), "-c".to_owned(), script];
-    let (backend, news) = stdio::Stdio::start(stdio::Options::new(command));
-    (Backend::Stdio(backend), news)
+    stdio::Options::new(vec!["sh".to_owned(), "-c".to_owned(), script])
 }
 
-/// The same without sessions (MCP 2026-07-28).
+/// A server without sessions (MCP 2026-07-28).
 pub(crate) fn modern_shell(capabilities: &str, body: &str) -> (Backend, mpsc::Receiver<News>) {
     let script = format!(
         r#"
@@ -213,7 +239,17 @@ impl Drop for Listening {
 
 /// A server behind a URL.
 pub(crate) fn behind(url: &str) -> (Backend, mpsc::Receiver<News>) {
-    let (backend, news) = http::Http::start(http::Options::new(url.to_owned())).unwrap();
+    behind_with(url, |_| {})
+}
+
+/// The same, reached otherwise.
+pub(crate) fn behind_with(
+    url: &str,
+    change: impl FnOnce(&mut http::Options),
+) -> (Backend, mpsc::Receiver<News>) {
+    let mut options = http::Options::new(url.to_owned());
+    change(&mut options);
+    let (backend, news) = http::Http::start(options).unwrap();
     (Backend::Http(backend), news)
 }
 
@@ -323,5 +359,19 @@ impl Agent {
         }
         self.edge.await.unwrap().unwrap();
         rest
+    }
+}
+
+/// The lines of a file.
+pub(crate) fn lines_of(file: &tempfile::NamedTempFile) -> Vec<String> {
+    std::fs::read_to_string(file.path()).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// Waits for a condition.
+pub(crate) async fn until(mut done: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < PATIENCE, "it does not come about");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

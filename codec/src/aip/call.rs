@@ -28,7 +28,8 @@ pub struct Call {
     pub namespace: TrackNamespace,
     /// The method.
     pub name: Bytes,
-    /// AUTHORIZATION_TOKEN, SUBSCRIBER_PRIORITY, DEADLINE, IDEMPOTENCY_KEY, CONTENT_TYPE.
+    /// AUTHORIZATION_TOKEN, SUBSCRIBER_PRIORITY, DEADLINE, IDEMPOTENCY_KEY, CONTENT_TYPE,
+    /// RESUME_AFTER.
     pub parameters: Parameters,
 }
 

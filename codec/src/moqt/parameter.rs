@@ -81,6 +81,8 @@ pub enum Parameter {
     Hops(Hops),
     /// 0x4AA, only between relays that have both told RELAY_ID.
     Cost(u64),
+    /// 0x4AC, only in CALL: messages of an earlier call with the same key that came.
+    ResumeAfter(u64),
 }
 
 /// A message's parameters, ascending by wire type.
@@ -156,6 +158,7 @@ impl Parameter {
             Self::ContentType(_) => 0x4a6,
             Self::Hops(_) => 0x4a8,
             Self::Cost(_) => 0x4aa,
+            Self::ResumeAfter(_) => 0x4ac,
         }
     }
 
@@ -251,6 +254,8 @@ values! {
     deadline: Deadline -> u64,
     /// COST of what a relay announces, from where it is published to the sender; absent is 0.
     cost: Cost -> u64,
+    /// RESUME_AFTER of a CALL that is repeated: how many of its messages came before.
+    resume_after: ResumeAfter -> u64,
 }
 
 references! {

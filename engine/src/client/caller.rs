@@ -236,21 +236,21 @@ impl Client {
         self.end_call(call, CallEnd::Cancelled);
     }
 
-    pub(super) fn call_reset(&mut self, request: RequestId) {
+    pub(super) fn call_reset(&mut self, request: RequestId, code: ResetCode) {
         if let Some(call) = self.call_of(request) {
-            self.end_call(call, CallEnd::Cancelled);
+            self.end_call(call, end_of(code));
         }
     }
 
     /// The peer reads no more. A caller that does so has cancelled; a callee may still answer.
-    pub(super) fn call_stopped(&mut self, request: RequestId) {
+    pub(super) fn call_stopped(&mut self, request: RequestId, code: ResetCode) {
         let Some(call) = self.call_of(request) else { return };
         let Some(state) = self.calls.table.get_mut(&call) else { return };
         state.sent_all = true;
         if state.ours {
             self.end_call_if_over(call);
         } else {
-            self.end_call(call, CallEnd::Cancelled);
+            self.end_call(call, end_of(code));
         }
     }
 
@@ -282,4 +282,9 @@ impl Client {
             self.events.push_back(Event::CallEnded { call, end: CallEnd::Lost });
         }
     }
+}
+
+/// What a reset says: a relay that loses the further end's session resets for that reason.
+fn end_of(code: ResetCode) -> CallEnd {
+    if code == ResetCode::SESSION_CLOSED { CallEnd::Lost } else { CallEnd::Cancelled }
 }

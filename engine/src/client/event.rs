@@ -93,7 +93,7 @@ pub enum CallEnd {
     Refused(Refusal),
     /// The other end cancelled it.
     Cancelled,
-    /// The session was lost. Whether the callee has run it is not known.
+    /// The session was lost, ours or the other end's. Whether the callee has run it is not known.
     Lost,
 }
 

@@ -314,8 +314,8 @@ impl Client {
             SessionEvent::CallBytes { request, bytes, fin } => {
                 self.call_bytes(request, bytes, fin);
             }
-            SessionEvent::CallReset { request, .. } => self.call_reset(request),
-            SessionEvent::CallStopped { request, .. } => self.call_stopped(request),
+            SessionEvent::CallReset { request, code } => self.call_reset(request, code),
+            SessionEvent::CallStopped { request, code } => self.call_stopped(request, code),
             SessionEvent::Goaway { request: None, .. } => {
                 if let Some(current) = &mut self.current {
                     current.going_away = true;

@@ -54,6 +54,15 @@ impl ActiveSubgroup {
             && self.previous.is_none_or(|previous| previous < object)
     }
 
+    /// Whether an object is to go out now, rather than to wait for what another publisher may still
+    /// bring of those before it. `follows` is known to come directly before it.
+    pub(crate) fn is_next(&self, object: ObjectId, follows: Option<ObjectId>) -> bool {
+        let Some(previous) = self.previous else { return true };
+        self.sources <= 1
+            || previous.0.checked_add(1) == Some(object.0)
+            || follows == Some(previous)
+    }
+
     /// Forgets a subscriber, so that its successor in the table gets streams of its own.
     pub(crate) fn forget(&mut self, subscriber: usize) {
         if let Some(slot) = self.streams.get_mut(subscriber) {

@@ -113,11 +113,14 @@ impl Relay {
         let location = Location { group: header.group, object: object.header.object };
         let priority =
             header.priority.unwrap_or_else(|| track.properties.default_publisher_priority());
-        let has_room = !track.holds(header.group)
-            && track.active.get(&key).is_some_and(|active| active.has_room_for(location.object));
         let follows = source_previous.or_else(|| track.recovered_before(key, location.object, now));
+        let has_room = !track.holds(header.group)
+            && track.active.get(&key).is_some_and(|active| {
+                active.has_room_for(location.object) && active.is_next(location.object, follows)
+            });
         let cached = CachedObject {
             standing: if has_room { Standing::Forwarded } else { Standing::Waiting },
+            follows,
             feeder: (!object.last).then_some(Feeder::Live(peer, stream)),
             ..cached(object, subgroup, priority, now)
         };
@@ -162,6 +165,9 @@ impl Relay {
                 received: Some(object),
             };
             self.fan_out(&fanout, now);
+            if object.last && self.is_shared(track_index, key) {
+                self.catch_up(track_index, key, now);
+            }
         }
         if object.last {
             self.pump_group_fetches(track_index, key.0, now);
@@ -256,13 +262,18 @@ impl Relay {
                 }
                 return;
             };
+            let recovered = track.recovered_to.is_some_and(|to| location <= to);
+            let before = || track.recovered_before(key, location.object, now);
+            let follows = if recovered { previous } else { object.follows.or_else(before) };
+            if !active.is_next(location.object, follows) {
+                return;
+            }
             let current = match object.feeder {
                 None => None,
                 Some(Feeder::Live(peer, stream)) => Some((peer, stream)),
                 Some(Feeder::Fetch(_)) => return,
             };
             let object = object.clone();
-            let recovered = track.recovered_to.is_some_and(|to| location <= to);
             track.cache.mark_forwarded(location);
             let header = SubgroupHeader {
                 track_alias: track.alias,
@@ -286,7 +297,7 @@ impl Relay {
                 subgroup: key.1,
                 priority: object.priority,
                 source_previous: previous,
-                follows: previous,
+                follows,
                 recovered,
                 object: &ObjectHeader {
                     object: location.object,
@@ -458,6 +469,7 @@ fn cached(
         properties: object.header.properties.clone(),
         payload,
         payload_length: object.header.payload_length,
+        follows: None,
         feeder: None,
         standing: Standing::Waiting,
         received_at: now,
@@ -476,6 +488,7 @@ fn cached_datagram(object: &ObjectDatagram, priority: u8, now: Instant) -> Cache
         properties: object.properties.clone(),
         payload_length: payload.len() as u64,
         payload: vec![payload],
+        follows: None,
         feeder: None,
         standing: Standing::Forwarded,
         received_at: now,

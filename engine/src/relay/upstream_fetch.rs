@@ -247,6 +247,7 @@ impl Relay {
             properties: object.properties,
             payload: if payload.is_empty() { Vec::new() } else { vec![payload] },
             payload_length: object.payload_length,
+            follows: None,
             feeder: (!last).then_some(Feeder::Fetch(id)),
             standing,
             received_at: now,

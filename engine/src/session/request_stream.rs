@@ -18,6 +18,7 @@ use super::{
     range::fetch_ok_end,
     request::{FetchReceived, Kind, Meaning, Publication, Request, State, Subscription},
     token_cache::Resolved,
+    urgency,
 };
 use crate::transport::{Action, StreamId};
 
@@ -134,6 +135,11 @@ impl Session {
         }
         if is_call {
             self.begin_outgoing(stream, id);
+        }
+        if let event::Request::Call(call) = &body {
+            // What is answered goes with the priority of what was asked.
+            let priority = call.parameters.subscriber_priority().unwrap_or(128);
+            self.actions.push_back(Action::Prioritize { stream, urgency: urgency::call(priority) });
         }
         self.events.push_back(Event::Request { request: id, body, tokens });
         if let Some(alias) = alias {

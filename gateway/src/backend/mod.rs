@@ -135,16 +135,37 @@ pub fn client_info() -> String {
     format!(r#"{{"name":"aip-mcp","version":"{}"}}"#, env!("CARGO_PKG_VERSION"))
 }
 
-/// The params of `initialize`: agents behind the edge may do all of this.
-fn initialize_params() -> String {
-    format!(
-        concat!(
-            r#"{{"protocolVersion":"{}","capabilities":{{"sampling":{{}},"#,
-            r#""elicitation":{{"form":{{}},"url":{{}}}},"roots":{{}}}},"clientInfo":{}}}"#,
-        ),
-        Revision::LATEST_LEGACY,
-        client_info()
-    )
+/// Who a server with sessions talks with, as JSON text.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClientSide {
+    /// What it can do.
+    pub capabilities: String,
+    /// Its name and version; `None` is the edge's.
+    pub info: Option<String>,
+}
+
+impl ClientSide {
+    /// All agents behind an edge together: between them, they may do all of this.
+    pub fn of_all() -> Self {
+        let capabilities =
+            r#"{"sampling":{},"elicitation":{"form":{},"url":{}},"roots":{}}"#.to_owned();
+        Self { capabilities, info: None }
+    }
+
+    /// Agents that cannot be asked for anything.
+    pub fn silent() -> Self {
+        Self { capabilities: "{}".to_owned(), info: None }
+    }
+
+    /// The params of `initialize`.
+    fn initialize_params(&self) -> String {
+        format!(
+            r#"{{"protocolVersion":"{}","capabilities":{},"clientInfo":{}}}"#,
+            Revision::LATEST_LEGACY,
+            self.capabilities,
+            self.info.clone().unwrap_or_else(client_info)
+        )
+    }
 }
 
 /// The `_meta` of the edge's own requests to a backend without sessions.

@@ -2,11 +2,10 @@
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
-use aip_engine::io::{Handle, Target, Trust};
+use aip_engine::io::{Target, Trust};
 use aip_gateway::{
-    backend::{self, Backend},
-    connect, frontend,
-    link::{self, Envelope},
+    configuration::{self, Era, Sharing},
+    connect, fleet, frontend, link,
     message::Limits,
     name::ServerName,
     serve,
@@ -33,6 +32,8 @@ Examples:
   Publish a server that is reached by HTTP:
     aip-mcp serve --relay moqt://127.0.0.1:4443 --name docs --certificate-sha256 HEX \\
         --url http://127.0.0.1:3001/mcp
+  Publish all servers of a file, and follow its changes:
+    aip-mcp serve --relay moqt://relay.example.org:4443 --ca ca.pem --config servers.toml
   Offer it to an MCP client that starts its servers as processes:
     aip-mcp connect --relay moqt://relay.example.org:4443 --server files --ca ca.pem
   Offer it to MCP clients by HTTP, at http://127.0.0.1:8080/mcp:
@@ -74,8 +75,12 @@ struct ServeArguments {
     #[command(flatten)]
     relay: RelayArguments,
     /// What the server is called at the relay.
-    #[arg(long)]
-    name: String,
+    #[arg(long, required_unless_present = "config")]
+    name: Option<String>,
+    /// Serve all that this TOML file says, and whatever it says later: [server.NAME] with command or
+    /// url, environment, headers, directory, processes, concurrency, revision, and limits.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "url", "command"])]
+    config: Option<PathBuf>,
     /// Who answers for it: a DNS name in lower case.
     #[arg(long, default_value = "localhost")]
     authority: String,
@@ -84,7 +89,7 @@ struct ServeArguments {
         long,
         value_name = "URL",
         conflicts_with = "command",
-        required_unless_present = "command"
+        required_unless_present_any = ["command", "config"]
     )]
     url: Option<String>,
     /// How long a result is good if the server neither says so nor tells of changes.
@@ -99,22 +104,21 @@ struct ServeArguments {
     /// Calls at one time; one more is refused.
     #[arg(long, value_name = "NUMBER", default_value_t = 1_000)]
     calls_max: usize,
+    /// How old a result may be that is given again because the server fails; 0s is never.
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
+    stale_if_error: Duration,
     /// Revisions of MCP to try with the server.
     #[arg(long, value_name = "WHICH", default_value = "auto")]
     revision: Era,
+    /// Which agents share a process of the server.
+    #[arg(long, value_name = "WHICH", default_value = "auto")]
+    processes: Sharing,
+    /// Requests that one process works on at one time; others wait.
+    #[arg(long, value_name = "NUMBER")]
+    concurrency: Option<usize>,
     /// The program that is the server, and its arguments.
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Era {
-    /// 2026-07-28 if the server answers `server/discover`, else a session.
-    Auto,
-    /// 2026-07-28 only.
-    Modern,
-    /// 2025-11-25 and before only: sessions.
-    Legacy,
 }
 
 #[derive(Args, Debug)]
@@ -130,6 +134,18 @@ struct ConnectArguments {
     /// Origins besides this machine's whose web pages may use it over HTTP.
     #[arg(long, value_name = "ORIGIN", requires = "listen")]
     allow_origin: Vec<String>,
+    /// Say in the `_meta` of results where they come from ("aip/cache").
+    #[arg(long)]
+    cache_status: bool,
+    /// Ask the server itself for everything: nothing is answered from a relay's cache.
+    #[arg(long)]
+    no_cache: bool,
+    /// How long any call may take before it is cancelled; `_meta` may say less ("aip/deadlineMs").
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    deadline: Option<Duration>,
+    /// Priority of calls, 0 (first) to 255; `_meta` may say another ("aip/priority").
+    #[arg(long, value_name = "NUMBER")]
+    priority: Option<u8>,
     /// How long to wait for the relay and for the server to be published.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     wait: Duration,
@@ -183,45 +199,49 @@ fn failed(error: impl ToString) -> Failure {
 }
 
 async fn run_serve(arguments: ServeArguments) -> Result<(), Failure> {
-    let name = ServerName::new(&arguments.authority, &arguments.name).map_err(usage)?;
-    let options = link_options(&arguments.relay)?;
+    let link = link_options(&arguments.relay)?;
     let limits = Limits { length_max: arguments.relay.result_max, ..Limits::default() };
-    let legacy = match arguments.revision {
-        Era::Auto => None,
-        Era::Modern => Some(false),
-        Era::Legacy => Some(true),
-    };
     let stop = stopped()?;
-    let (link, served, handle) = link::open(options).map_err(failed)?;
-    let (backend, news) = match arguments.url {
-        Some(url) => {
-            let mut options = backend::http::Options::new(url);
-            (options.limits, options.legacy) = (limits, legacy);
-            let (backend, news) = backend::http::Http::start(options).map_err(usage)?;
-            (Backend::Http(backend), news)
-        }
-        None => {
-            let mut options = backend::stdio::Options::new(arguments.command);
-            (options.limits, options.legacy) = (limits, legacy);
-            let (backend, news) = backend::stdio::Stdio::start(options);
-            (Backend::Stdio(backend), news)
-        }
+    if let Some(file) = arguments.config {
+        let options = fleet::Options { file, link, limits };
+        return fleet::run(options, stop).await.map_err(Failure::Usage);
+    }
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).ok();
+    let server = configuration::Server {
+        authority: Some(arguments.authority),
+        command: arguments.command,
+        url: arguments.url,
+        revision: arguments.revision,
+        processes: arguments.processes,
+        concurrency: arguments.concurrency,
+        default_ttl_ms: milliseconds(arguments.default_ttl),
+        stale_if_error_ms: milliseconds(arguments.stale_if_error),
+        call_timeout_ms: milliseconds(arguments.call_timeout),
+        call_deadline_ms: milliseconds(arguments.call_deadline),
+        calls_max: Some(arguments.calls_max),
+        ..configuration::Server::default()
     };
-    let mut options = serve::Options::new(name);
-    options.default_ttl = arguments.default_ttl;
-    options.call_timeout = arguments.call_timeout;
-    options.call_deadline = arguments.call_deadline;
-    options.calls_max = arguments.calls_max;
-    options.limits = limits;
+    let name = server.name(&arguments.name.unwrap_or_default()).map_err(usage)?;
+    let (link, served, handle) = link::open(link).map_err(failed)?;
+    let started = server.start(limits).map_err(usage)?;
+    let options = server.options(name, limits);
     let telling = tell_connection(&link, arguments.relay.relay);
-    let served = serve::run(serve::Server { link, served, backend, news }, options, stop).await;
+    let server = serve::Server {
+        link,
+        served,
+        backend: started.backend,
+        news: started.news,
+        own: started.own,
+    };
+    let served = serve::run(server, options, stop).await;
     telling.abort();
-    close(handle).await;
+    link::close(handle).await;
     let counts = served.map_err(failed)?;
     tracing::info!(
         track_reads = counts.track_reads,
         calls = counts.calls,
         called_reads = counts.called_reads,
+        repeated_calls = counts.repeated_calls,
         "ended"
     );
     Ok(())
@@ -243,6 +263,9 @@ async fn run_connect(arguments: ConnectArguments) -> Result<(), Failure> {
     let (link, _served, handle) = link::open(options).map_err(failed)?;
     let mut options = connect::Options::new(server);
     options.wait = arguments.wait;
+    options.reads_tracks = !arguments.no_cache;
+    options.tells_cache_status = arguments.cache_status;
+    (options.call_deadline, options.priority) = (arguments.deadline, arguments.priority);
     options.limits.length_max = arguments.relay.result_max;
     let ended = match connect::Connector::start(link, options).await {
         Err(error) => Err(failed(error)),
@@ -262,7 +285,7 @@ async fn run_connect(arguments: ConnectArguments) -> Result<(), Failure> {
             .map_err(failed)
         }
     };
-    close(handle).await;
+    link::close(handle).await;
     ended
 }
 
@@ -300,15 +323,6 @@ fn tell_connection(link: &link::Link, relay: String) -> tokio::task::JoinHandle<
             }
         }
     })
-}
-
-/// Ends the link's worker and waits for it.
-async fn close(handle: Handle<Envelope>) {
-    handle.shutdown();
-    let ended = tokio::task::spawn_blocking(move || handle.join()).await;
-    if let Ok(Err(error)) = ended {
-        tracing::warn!("the link ended badly: {error}");
-    }
 }
 
 fn link_options(arguments: &RelayArguments) -> Result<link::Options, Failure> {

@@ -1,21 +1,119 @@
 //! One call to the server on behalf of an agent.
 
+use std::time::Duration;
+
 use aip_codec::{
     aip::call::{CallError, RecordType},
-    moqt::{error_code::RequestCode, parameter::Parameters},
+    moqt::{
+        error_code::RequestCode,
+        parameter::{Parameter, Parameters},
+    },
 };
 use aip_engine::client::{ClientError, Refusal};
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use sha2::{Digest as _, Sha256};
+use tokio::{sync::mpsc, time::Instant};
 
-use super::{Client, Connector, Talk, session};
+use super::{Client, Connector, Talk, interop, session};
 use crate::{
     link::{Call, CallEvent, CallOutcome},
-    message::{Id, Kind, Message, code, object_members, string_member},
+    message::{Id, Kind, Message, code, meta, string_member},
+    random::unguessable_bytes,
+    serve::can_be_asked,
 };
+
+/// In a request's `_meta`: under this key, the same request is run once.
+pub(crate) const IDEMPOTENCY_KEY: &str = "aip/idempotencyKey";
+/// In a request's `_meta`: the milliseconds that its answer is worth waiting for.
+pub(crate) const DEADLINE: &str = "aip/deadlineMs";
+/// In a request's `_meta`: its priority, 0 (first) to 255; 128 if nothing is said.
+pub(crate) const PRIORITY: &str = "aip/priority";
+/// How long to wait before a call is made again.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Answers to questions of the server that may wait for one call.
 const ANSWERS_MAX: usize = 64;
+
+/// How a call is made, each time it is.
+struct Making {
+    /// By which the other end knows it again.
+    key: Option<Bytes>,
+    /// Messages of it that came.
+    came: u64,
+    /// Whether it may have been passed on before.
+    repeated: bool,
+    /// When its caller wants no answer any more.
+    deadline: Option<Instant>,
+    priority: Option<u8>,
+}
+
+impl Making {
+    fn of(connector: &Connector, request: &Message) -> Self {
+        let wish = |name: &str| meta(request.body(), name).map(|member| member.value.to_owned());
+        let number = |name: &str| wish(name).and_then(|value| value.parse::<u64>().ok());
+        let deadline = number(DEADLINE).map(Duration::from_millis);
+        let deadline = deadline.into_iter().chain(connector.options.call_deadline).min();
+        let priority = number(PRIORITY).and_then(|priority| u8::try_from(priority).ok());
+        let key = match wish(IDEMPOTENCY_KEY) {
+            Some(key) => {
+                let mut hash = Sha256::new();
+                hash.update(connector.secret);
+                hash.update(key);
+                Some(Bytes::from(hash.finalize().to_vec()))
+            }
+            None => unguessable_bytes().map(|key| Bytes::from(key.to_vec())),
+        };
+        Self {
+            key,
+            came: 0,
+            repeated: false,
+            deadline: deadline.map(|time| Instant::now() + time),
+            priority: priority.or(connector.options.priority),
+        }
+    }
+
+    fn parameters(&self) -> Parameters {
+        let mut parameters = Parameters::new();
+        if let Some(priority) = self.priority {
+            parameters.push(Parameter::SubscriberPriority(priority));
+        }
+        if let Some(deadline) = self.deadline {
+            let left = deadline.saturating_duration_since(Instant::now()).as_millis();
+            parameters.push(Parameter::Deadline(u64::try_from(left).unwrap_or(u64::MAX >> 2)));
+        }
+        if let Some(key) = &self.key {
+            parameters.push(Parameter::IdempotencyKey(key.clone()));
+            if self.repeated {
+                parameters.push(Parameter::ResumeAfter(self.came));
+            }
+        }
+        parameters
+    }
+
+    /// Whether making the call again can help.
+    fn again(&mut self, outcome: &CallOutcome) -> bool {
+        match outcome {
+            // What was never sent may be sent again.
+            CallOutcome::Unavailable(ClientError::NotConnected | ClientError::GoingAway) => true,
+            // What the other end knows by its key is run once.
+            CallOutcome::Lost if self.key.is_some() => {
+                self.repeated = true;
+                true
+            }
+            // The other end may not be back yet.
+            CallOutcome::Refused(refusal) => {
+                self.repeated
+                    && matches!(
+                        refusal.code,
+                        RequestCode::DOES_NOT_EXIST
+                            | RequestCode::NOT_SUPPORTED
+                            | RequestCode::GOING_AWAY
+                    )
+            }
+            _ => false,
+        }
+    }
+}
 
 /// Calls the server. The answer, or the error that says why there is none.
 pub(super) async fn run(
@@ -24,24 +122,49 @@ pub(super) async fn run(
     request: &Message,
     talk: &Talk,
 ) -> Message {
-    let deadline = tokio::time::Instant::now() + connector.options.reconnect_timeout;
+    let mut making = Making::of(connector, request);
+    let Some(deadline) = making.deadline else {
+        return run_until_answered(connector, client, request, talk, &mut making).await;
+    };
+    let answered = run_until_answered(connector, client, request, talk, &mut making);
+    match tokio::time::timeout_at(deadline, answered).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            let reason = "there was no answer by the call's deadline; it was cancelled";
+            let data = r#"{"code":"TIMEOUT","retryAfterMs":null}"#;
+            Message::error(request.id(), code::INTERNAL_ERROR, reason, data)
+        }
+    }
+}
+
+async fn run_until_answered(
+    connector: &Connector,
+    client: &Client,
+    request: &Message,
+    talk: &Talk,
+    making: &mut Making,
+) -> Message {
+    let mut until: Option<Instant> = None;
     loop {
-        let outcome = run_once(connector, client, request, talk).await;
-        let error = match outcome {
+        let came = making.came;
+        let error = match run_once(connector, client, request, talk, making).await {
             Ok(answer) => return answer,
+            Err(CallOutcome::Unavailable(ClientError::CallsUnsupported)) => {
+                return interop::run(connector, request, talk).await;
+            }
             Err(outcome) => outcome,
         };
-        // What was never sent may be sent again.
-        let unsent = matches!(
-            error,
-            CallOutcome::Unavailable(ClientError::NotConnected | ClientError::GoingAway)
-        );
-        if !unsent || deadline <= tokio::time::Instant::now() {
+        if came < making.came {
+            // It went on for a while: this is another loss.
+            until = None;
+        }
+        let patience = connector.options.reconnect_timeout;
+        let until = *until.get_or_insert_with(|| Instant::now() + patience);
+        if !making.again(&error) || until <= Instant::now() {
             return failed(connector, request.id(), &error);
         }
-        let left = deadline - tokio::time::Instant::now();
-        if connector.link.connected(left).await.is_ok() {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        if connector.link.connected(until - Instant::now()).await.is_ok() {
+            tokio::time::sleep(AGAIN).await;
         }
     }
 }
@@ -51,11 +174,15 @@ async fn run_once(
     client: &Client,
     request: &Message,
     talk: &Talk,
+    making: &mut Making,
 ) -> Result<Message, CallOutcome> {
-    let namespace = connector.options.server.namespace().clone();
+    let ours = connector.options.server.namespace();
+    let namespace = client.process.as_ref().unwrap_or(ours).clone();
     let name = Bytes::from(request.method().to_owned());
-    let mut call = connector.link.call(namespace, name, Parameters::new()).await;
-    call.send(RecordType::Request, request.text().clone(), !client.can_be_asked()).await;
+    let mut call = connector.link.call(namespace, name, making.parameters()).await;
+    // A server with sessions may ask, and gets an answer, even if that is that it may not.
+    let last = connector.description().revision.is_modern();
+    call.send(RecordType::Request, request.text().clone(), last).await;
     let (answers, mut answered) = mpsc::channel(ANSWERS_MAX);
     let questions = Asked { talk, answers, client };
     loop {
@@ -69,6 +196,7 @@ async fn run_once(
         };
         match event {
             CallEvent::Record { kind: RecordType::Message, payload } => {
+                making.came += 1;
                 let Ok(message) = Message::parse(payload, &connector.options.limits) else {
                     tracing::debug!("a record that is no message was dropped");
                     continue;
@@ -130,11 +258,9 @@ impl Asked<'_> {
                 }
             }
             Kind::Request => {
-                let asked = self
-                    .talk
-                    .questions
-                    .as_ref()
-                    .and_then(|questions| questions.ask(&message, &self.answers));
+                let able = can_be_asked(&self.client.capabilities);
+                let questions = self.talk.questions.as_ref().filter(|_| able);
+                let asked = questions.and_then(|questions| questions.ask(&message, &self.answers));
                 match asked {
                     Some(question) => _ = self.talk.to_agent.send(question).await,
                     None => {
@@ -153,11 +279,7 @@ impl Asked<'_> {
     fn notification(&self, message: Message) -> Option<Message> {
         match message.method() {
             "notifications/cancelled" => {
-                let members = object_members(message.body())?;
-                let member = members.iter().find(|member| member.name == "requestId")?;
-                let id = Id::from_raw(member.value)?;
-                let asked = self.talk.questions.as_ref()?.withdraw(&id, &self.answers)?;
-                Some(message.with_body_part(&member.span, asked.as_raw()))
+                self.talk.questions.as_ref()?.withdrawn(message, &self.answers)
             }
             "notifications/message" => {
                 session::wants_log(self.client, &string_member(message.body(), "level"))
@@ -203,7 +325,7 @@ fn failed(connector: &Connector, id: Option<&Id>, outcome: &CallOutcome) -> Mess
             "more came than this client or the network took; the call was given up".to_owned(),
         ),
         CallOutcome::Unavailable(error) => {
-            ("UNAVAILABLE", Some(std::time::Duration::from_secs(1)), unavailable(*error))
+            ("UNAVAILABLE", Some(Duration::from_secs(1)), unavailable(*error))
         }
     };
     let retry = retry_after.map_or_else(|| "null".to_owned(), |time| time.as_millis().to_string());

@@ -4,8 +4,9 @@
 //! session at it. Reads are answered from tracks, that is from a relay's cache if it can; what is
 //! no read, and what a track refuses, is a call, answered by the server itself.
 
-mod call;
+pub(crate) mod call;
 mod follow;
+mod interop;
 mod listen;
 mod questions;
 pub mod session;
@@ -14,7 +15,7 @@ mod tools;
 
 use std::{sync::Arc, time::Duration};
 
-use aip_codec::moqt::id::GroupId;
+use aip_codec::moqt::{id::GroupId, name::TrackNamespace};
 use bytes::Bytes;
 use tokio::{
     sync::{mpsc, watch},
@@ -25,10 +26,12 @@ pub use questions::Questions;
 
 use crate::{
     bridge::{self, CLIENT_CAPABILITIES, ClientIdentity, PROTOCOL_VERSION},
+    clock::unix_milliseconds,
     description::Description,
     link::{Link, ReadError, Subscription, SubscriptionEvent},
-    message::{Limits, Message, code, meta, object_members},
+    message::{Limits, Message, code, meta},
     name::{SERVER_TRACK, ServerName},
+    random::unguessable_bytes,
     read::Read,
     revision::Revision,
     version,
@@ -43,11 +46,22 @@ pub struct Options {
     pub wait: Duration,
     /// How long a relay may take to answer a read before the server is called instead. 10 s.
     pub read_timeout: Duration,
-    /// How long a request waits for a lost session to come back. 5 s.
+    /// How long a request waits for a lost session to come back. 10 s.
     pub reconnect_timeout: Duration,
+    /// How long any call may take; `None` leaves it to the other edge.
+    pub call_deadline: Option<Duration>,
+    /// Priority of calls, 0 (first) to 255; `None` is 128.
+    pub priority: Option<u8>,
+    /// Whether reads are answered from tracks; if not, everything is a call. Yes.
+    pub reads_tracks: bool,
+    /// Whether results of reads say in `_meta` (`aip/cache`) where they come from. No.
+    pub tells_cache_status: bool,
     /// Limits of messages.
     pub limits: Limits,
 }
+
+/// In a result's `_meta`: where it comes from.
+const CACHE_STATUS: &str = "aip/cache";
 
 impl Options {
     /// The defaults, with this server.
@@ -56,7 +70,11 @@ impl Options {
             server,
             wait: Duration::from_secs(10),
             read_timeout: Duration::from_secs(10),
-            reconnect_timeout: Duration::from_secs(5),
+            reconnect_timeout: Duration::from_secs(10),
+            call_deadline: None,
+            priority: None,
+            reads_tracks: true,
+            tells_cache_status: false,
             limits: Limits::default(),
         }
     }
@@ -97,23 +115,21 @@ pub struct Client {
     pub info: Option<String>,
     /// The log messages that it asked for, as JSON text.
     pub log_level: Option<String>,
+    /// What its calls are made to, if it has a process of the server for itself.
+    pub process: Option<TrackNamespace>,
 }
 
 impl Client {
     /// A client without sessions: its requests say the rest.
     pub fn modern() -> Self {
         let capabilities = "{}".to_owned();
-        Self { revision: Revision::LATEST, capabilities, info: None, log_level: None }
-    }
-}
-
-impl Client {
-    /// Whether the server may ask it something in the course of a request.
-    fn can_be_asked(&self) -> bool {
-        let able = ["sampling", "elicitation", "roots", "tasks", "experimental"];
-        let members = object_members(&self.capabilities).unwrap_or_default();
-        !self.revision.is_modern()
-            && members.iter().any(|member| able.contains(&member.name.as_str()))
+        Self {
+            revision: Revision::LATEST,
+            capabilities,
+            info: None,
+            log_level: None,
+            process: None,
+        }
     }
 }
 
@@ -135,6 +151,8 @@ pub struct Connector {
     description: watch::Receiver<Arc<Description>>,
     watching: AbortHandle,
     tools: tools::Known,
+    /// Keeps the keys that agents choose apart from those at other edges.
+    secret: [u8; 16],
 }
 
 impl Drop for Connector {
@@ -179,6 +197,7 @@ impl Connector {
             description: receiver,
             watching,
             tools: tools::Known::default(),
+            secret: unguessable_bytes().unwrap_or_default(),
         }))
     }
 
@@ -227,16 +246,37 @@ impl Connector {
             "ping" if !client.revision.is_modern() => return Message::result(id, b"{}"),
             _ => {}
         }
-        if let Some(read) = Read::of_request(request)
+        if self.options.reads_tracks
+            && client.process.is_none()
+            && let Some(read) = Read::of_request(request)
             && let Ok((group, result)) = self.read(&read).await
         {
             seen(&read, group);
             let answer = Message::result(id, &result);
-            return bridged(client, &description, request.method(), answer);
+            let answer = bridged(client, &description, request.method(), answer);
+            return self.with_status(answer, Some(group));
         }
         let sent = as_server_needs(client, &description, request);
         let answer = call::run(self, client, &sent, talk).await;
-        bridged(client, &description, request.method(), answer)
+        let answer = bridged(client, &description, request.method(), answer);
+        let reads = bridge::CACHEABLE.contains(&request.method());
+        if reads { self.with_status(answer, None) } else { answer }
+    }
+
+    /// The result with where it comes from in its `_meta`, if that is wanted: the version of a track,
+    /// or the server itself.
+    fn with_status(&self, answer: Message, version: Option<GroupId>) -> Message {
+        if !self.options.tells_cache_status || answer.kind() != crate::message::Kind::Result {
+            return answer;
+        }
+        let status = match version {
+            Some(version) => {
+                let age = unix_milliseconds().saturating_sub(version.0);
+                format!(r#"{{"from":"track","version":{},"ageMs":{age}}}"#, version.0)
+            }
+            None => r#"{"from":"server"}"#.to_owned(),
+        };
+        answer.with_body(&bridge::with_meta(answer.body(), CACHE_STATUS, &status))
     }
 
     /// A track's current result.

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use crate::message::{Id, Message};
+use crate::message::{Id, Message, object_members};
 
 /// Questions of the server that wait for the agent's answer.
 #[derive(Debug, Default)]
@@ -48,7 +48,7 @@ impl Questions {
     }
 
     /// The agent's id of a question that the server takes back.
-    pub(super) fn withdraw(&self, id: &Id, answers: &mpsc::Sender<Message>) -> Option<Id> {
+    fn withdraw(&self, id: &Id, answers: &mpsc::Sender<Message>) -> Option<Id> {
         let mut waiting = self.waiting();
         let found = waiting
             .iter()
@@ -56,6 +56,19 @@ impl Questions {
         let number = *found?.0;
         waiting.remove(&number);
         Some(Id::from_number(number))
+    }
+
+    /// `notifications/cancelled` of the server as the agent should see it; `None` if it never saw
+    /// what is cancelled.
+    pub(super) fn withdrawn(
+        &self,
+        message: Message,
+        answers: &mpsc::Sender<Message>,
+    ) -> Option<Message> {
+        let members = object_members(message.body())?;
+        let member = members.iter().find(|member| member.name == "requestId")?;
+        let asked = self.withdraw(&Id::from_raw(member.value)?, answers)?;
+        Some(message.with_body_part(&member.span, asked.as_raw()))
     }
 
     /// The agent answers.

@@ -7,7 +7,7 @@ use std::{
 
 use aip_codec::moqt::id::GroupId;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::{AbortHandle, JoinSet},
 };
 
@@ -16,13 +16,16 @@ use super::{
     follow::{Followed, follow},
     listen::notification,
     questions::Questions,
-    standing::{self, Said},
+    standing::{self, Said, Standing},
 };
 use crate::{
     bridge::{self, PROTOCOL_VERSION},
+    link::Connection,
     message::{Id, Message, code, meta, object_members, string_member},
+    random::unguessable,
     read::Read,
     revision::Revision,
+    serve::can_be_asked,
 };
 
 /// What an agent may say in its session that waits to be passed on.
@@ -149,7 +152,7 @@ impl Session {
     ) -> Message {
         let id = request.id();
         if request.method() == "initialize" {
-            return self.initialize(request);
+            return self.initialize(request).await;
         }
         if is_modern(request) {
             let talk = Talk { to_agent, questions: None };
@@ -179,7 +182,7 @@ impl Session {
         }
     }
 
-    fn initialize(self: &Arc<Self>, request: &Message) -> Message {
+    async fn initialize(self: &Arc<Self>, request: &Message) -> Message {
         let members = object_members(request.body()).unwrap_or_default();
         let value = |name: &str| members.iter().find(|member| member.name == name);
         let wanted = string_member(request.body(), "protocolVersion").unwrap_or_default();
@@ -188,6 +191,7 @@ impl Session {
             capabilities: value("capabilities").map_or("{}", |member| member.value).to_owned(),
             info: value("clientInfo").map(|member| member.value.to_owned()),
             log_level: None,
+            process: None,
         };
         let Some(id) = request.id() else {
             return Message::error(None, code::INVALID_REQUEST, "a request is wanted", "");
@@ -200,15 +204,25 @@ impl Session {
                 let reason = "this session was initialized before";
                 return Message::error(Some(id), code::INVALID_REQUEST, reason, "");
             }
-            state.client = Some(client);
+            state.client = Some(client.clone());
         }
-        self.begin();
+        let mut own = self.begin(&client);
+        let calls = matches!(
+            *self.connector.link.connection().borrow(),
+            Connection::Up { calls: true, .. }
+        );
+        if calls && can_be_asked(&client.capabilities) && !description.revision.is_modern() {
+            // What follows goes to the agent's own process, if there is one.
+            let said = own.wait_for(Option::is_some);
+            // An edge that does not say is one where all share.
+            _ = tokio::time::timeout(self.connector.options.read_timeout, said).await;
+        }
         Message::result(id, result.as_bytes())
     }
 
     /// Begins what goes on beside requests: lists are followed, and the server is heard. It begins
     /// before the agent can ask for anything, so that no change escapes it.
-    fn begin(self: &Arc<Self>) {
+    fn begin(self: &Arc<Self>, client: &Client) -> watch::Receiver<Option<bool>> {
         let notifies = self.connector.description().notifies;
         let lists = [
             (notifies.tools, Read::Tools),
@@ -219,7 +233,28 @@ impl Session {
         let (heard, mut messages) = mpsc::channel(SAID_MAX);
         let mut state = self.state();
         state.said = Some(said);
-        state.tasks.spawn(standing::run(Arc::clone(&self.connector), words, heard));
+        let (name, own) = (unguessable().unwrap_or_default(), watch::Sender::new(None));
+        let process = own.subscribe();
+        let standing = Standing {
+            connector: Arc::clone(&self.connector),
+            params: session_params(&name, client),
+            heard,
+            questions: Arc::clone(&self.questions),
+            own,
+        };
+        state.tasks.spawn(standing::run(standing, words));
+        let session = Arc::downgrade(self);
+        let mut changes = process.clone();
+        state.tasks.spawn(async move {
+            while let Ok(own) = changes.wait_for(Option::is_some).await.map(|own| *own) {
+                let Some(session) = session.upgrade() else { return };
+                session.has_process(own == Some(true), &name);
+                drop(session);
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
         let session = Arc::downgrade(self);
         state.tasks.spawn(async move {
             while let Some(message) = messages.recv().await {
@@ -239,12 +274,29 @@ impl Session {
                 }
             });
         }
+        process
+    }
+
+    /// The agent has a process of the server for itself, or shares one.
+    fn has_process(&self, own: bool, name: &str) {
+        let namespace = own.then(|| self.connector.options.server.session(name).ok()).flatten();
+        if let Some(client) = self.state().client.as_mut() {
+            client.process = namespace;
+        }
+        if own {
+            self.state().told_by_tracks.clear();
+        }
     }
 
     /// A list that is followed has changed, or cannot be followed.
     fn handle_followed(&self, read: &Read, followed: &Followed) {
         let tell = {
             let mut state = self.state();
+            if state.client.as_ref().is_some_and(|client| client.process.is_some()) {
+                // Its own process tells it.
+                state.told_by_tracks.clear();
+                return;
+            }
             state.told_by_tracks.retain(|told| told != read);
             match followed {
                 Followed::Refused(_) => false,
@@ -303,6 +355,9 @@ impl Session {
                 following.abort();
                 return Message::result(id, b"{}");
             }
+            return self.say(request).await;
+        }
+        if self.state().client.as_ref().is_some_and(|client| client.process.is_some()) {
             return self.say(request).await;
         }
         {
@@ -380,6 +435,16 @@ impl Session {
         }
         answer
     }
+}
+
+/// The params of a session's call.
+fn session_params(name: &str, client: &Client) -> String {
+    let info = client.info.as_ref().map(|info| format!(r#","clientInfo":{info}"#));
+    format!(
+        r#"{{"session":"{name}","capabilities":{}{}}}"#,
+        client.capabilities,
+        info.unwrap_or_default()
+    )
 }
 
 /// A request under way; it is not when this is dropped.

@@ -32,7 +32,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 pub use call::{Call, CallEvent, CallOutcome, IncomingCall};
 pub use command::{Command, Envelope, Key};
 pub use edge::{Edge, Limits};
-pub use open::{Options, open};
+pub use open::{Options, close, open};
 pub use subscription::{Subscription, SubscriptionEvent};
 
 /// Commands that may wait for the worker.

@@ -54,3 +54,12 @@ pub fn open(
     _ = mailbox.set(handle.mailbox());
     Ok((link, served, handle))
 }
+
+/// Ends a link's worker and waits for it.
+pub async fn close(handle: Handle<Envelope>) {
+    handle.shutdown();
+    let ended = tokio::task::spawn_blocking(move || handle.join()).await;
+    if let Ok(Err(error)) = ended {
+        tracing::warn!("the link ended badly: {error}");
+    }
+}

@@ -8,19 +8,25 @@ use std::{
     time::Duration,
 };
 
-use aip_codec::{aip::call::RecordType, moqt::error_code::RequestCode};
+use aip_codec::{
+    aip::call::RecordType,
+    moqt::{error_code::RequestCode, parameter::Parameters},
+};
 use aip_engine::client::Refusal;
+use bytes::Bytes;
 use tokio::{
-    sync::{Notify, Semaphore, mpsc},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
     time::Instant,
 };
 
 use super::{
-    Options,
+    Options, OwnProcesses,
+    agents::Agents,
     publisher::{Counters, Wish},
+    running::{Asked, Keyed, Running},
 };
 use crate::{
-    backend::{Asker, Backend, Event, Exchange},
+    backend::Backend,
     link::{Call, CallEvent, CallOutcome, IncomingCall},
     message::{Kind, Message, code},
     name::is_hashed,
@@ -31,6 +37,8 @@ use crate::{
 const FIRST_RECORD: Duration = Duration::from_secs(10);
 /// How long the caller's end of a call may take to follow our last record.
 const LAST_RECORD: Duration = Duration::from_secs(30);
+/// How long a keyed call goes on for a caller whose session was lost.
+const ABSENCE: Duration = Duration::from_secs(10);
 
 /// What every call needs.
 #[derive(Debug)]
@@ -40,7 +48,11 @@ pub(super) struct Context {
     pub(super) wishes: mpsc::Sender<Wish>,
     pub(super) session_places: Semaphore,
     pub(super) next_session: AtomicU64,
-    places: Semaphore,
+    pub(super) keyed: Keyed,
+    pub(super) agents: Agents,
+    places: Arc<Semaphore>,
+    /// Callers that have not got their last record yet.
+    callers: AtomicUsize,
     counters: Arc<Counters>,
     modern: AtomicBool,
     /// Index in [`LEVELS`] of the most talkative level that the backend was set to; the length if
@@ -59,9 +71,13 @@ impl Context {
         options: Arc<Options>,
         wishes: mpsc::Sender<Wish>,
         counters: Arc<Counters>,
+        own: Option<OwnProcesses>,
     ) -> Self {
         Self {
-            places: Semaphore::new(options.calls_max),
+            agents: Agents::new(own),
+            keyed: Keyed::new(options.results_kept),
+            places: Arc::new(Semaphore::new(options.calls_max)),
+            callers: AtomicUsize::new(0),
             session_places: Semaphore::new(options.sessions_max),
             next_session: AtomicU64::new(0),
             backend,
@@ -88,7 +104,7 @@ impl Context {
     pub(super) async fn wait_until_idle(&self) {
         loop {
             let idle = self.idle.notified();
-            if self.places.available_permits() == self.options.calls_max {
+            if self.callers.load(Ordering::Relaxed) == 0 {
                 return;
             }
             // A call that ended between the look and the wait is seen at the next look.
@@ -97,7 +113,7 @@ impl Context {
     }
 
     /// What the edge answers itself, for the good of all agents.
-    fn answer_here(&self, request: &Message) -> Option<Message> {
+    pub(super) fn answer_here(&self, request: &Message) -> Option<Message> {
         let id = request.id()?;
         match request.method() {
             "initialize" | "resources/subscribe" | "resources/unsubscribe" => {
@@ -134,40 +150,131 @@ impl Context {
 
 /// Passes one call on and its answer back.
 pub(super) async fn run(incoming: IncomingCall, context: Arc<Context>) {
-    let IncomingCall { name, parameters, mut call, .. } = incoming;
-    let Ok(place) = context.places.try_acquire() else {
-        let refusal = Refusal {
-            code: RequestCode::EXCESSIVE_LOAD,
-            retry_after: Some(Duration::from_millis(100)),
-            reason: "the edge beside the MCP server has too many calls under way".to_owned(),
-        };
-        return call.refuse(refusal).await;
-    };
-    if let Some(request) = first_record(&mut call, &context.options).await {
-        let request = match request {
-            Ok(request) if request.method().as_bytes() == name => request,
-            Ok(request) => {
-                let reason = "the call's name is not the request's method";
-                let answer = Message::error(request.id(), code::INVALID_REQUEST, reason, "");
-                return finish(call, answer).await;
-            }
-            Err(answer) => return finish(call, answer).await,
-        };
-        if let Some(answer) = context.answer_here(&request) {
+    let IncomingCall { namespace, name, parameters, mut call } = incoming;
+    let caller = context.caller();
+    let request = match first_record(&mut call, &context.options).await {
+        None => return,
+        Some(Ok(request)) if request.method().as_bytes() == name => request,
+        Some(Ok(request)) => {
+            let reason = "the call's name is not the request's method";
+            let answer = Message::error(request.id(), code::INVALID_REQUEST, reason, "");
             return finish(call, answer).await;
         }
-        context.note(&request).await;
-        let exchange = context.backend.request(request.clone(), Asker::Agent).await;
-        let deadline = parameters.deadline().map_or(context.options.call_deadline, |left| {
-            Duration::from_millis(left).min(context.options.call_deadline)
-        });
-        let carry = Carry { call: &mut call, context: &context, request: &request };
-        if let Some(answer) = carry.run(exchange, deadline).await {
+        Some(Err(answer)) => return finish(call, answer).await,
+    };
+    let own = context.agents.of_call(context.options.name.namespace(), &namespace);
+    if own.is_none()
+        && let Some(answer) = context.answer_here(&request)
+    {
+        return finish(call, answer).await;
+    }
+    let backend = own.unwrap_or_else(|| context.backend.clone());
+    let key = parameters.idempotency_key().cloned();
+    let running = match context.running(&backend, &request, &parameters, key.as_ref()).await {
+        Ok(running) => running,
+        Err(NotRun::Refused(refusal)) => return call.refuse(refusal).await,
+        Err(NotRun::Answered(answer)) => return finish(call, *answer).await,
+    };
+    let after = parameters.resume_after().unwrap_or(0);
+    let attached =
+        Attached { call: &mut call, context: &context, backend: &backend, request: &request };
+    let end = attached.run(&running, after).await;
+    match (end, key) {
+        (End::Answered(answer), key) => {
+            let bytes = answer.text().len();
             finish(call, answer).await;
+            if let Some(key) = key {
+                context.keyed.ended(&key, bytes, Instant::now());
+            }
+        }
+        (End::GivenUp, Some(key)) => context.keyed.forget(&key),
+        (End::Lost, Some(key)) => {
+            drop(caller);
+            running.stream.abandoned(ABSENCE).await;
+            context.keyed.forget(&key);
+        }
+        (End::GivenUp | End::Lost, None) | (End::Replaced, _) => {}
+    }
+}
+
+/// Somebody waits for an answer.
+struct Caller<'a>(&'a Context);
+
+impl Drop for Caller<'_> {
+    fn drop(&mut self) {
+        self.0.callers.fetch_sub(1, Ordering::Relaxed);
+        self.0.idle.notify_waiters();
+    }
+}
+
+/// Why a call is not passed on.
+pub(super) enum NotRun {
+    Refused(Refusal),
+    Answered(Box<Message>),
+}
+
+impl Context {
+    fn caller(&self) -> Caller<'_> {
+        self.callers.fetch_add(1, Ordering::Relaxed);
+        Caller(self)
+    }
+
+    /// The call that a request is: one that is remembered, or a new one.
+    pub(super) async fn running(
+        &self,
+        backend: &Backend,
+        request: &Message,
+        parameters: &Parameters,
+        key: Option<&Bytes>,
+    ) -> Result<Arc<Running>, NotRun> {
+        let known = key.and_then(|key| self.keyed.find(key, Instant::now()));
+        if let Some(known) = known {
+            if known.is_of(request) {
+                self.counters.repeated_calls.fetch_add(1, Ordering::Relaxed);
+                return Ok(known);
+            }
+            let reason = "this idempotency key stands for another request";
+            let answer = Message::error(request.id(), code::INVALID_REQUEST, reason, "");
+            return Err(NotRun::Answered(answer.into()));
+        }
+        if parameters.resume_after().is_some_and(|after| 0 < after) {
+            let reason = "the edge beside the MCP server does not know this call any more; whether \
+                          it was run is not known";
+            let answer = Message::error(request.id(), code::INTERNAL_ERROR, reason, "");
+            return Err(NotRun::Answered(answer.into()));
+        }
+        let place = self.place()?;
+        self.note(request).await;
+        let deadline = parameters.deadline().map_or(self.options.call_deadline, |left| {
+            Duration::from_millis(left).min(self.options.call_deadline)
+        });
+        let asked = Asked {
+            backend: backend.clone(),
+            request: request.clone(),
+            deadline,
+            options: Arc::clone(&self.options),
+        };
+        match key {
+            None => Ok(Running::start(asked, place)),
+            Some(key) => self
+                .keyed
+                .begin(key, Instant::now(), || Running::start(asked, place))
+                .ok_or_else(|| NotRun::Refused(busy("too many keyed calls under way"))),
         }
     }
-    drop(place);
-    context.idle.notify_waiters();
+
+    fn place(&self) -> Result<OwnedSemaphorePermit, NotRun> {
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        place.map_err(|_| NotRun::Refused(busy("too many calls under way")))
+    }
+}
+
+fn busy(what: &str) -> Refusal {
+    Refusal {
+        code: RequestCode::EXCESSIVE_LOAD,
+        retry_after: Some(Duration::from_millis(100)),
+        reason: format!("the edge beside the MCP server has {what}"),
+    }
 }
 
 /// The request, or the error that answers what is none. `None` if the call ended.
@@ -193,64 +300,74 @@ pub(super) async fn finish(mut call: Call, answer: Message) {
     }
 }
 
-/// One call under way.
-struct Carry<'a> {
+/// How a caller's part in a call ended.
+enum End {
+    /// It has its answer.
+    Answered(Message),
+    /// It cancelled.
+    GivenUp,
+    /// Its session was lost: it may come back.
+    Lost,
+    /// It came back by another session.
+    Replaced,
+}
+
+/// One caller of a call.
+struct Attached<'a> {
     call: &'a mut Call,
     context: &'a Context,
+    backend: &'a Backend,
     request: &'a Message,
 }
 
-impl Carry<'_> {
-    /// Carries messages both ways. The answer; `None` if nobody waits for it any more.
-    async fn run(self, mut exchange: Exchange, deadline: Duration) -> Option<Message> {
-        let id = self.request.id();
-        let listens = self.request.method() == "subscriptions/listen";
-        let patience = self.context.options.call_timeout;
-        let deadline = Instant::now() + deadline;
-        let mut silent_until = Instant::now() + patience;
+impl Attached<'_> {
+    /// Carries messages both ways, from the one behind `after` on.
+    async fn run(self, running: &Running, after: u64) -> End {
+        let Some(mut reader) = running.stream.read(Some(after)) else {
+            let reason = "what this call said in the meantime is kept no more";
+            let answer = Message::error(self.request.id(), code::INTERNAL_ERROR, reason, "");
+            return End::Answered(answer);
+        };
         loop {
-            let until = silent_until.min(deadline);
             tokio::select! {
-                event = exchange.next() => match event {
-                    Some(Event::Answer(answer)) => return Some(answer),
-                    Some(Event::Message(message)) => {
-                        silent_until = Instant::now() + patience;
+                said = reader.next() => match said {
+                    Some((_, answer)) if answer.is_response() => {
+                        let id = self.request.id().cloned();
+                        return End::Answered(match id {
+                            Some(id) => answer.with_id(id),
+                            None => answer,
+                        });
+                    }
+                    Some((_, message)) => {
                         self.call.send(RecordType::Message, message.text().clone(), false).await;
                     }
-                    None => {
-                        let reason = "the MCP server gave no answer, or more than could be kept";
-                        return Some(Message::error(id, code::INTERNAL_ERROR, reason, ""));
-                    }
+                    None => return End::Replaced,
                 },
                 event = self.call.next() => match event {
                     CallEvent::Record { kind, payload } => {
-                        silent_until = Instant::now() + patience;
+                        running.heard.notify_one();
                         self.pass(kind, payload).await;
                     }
                     CallEvent::Ended(outcome) => {
                         log_end(&outcome, self.request.method());
-                        return None;
+                        return match outcome {
+                            CallOutcome::Lost => End::Lost,
+                            _ => End::GivenUp,
+                        };
                     }
                 },
-                () = tokio::time::sleep_until(until), if !listens => {
-                    let reason = format!(
-                        "the MCP server did not answer within {:?}; the request was cancelled",
-                        if until == deadline { self.context.options.call_deadline } else { patience }
-                    );
-                    return Some(Message::error(id, code::INTERNAL_ERROR, &reason, ""));
-                }
             }
         }
     }
 
     /// What the agent says in the course of the call goes to the backend.
-    async fn pass(&self, kind: RecordType, payload: bytes::Bytes) {
+    async fn pass(&self, kind: RecordType, payload: Bytes) {
         if kind != RecordType::Message {
             return;
         }
         match Message::parse(payload, &self.context.options.limits) {
             Ok(message) if message.kind() != Kind::Request => {
-                self.context.backend.send(message).await;
+                self.backend.send(message).await;
             }
             Ok(_) => tracing::debug!("a request within a call was dropped"),
             Err(error) => tracing::debug!(%error, "a record that is no message was dropped"),

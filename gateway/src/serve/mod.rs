@@ -3,9 +3,12 @@
 //! One task owns what is published (`tracks`); each call and each agent's session has a task of
 //! its own (`calls`, `sessions`).
 
+mod agents;
 mod calls;
+mod interop;
 mod policy;
 mod publisher;
+mod running;
 mod sessions;
 mod subscribing;
 mod tracks;
@@ -21,6 +24,8 @@ use crate::{
     name::ServerName,
 };
 
+pub(crate) use agents::can_be_asked;
+pub use agents::{OwnProcesses, Processes};
 pub use publisher::Counts;
 
 /// How a server is served.
@@ -34,8 +39,12 @@ pub struct Options {
     pub call_timeout: Duration,
     /// How long a call may take in all, whatever signs of life there are. 1 h.
     pub call_deadline: Duration,
+    /// How long the result of a call with an idempotency key is kept. 5 min.
+    pub results_kept: Duration,
     /// How long the server may take to answer a read. 25 s.
     pub read_timeout: Duration,
+    /// How old a result may be that is given again because the server fails; zero is never. 0 s.
+    pub stale_if_error: Duration,
     /// Calls at one time; one more is refused. 1,000.
     pub calls_max: usize,
     /// Agents' sessions at one time; one more is refused. 5,000.
@@ -56,7 +65,9 @@ impl Options {
             default_ttl: Duration::from_secs(1),
             call_timeout: Duration::from_secs(300),
             call_deadline: Duration::from_secs(3_600),
+            results_kept: Duration::from_secs(300),
             read_timeout: Duration::from_secs(25),
+            stale_if_error: Duration::ZERO,
             calls_max: 1_000,
             sessions_max: 5_000,
             tracks_max: 10_000,
@@ -77,6 +88,8 @@ pub struct Server {
     pub backend: Backend,
     /// What it says by itself.
     pub news: mpsc::Receiver<News>,
+    /// How agents get processes of their own; `None`: all share the backend.
+    pub own: Option<OwnProcesses>,
 }
 
 /// Why serving ended.
@@ -107,9 +120,8 @@ pub async fn run(
     options: Options,
     stop: impl Future<Output = ()>,
 ) -> Result<Counts, Error> {
-    let Server { link, served, backend, news } = server;
-    let options = Arc::new(options);
-    let ended = publisher::run(link, served, backend.clone(), news, options, stop).await;
+    let backend = server.backend.clone();
+    let ended = publisher::run(server, Arc::new(options), stop).await;
     backend.shutdown().await;
     ended
 }

@@ -14,10 +14,14 @@ use std::{
 use aip_codec::moqt::{error_code::RequestCode, id::GroupId, name::FullTrackName};
 use aip_engine::client::{Refusal, TrackVersion};
 use bytes::Bytes;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, JoinSet},
+};
 
 use super::{
-    Error, Options, calls,
+    Error, Options, Server, calls,
+    interop::{self, Reply},
     policy::{self, Verdict},
     sessions::{self, Sessions},
     subscribing::Subscribing,
@@ -28,7 +32,7 @@ use crate::{
     clock::unix_milliseconds,
     description::{Availability, Description},
     link::{IncomingCall, Link, Served},
-    message::{Id, Kind, Message, string_member},
+    message::{Id, Kind, Message, code, string_member},
     name::{SERVER_TRACK, SESSION_CALL},
     read::Read,
     version,
@@ -36,6 +40,8 @@ use crate::{
 
 /// Results and wishes of other tasks that may wait for the publisher.
 const WISHES_MAX: usize = 1_024;
+/// How long an older result is given before the backend is asked again.
+const STALE: Duration = Duration::from_secs(1);
 /// How long changes are gathered before a track is read again for them.
 const SETTLE: Duration = Duration::from_millis(10);
 
@@ -48,6 +54,8 @@ pub struct Counts {
     pub calls: u64,
     /// Those of them that were reads too.
     pub called_reads: u64,
+    /// Calls that were repeated with their keys, and not passed on again.
+    pub repeated_calls: u64,
 }
 
 /// Counts, while they grow.
@@ -56,6 +64,7 @@ pub(super) struct Counters {
     pub(super) track_reads: AtomicU64,
     pub(super) calls: AtomicU64,
     pub(super) called_reads: AtomicU64,
+    pub(super) repeated_calls: AtomicU64,
 }
 
 impl Counters {
@@ -64,6 +73,7 @@ impl Counters {
             track_reads: self.track_reads.load(Ordering::Relaxed),
             calls: self.calls.load(Ordering::Relaxed),
             called_reads: self.called_reads.load(Ordering::Relaxed),
+            repeated_calls: self.repeated_calls.load(Ordering::Relaxed),
         }
     }
 }
@@ -81,8 +91,17 @@ pub(super) enum Wish {
     SessionFollows(u64, String, bool),
     /// A session has ended.
     SessionEnded(u64),
+    /// A track that is a call has its reply.
+    Replied(FullTrackName, Reply),
     /// A call named a resource whose track's name has to be hashed.
     Learned(FullTrackName, Read),
+}
+
+/// Whether an answer says that the server has failed, not that it refuses.
+fn failed_itself(answer: &Message) -> bool {
+    let error: Option<serde_json::Value> = serde_json::from_str(answer.body()).ok();
+    let code = error.and_then(|error| error.get("code")?.as_i64());
+    answer.kind() == Kind::Error && code == Some(code::INTERNAL_ERROR.into())
 }
 
 /// See the module.
@@ -100,6 +119,8 @@ pub(super) struct Publisher {
     learned: HashMap<FullTrackName, Read>,
     calls: Arc<calls::Context>,
     tasks: JoinSet<()>,
+    /// Tracks that are calls under way.
+    called: HashMap<FullTrackName, AbortHandle>,
     /// Group of the track `server`.
     announced: GroupId,
     announcing: bool,
@@ -107,13 +128,11 @@ pub(super) struct Publisher {
 
 /// Publishes until `stop` is done.
 pub(super) async fn run(
-    link: Link,
-    mut served: mpsc::Receiver<Served>,
-    backend: Backend,
-    mut news: mpsc::Receiver<News>,
+    server: Server,
     options: Arc<Options>,
     stop: impl Future<Output = ()>,
 ) -> Result<Counts, Error> {
+    let Server { link, mut served, backend, mut news, own } = server;
     let (wishes, mut wished) = mpsc::channel(WISHES_MAX);
     let counters = Arc::new(Counters::default());
     let context = calls::Context::new(
@@ -121,6 +140,7 @@ pub(super) async fn run(
         Arc::clone(&options),
         wishes.clone(),
         Arc::clone(&counters),
+        own,
     );
     let mut publisher = Publisher {
         subscribing: Subscribing::new(backend.clone(), wishes.clone()),
@@ -135,6 +155,7 @@ pub(super) async fn run(
         learned: HashMap::new(),
         calls: Arc::new(context),
         tasks: JoinSet::new(),
+        called: HashMap::new(),
         announced: GroupId(0),
         announcing: false,
     };
@@ -186,6 +207,14 @@ impl Publisher {
         if track.name() == SERVER_TRACK {
             return self.publish_announcement(Availability::Available).await;
         }
+        if interop::is_call(&track) {
+            if !self.called.contains_key(&track) {
+                let (context, wishes) = (Arc::clone(&self.calls), self.wishes.clone());
+                let running = self.tasks.spawn(interop::run(track.clone(), context, wishes));
+                self.called.insert(track, running);
+            }
+            return;
+        }
         let read = Read::of_track_name(track.name()).or_else(|| self.learned.get(&track).cloned());
         let Some(read) = read else {
             return self.refuse(track, RequestCode::DOES_NOT_EXIST, "no such track", None).await;
@@ -201,6 +230,10 @@ impl Publisher {
     }
 
     async fn handle_unwanted(&mut self, name: &FullTrackName) {
+        if let Some(running) = self.called.remove(name) {
+            running.abort();
+            self.calls.keyed.forget(name.name());
+        }
         let Some((track, expire)) = self.tracks.unwant(name) else { return };
         if let Some(version) = expire {
             self.link.publish(name.clone(), version, Some(Duration::ZERO)).await;
@@ -287,6 +320,15 @@ impl Publisher {
                     }
                 }
             }
+            Wish::Replied(track, reply) => {
+                self.called.remove(&track);
+                match reply {
+                    Reply::Version(version) => {
+                        self.link.publish(track, version, Some(Duration::ZERO)).await;
+                    }
+                    Reply::Refused(refusal) => self.link.refuse(track, refusal).await,
+                }
+            }
             Wish::Learned(track, read) => {
                 if self.learned.len() < self.options.tracks_max {
                     self.learned.insert(track, read);
@@ -297,6 +339,12 @@ impl Publisher {
 
     async fn handle_answer(&mut self, name: FullTrackName, answer: Option<Message>) {
         let retry = Some(Duration::from_millis(1));
+        let failed = answer.as_ref().is_none_or(failed_itself);
+        let stale = self.options.stale_if_error;
+        if failed && let Some(version) = self.tracks.stale(&name, stale, unix_milliseconds()) {
+            tracing::warn!("the MCP server fails: an older result is given");
+            return self.link.publish(name, version, Some(STALE)).await;
+        }
         let Some(answer) = answer else {
             self.fail(&name);
             let reason = "the MCP server did not answer in time";
@@ -434,6 +482,8 @@ impl Publisher {
         {
             tracing::warn!("calls that did not end in time are cancelled");
         }
+        self.calls.keyed.clear();
         self.tasks.shutdown().await;
+        self.calls.agents.shutdown().await;
     }
 }

@@ -11,10 +11,14 @@ use aip_engine::client::Refusal;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::{calls, publisher::Wish};
+use super::{
+    agents::{self, Own},
+    calls,
+    publisher::Wish,
+};
 use crate::{
-    backend::Asker,
-    link::{CallEvent, IncomingCall},
+    backend::{Asker, Backend, News},
+    link::{CallEvent, CallOutcome, IncomingCall},
     message::{Kind, Message, code, string_member},
 };
 
@@ -91,47 +95,80 @@ pub(super) async fn run(incoming: IncomingCall, context: Arc<calls::Context>) {
         };
         return call.refuse(refusal).await;
     };
+    let begun = calls::first_record(&mut call, &context.options).await;
+    let Some(Ok(begun)) = begun else { return };
+    let mut own = context.agents.open(&begun, context.is_modern());
+    call.send(RecordType::Message, agents::greeting(own.is_some()), false).await;
     let number = context.next_session.fetch_add(1, Ordering::Relaxed);
     let (sender, mut messages) = mpsc::channel(MESSAGES_MAX);
+    // What a shared process says is not for an agent with its own.
+    let sender = if own.is_some() { mpsc::channel(1).0 } else { sender };
     if context.wishes.send(Wish::SessionBegun(number, sender)).await.is_err() {
         return;
     }
-    loop {
+    let lost = loop {
+        let backend = own.as_ref().map_or(&context.backend, |own| &own.backend).clone();
         tokio::select! {
-            message = messages.recv() => match message {
+            message = messages.recv(), if own.is_none() => match message {
                 Some(message) => {
                     call.send(RecordType::Message, message.text().clone(), false).await;
                 }
-                None => break,
+                None => break false,
+            },
+            news = next_news(own.as_mut()) => if let News::Message(message) = news {
+                call.send(RecordType::Message, message.text().clone(), false).await;
             },
             event = call.next() => match event {
                 CallEvent::Record { kind: RecordType::Message, payload } => {
-                    if let Some(answer) = handle(payload, number, &context).await {
+                    if let Some(answer) = handle(payload, number, &context, &backend).await {
                         call.send(RecordType::Message, answer.text().clone(), false).await;
                     }
                 }
                 CallEvent::Record { .. } => {}
-                CallEvent::Ended(_) => break,
+                CallEvent::Ended(outcome) => break outcome == CallOutcome::Lost,
             },
         }
-    }
+    };
     // The publisher may be ending.
     _ = context.wishes.send(Wish::SessionEnded(number)).await;
+    if let Some(own) = own {
+        context.agents.close(own, lost).await;
+    }
+}
+
+/// What an agent's own process says by itself; nothing, for ever, if there is none.
+async fn next_news(own: Option<&mut Own>) -> News {
+    if let Some(own) = own
+        && let Some(news) = own.news.recv().await
+    {
+        return news;
+    }
+    std::future::pending().await
 }
 
 /// What the agent says in its session. The answer, if it was a request.
-async fn handle(payload: Bytes, number: u64, context: &calls::Context) -> Option<Message> {
+async fn handle(
+    payload: Bytes,
+    number: u64,
+    context: &calls::Context,
+    backend: &Backend,
+) -> Option<Message> {
     let message = Message::parse(payload, &context.options.limits).ok()?;
     match message.kind() {
         Kind::Notification | Kind::Result | Kind::Error => {
-            context.backend.send(message).await;
+            backend.send(message).await;
             None
         }
-        Kind::Request => Some(answer(message, number, context).await),
+        Kind::Request => Some(answer(message, number, context, backend).await),
     }
 }
 
-async fn answer(request: Message, number: u64, context: &calls::Context) -> Message {
+async fn answer(
+    request: Message,
+    number: u64,
+    context: &calls::Context,
+    backend: &Backend,
+) -> Message {
     let follows = match request.method() {
         "resources/subscribe" => true,
         "resources/unsubscribe" => false,
@@ -150,7 +187,7 @@ async fn answer(request: Message, number: u64, context: &calls::Context) -> Mess
         _ = context.wishes.send(wish).await;
         return request.id().map_or_else(|| request.clone(), |id| Message::result(id, b"{}"));
     }
-    let exchange = context.backend.request(request.clone(), Asker::Edge).await;
+    let exchange = backend.request(request.clone(), Asker::Edge).await;
     let answered = tokio::time::timeout(context.options.read_timeout, exchange.answer()).await;
     let Some(answer) = answered.ok().flatten() else {
         let reason = "the MCP server did not answer in time";

@@ -1,6 +1,6 @@
 //! Which tracks are kept up to date, and when each must be read again. No I/O.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use aip_codec::moqt::{id::GroupId, name::FullTrackName};
 use aip_engine::client::TrackVersion;
@@ -23,6 +23,8 @@ pub(super) struct Track {
     told: bool,
     /// Whether the backend tells of its changes because it was asked to.
     pub(super) subscribed: bool,
+    /// When the backend gave what was published last.
+    true_at_ms: u64,
     /// What was published last, and the result in it.
     last: Option<(TrackVersion, Bytes)>,
 }
@@ -59,6 +61,7 @@ impl Tracks {
             changed: false,
             told: false,
             subscribed: false,
+            true_at_ms: 0,
             last: None,
         });
         track.wanted = true;
@@ -121,7 +124,25 @@ impl Tracks {
         };
         let version = version::of_result(group, result, kept_ms);
         track.last = Some((version.clone(), result.clone()));
+        track.true_at_ms = now_ms;
         Some(version)
+    }
+
+    /// The backend failed at a track: what was published last, if that is not older than `age_max`.
+    pub(super) fn stale(
+        &mut self,
+        name: &FullTrackName,
+        age_max: Duration,
+        now_ms: u64,
+    ) -> Option<TrackVersion> {
+        let track = self.tracks.get_mut(name)?;
+        let (last, _) = track.last.as_ref()?;
+        let age = Duration::from_millis(now_ms.saturating_sub(track.true_at_ms));
+        if age_max <= age {
+            return None;
+        }
+        track.reading = false;
+        Some(last.clone())
     }
 
     /// The backend gave no result for a track, or one that cannot be published.
@@ -214,6 +235,19 @@ mod tests {
         let (_, expire) = tracks.unwant(&resource).unwrap();
         assert!(expire.is_some(), "its changes are told no longer");
         assert_eq!(tracks.change(&resource), Step::Nothing);
+    }
+
+    #[test]
+    fn a_failing_server_leaves_what_it_said_last_for_a_while() {
+        let (mut tracks, tools) = (Tracks::default(), name("tools"));
+        let minute = Duration::from_secs(60);
+        tracks.want(&tools, Read::Tools, 10);
+        assert!(tracks.stale(&tools, minute, 1_000).is_none(), "it never said anything");
+        published(&mut tracks, &tools, "a");
+        tracks.want(&tools, Read::Tools, 10);
+        assert_eq!(tracks.stale(&tools, minute, 60_999).unwrap().group.0, 1_000);
+        assert!(tracks.stale(&tools, minute, 61_000).is_none(), "too old");
+        assert!(tracks.stale(&tools, Duration::ZERO, 1_000).is_none(), "never");
     }
 
     #[test]

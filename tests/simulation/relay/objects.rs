@@ -299,34 +299,62 @@ fn the_second_publisher_goes_on_where_the_first_one_broke_off() {
     }
 }
 
+/// The first publisher's stream after two objects, and the second's, which begins behind them.
+fn ahead(
+    drafts: (Version, Version),
+) -> (Live, aip_tests::sim::peer::Writer, aip_tests::sim::NodeId, aip_tests::sim::peer::Writer) {
+    let (mut live, second, upstream) = two(drafts);
+    let mut writer = live.open(&Subgroup { end_of_group: false, ..Subgroup::new(7, 1) });
+    live.object(&mut writer, 0, "zero");
+    live.object(&mut writer, 1, "one");
+    let later = Subgroup { first_object: false, end_of_group: false, ..Subgroup::new(3, 1) };
+    let copier = live.stage.tell(second, |peer| {
+        let mut copier = peer.open(upstream, &later).unwrap();
+        copier.object(peer.session(), 3, payload("three"));
+        copier.object(peer.session(), 7, payload("seven"));
+        copier
+    });
+    (live, writer, second, copier)
+}
+
+#[test]
+fn a_publisher_that_is_ahead_waits_for_the_others() {
+    for drafts in DRAFTS {
+        let (mut live, mut writer, second, mut copier) = ahead(drafts);
+        live.object(&mut writer, 2, "two");
+        live.object(&mut writer, 3, "three");
+        live.object(&mut writer, 7, "seven");
+        live.stage.tell(second, |peer| {
+            copier.object(peer.session(), 8, payload("eight"));
+            copier.finish(peer.session());
+        });
+        live.object(&mut writer, 8, "eight");
+        live.finish(&writer);
+        let heard = live.heard();
+        assert_eq!(heard, ["1: 0=zero 1=one 2=two 3=three 7=seven 8=eight fin"], "{drafts:?}");
+    }
+}
+
 #[test]
 fn a_stream_goes_on_only_with_what_is_known_to_be_next() {
     for drafts in DRAFTS {
-        let (mut live, second, upstream) = two(drafts);
-        let mut writer = live.open(&Subgroup::new(7, 1));
-        live.object(&mut writer, 0, "zero");
-        live.object(&mut writer, 1, "one");
-        let before = live.stage.take(live.subscriber);
-        // Of object 2 nothing is known: the next one begins a stream of its own.
-        let later = Subgroup { first_object: false, end_of_group: false, ..Subgroup::new(3, 1) };
-        let mut copier = live.stage.tell(second, |peer| {
-            let mut copier = peer.open(upstream, &later).unwrap();
-            copier.object(peer.session(), 3, payload("three"));
-            copier
+        let (mut live, writer, second, mut copier) = ahead(drafts);
+        // Of object 2 nothing will be known: the next one begins a stream of its own.
+        live.stage.tell(live.publisher, |peer| {
+            peer.session().reset_stream(writer.stream, ResetCode::INTERNAL_ERROR);
         });
         let told = live.stage.take(live.subscriber);
-        let mut all: Vec<Event> = before;
-        all.extend(told);
-        let streams = heard::streams(&all);
+        let streams = heard::streams(&told);
         let lines: Vec<String> = streams.iter().map(heard::Stream::line).collect();
-        assert_eq!(lines, ["1: 0=zero 1=one CANCELLED", "1: 3=three …"], "{drafts:?}");
+        assert_eq!(lines[0], "1: 0=zero 1=one CANCELLED", "{drafts:?}");
+        assert!(lines[1].starts_with("1: 3=three"), "{drafts:?}: {lines:?}");
         assert!(!streams[1].header.first_object, "{drafts:?}");
-        // What comes directly behind it on the publisher's own stream goes on there.
-        live.stage.tell(second, |peer| copier.object(peer.session(), 7, payload("seven")));
-        let told = live.stage.take(live.subscriber);
+        // What comes directly behind it on the publisher's own stream goes on where that one is.
+        live.stage.tell(second, |peer| copier.object(peer.session(), 9, payload("nine")));
+        let more = live.stage.take(live.subscriber);
         assert!(
-            !told.iter().any(|event| matches!(event, Event::SubgroupOpened { .. })),
-            "{drafts:?}: {told:?}"
+            !more.iter().any(|event| matches!(event, Event::SubgroupOpened { .. })),
+            "{drafts:?}: {more:?}"
         );
     }
 }

@@ -126,7 +126,8 @@ impl Parameter {
             | Self::FillTimeout(value)
             | Self::NewGroupRequest(value)
             | Self::Deadline(value)
-            | Self::Cost(value) => varint::encode(*value, out),
+            | Self::Cost(value)
+            | Self::ResumeAfter(value) => varint::encode(*value, out),
             Self::AuthorizationToken(token) => {
                 varint::encode(token.encoded_length() as u64, out);
                 token.encode(out);

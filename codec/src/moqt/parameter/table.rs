@@ -342,6 +342,12 @@ static TABLE: &[Row] = &[
         |cursor, _| cursor.varint().map(Parameter::Cost),
         &[(PublishNamespace, ALL), (Namespace, ALL), (Publish, ALL), (RequestUpdate, ALL)],
     ),
+    Row::new(
+        0x4ac,
+        "RESUME_AFTER",
+        |cursor, _| cursor.varint().map(Parameter::ResumeAfter),
+        &[(Call, ALL)],
+    ),
 ];
 
 const DELIVERY_TIMEOUT: &[(MessageType, RangeInclusive<Version>)] = &[

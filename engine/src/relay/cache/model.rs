@@ -94,6 +94,7 @@ fn object(pieces: &[Bytes], length: usize, feeder: Option<Feeder>, now: Instant)
         properties: Properties::default(),
         payload: pieces.to_vec(),
         payload_length: length as u64,
+        follows: None,
         feeder,
         standing: Standing::Fetched,
         received_at: now,

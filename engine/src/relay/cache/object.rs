@@ -2,7 +2,11 @@
 
 use std::time::Instant;
 
-use aip_codec::moqt::{id::SubgroupId, property::Properties, stream::subgroup::ObjectStatus};
+use aip_codec::moqt::{
+    id::{ObjectId, SubgroupId},
+    property::Properties,
+    stream::subgroup::ObjectStatus,
+};
 use bytes::{Bytes, BytesMut};
 
 use crate::{relay::peer::PeerIndex, transport::StreamId};
@@ -26,6 +30,8 @@ pub(crate) struct CachedObject {
     /// The payload's pieces, as they were received.
     pub(crate) payload: Vec<Bytes>,
     pub(crate) payload_length: u64,
+    /// The object before it on the stream that brought it, if it came live behind one.
+    pub(crate) follows: Option<ObjectId>,
     /// Who still brings its payload; `None` once all of it is here.
     pub(crate) feeder: Option<Feeder>,
     pub(crate) standing: Standing,

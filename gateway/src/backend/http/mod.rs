@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::AbortHandle,
@@ -41,6 +42,9 @@ pub struct Options {
     pub start_timeout: Duration,
     /// How long a request waits for a server that is away. 5 s.
     pub patience: Duration,
+    /// Headers of every request, such as the edge's own credentials. Nothing that an agent says
+    /// becomes one.
+    pub headers: Vec<(String, String)>,
 }
 
 impl Options {
@@ -53,6 +57,7 @@ impl Options {
             connect_timeout: Duration::from_secs(5),
             start_timeout: Duration::from_secs(10),
             patience: Duration::from_secs(5),
+            headers: Vec::new(),
         }
     }
 }
@@ -95,6 +100,20 @@ struct UnderWay {
     task: Option<AbortHandle>,
 }
 
+/// The edge's own headers; none is ever logged.
+fn own_headers(headers: &[(String, String)]) -> Result<HeaderMap, String> {
+    let mut own = HeaderMap::new();
+    for (name, value) in headers {
+        let parsed = name.parse::<HeaderName>().ok().zip(HeaderValue::from_str(value).ok());
+        let Some((name, mut value)) = parsed else {
+            return Err(format!("`{}` or its value cannot be a header", name.escape_debug()));
+        };
+        value.set_sensitive(true);
+        own.insert(name, value);
+    }
+    Ok(own)
+}
+
 impl Http {
     /// Begins to talk with the server, and again whenever it was away. Must be called within a
     /// runtime.
@@ -109,6 +128,7 @@ impl Http {
         let client = reqwest::Client::builder()
             .connect_timeout(options.connect_timeout)
             .redirect(reqwest::redirect::Policy::none())
+            .default_headers(own_headers(&options.headers)?)
             .build()
             .map_err(|error| error.to_string())?;
         let (news, receiver) = mpsc::channel(super::NEWS_MAX);

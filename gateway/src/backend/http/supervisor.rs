@@ -11,7 +11,7 @@ use super::{
     post::{self, Answer, Failed},
 };
 use crate::{
-    backend::{Event, News, initialize_params, own_meta, tell},
+    backend::{ClientSide, Event, News, own_meta, tell},
     description::Description,
     message::{Id, Kind, Message, code},
     revision::Revision,
@@ -98,7 +98,8 @@ async fn of_discover(
 }
 
 async fn initialize(shared: &Arc<Shared>) -> Result<State, String> {
-    let request = Message::request(Id::from_number(2), "initialize", &initialize_params());
+    let params = ClientSide::of_all().initialize_params();
+    let request = Message::request(Id::from_number(2), "initialize", &params);
     let response = post::bare(shared, &request).send().await.map_err(Failed::from);
     let response = response.map_err(|error| error.to_string())?;
     let (status, session) = (response.status(), post::session_of(&response));

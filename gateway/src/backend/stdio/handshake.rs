@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Options, process::Process};
 use crate::{
-    backend::{initialize_params, own_meta},
+    backend::own_meta,
     description::Description,
     lines::Line,
     message::{Id, Kind, Message, code, string_member},
@@ -29,9 +29,9 @@ pub(super) async fn shake(
     options: &Options,
     legacy: bool,
 ) -> Result<Description, Failed> {
+    let params = format!(r#"{{"_meta":{}}}"#, own_meta());
+    let probe = Message::request(Id::from_number(1), "server/discover", &params);
     if !legacy {
-        let params = format!(r#"{{"_meta":{}}}"#, own_meta());
-        let probe = Message::request(Id::from_number(1), "server/discover", &params);
         match ask(process, options, &probe, options.probe_timeout).await {
             Answer::Message(answer) => {
                 if let Some(outcome) = of_discover(&answer) {
@@ -45,7 +45,37 @@ pub(super) async fn shake(
             return Err(Failed::Because("it does not answer server/discover".to_owned()));
         }
     }
-    initialize(process, options).await
+    match initialize(process, options).await {
+        // It was slow to begin, and took the probe for its client's choice.
+        Err(Refused::Modern) if !legacy => {
+            match ask(process, options, &probe, options.start_timeout).await {
+                Answer::Message(answer) => of_discover(&answer).unwrap_or_else(|| {
+                    Err(Failed::Because("it has neither sessions nor server/discover".to_owned()))
+                }),
+                Answer::Nothing | Answer::End => {
+                    Err(Failed::Because("it does not answer server/discover".to_owned()))
+                }
+            }
+        }
+        Err(Refused::Modern) => Err(Failed::Because("it has no sessions".to_owned())),
+        Err(Refused::Because(reason)) => Err(Failed::Because(reason)),
+        Ok(description) => Ok(description),
+    }
+}
+
+/// Why there is no session.
+enum Refused {
+    /// The server speaks a revision without sessions.
+    Modern,
+    Because(String),
+}
+
+/// Whether an error names a revision without sessions as supported.
+fn wants_modern(error: &Message) -> bool {
+    let error: Option<serde_json::Value> = serde_json::from_str(error.body()).ok();
+    let supported = error.as_ref().and_then(|error| error.pointer("/data/supported")?.as_array());
+    let mut supported = supported.into_iter().flatten().filter_map(|version| version.as_str());
+    supported.any(|version| Revision::parse(version).is_some_and(Revision::is_modern))
 }
 
 /// What the answer to the probe says; `None` is to ask for a session.
@@ -66,28 +96,30 @@ fn of_discover(answer: &Message) -> Option<Result<Description, Failed>> {
     Some(Err(Failed::Because(reason)))
 }
 
-async fn initialize(process: &mut Process, options: &Options) -> Result<Description, Failed> {
-    let request = Message::request(Id::from_number(2), "initialize", &initialize_params());
+async fn initialize(process: &mut Process, options: &Options) -> Result<Description, Refused> {
+    let params = options.client.initialize_params();
+    let request = Message::request(Id::from_number(2), "initialize", &params);
     match ask(process, options, &request, options.start_timeout).await {
         Answer::Message(answer) if answer.kind() == Kind::Result => {
             let description = Description::from_result(answer.body_bytes()).ok_or_else(|| {
                 let version = string_member(answer.body(), "protocolVersion");
-                Failed::Because(format!(
+                Refused::Because(format!(
                     "it answers `initialize` with revision {version:?}, which is not spoken here"
                 ))
             })?;
             process.write(Message::notification("notifications/initialized", "").text());
             Ok(description)
         }
+        Answer::Message(answer) if wants_modern(&answer) => Err(Refused::Modern),
         Answer::Message(answer) => {
-            Err(Failed::Because(format!("it refuses `initialize`: {}", answer.body())))
+            Err(Refused::Because(format!("it refuses `initialize`: {}", answer.body())))
         }
-        Answer::Nothing => Err(Failed::Because(format!(
+        Answer::Nothing => Err(Refused::Because(format!(
             "it does not answer `initialize` (revision {}) within {:?}",
             Revision::LATEST_LEGACY,
             options.start_timeout
         ))),
-        Answer::End => Err(Failed::Because("it ended before it answered `initialize`".to_owned())),
+        Answer::End => Err(Refused::Because("it ended before it answered `initialize`".to_owned())),
     }
 }
 

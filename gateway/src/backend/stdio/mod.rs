@@ -5,11 +5,11 @@ mod process;
 mod session;
 mod supervisor;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Asker, Event, Exchange, Interest, News};
+use super::{Asker, ClientSide, Event, Exchange, Interest, News};
 use crate::message::{Limits, Message};
 
 /// How a process is run.
@@ -28,6 +28,16 @@ pub struct Options {
     pub legacy: Option<bool>,
     /// How long it may take to end after each step: closed input, SIGTERM, SIGKILL. 2 s.
     pub stop_timeout: Duration,
+    /// Who talks with it: all agents together, or the one that it is for.
+    pub client: ClientSide,
+    /// Whether it is for one agent only, who is asked what belongs to no request. No.
+    pub exclusive: bool,
+    /// Requests that it works on at one time; others wait. 1,000.
+    pub concurrency: usize,
+    /// Variables of its environment besides those of the edge's own.
+    pub environment: Vec<(String, String)>,
+    /// Where it runs; `None` is where the edge does.
+    pub directory: Option<PathBuf>,
 }
 
 impl Options {
@@ -40,6 +50,11 @@ impl Options {
             start_timeout: Duration::from_secs(30),
             legacy: None,
             stop_timeout: Duration::from_secs(2),
+            client: ClientSide::of_all(),
+            exclusive: false,
+            concurrency: 1_000,
+            environment: Vec::new(),
+            directory: None,
         }
     }
 }

@@ -38,8 +38,13 @@ impl Process {
         let (program, arguments) = options.command.split_first().ok_or_else(|| {
             std::io::Error::new(std::io::ErrorKind::InvalidInput, "no command was given")
         })?;
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        if let Some(directory) = &options.directory {
+            command.current_dir(directory);
+        }
+        let mut child = command
             .args(arguments)
+            .envs(options.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -1,13 +1,13 @@
 //! Who waits for what of one run of the process. No I/O.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::{
     backend::{
-        Asker, Event, Restore, answer_unasked,
+        Asker, Event, REQUESTS_MAX, Restore, answer_unasked,
         correlation::{cancelled_id, owner},
         tell,
     },
@@ -33,7 +33,7 @@ pub(super) enum Outcome {
     Done,
     /// Answer the process.
     Answer(Message),
-    /// A notification that belongs to no request.
+    /// A message that belongs to no request: a notification, or a question to the only agent.
     News(Message),
 }
 
@@ -41,6 +41,12 @@ pub(super) enum Outcome {
 #[derive(Debug, Default)]
 pub(super) struct Session {
     modern: bool,
+    /// Whether the process is for one agent only.
+    exclusive: bool,
+    /// Requests that the process may work on at one time.
+    concurrency: usize,
+    /// Requests that wait until it does, in order.
+    waiting: VecDeque<(u64, Bytes)>,
     /// The number of the last request; never used again in this run.
     last: u64,
     pending: BTreeMap<u64, Pending>,
@@ -51,10 +57,10 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// A session with a process that speaks a revision with or without sessions. Its requests are
-    /// numbered from `first`.
-    pub(super) fn new(modern: bool, first: u64) -> Self {
-        Self { modern, last: first, ..Self::default() }
+    /// A session with a process that speaks a revision with or without sessions, for one agent only
+    /// or for many. Its requests are numbered from `first`.
+    pub(super) fn new(modern: bool, exclusive: bool, concurrency: usize, first: u64) -> Self {
+        Self { modern, exclusive, concurrency, last: first, ..Self::default() }
     }
 
     /// The number of the last request.
@@ -62,25 +68,41 @@ impl Session {
         self.last
     }
 
-    /// Takes a request. Its number, and what to write.
+    /// Takes a request. Its number; what to write comes out of [`Session::next_to_write`].
     pub(super) fn begin(
         &mut self,
         request: &Message,
         asker: Asker,
         events: mpsc::Sender<Event>,
-    ) -> Option<(u64, Message)> {
+    ) -> Option<u64> {
+        if REQUESTS_MAX <= self.waiting.len() {
+            let reason = "too many requests wait for the MCP server: try again later";
+            let answer = Message::error(request.id(), code::INTERNAL_ERROR, reason, "");
+            // Who asked may have gone.
+            _ = tell(&events, Event::Answer(answer));
+            return None;
+        }
         let number = self.last + 1;
         let (sent, restore) = Restore::outbound(request, number)?;
         let wants_log = self.modern && meta(request.body(), LOG_LEVEL).is_some();
         self.last = number;
         self.pending.insert(number, Pending { restore, asker, wants_log, events });
-        Some((number, sent))
+        self.waiting.push_back((number, sent.text().clone()));
+        Some(number)
     }
 
-    /// Forgets a request; says whether its answer had not come yet.
+    /// The next request that the process may begin to work on.
+    pub(super) fn next_to_write(&mut self) -> Option<(u64, Bytes)> {
+        let working = self.pending.len().saturating_sub(self.waiting.len());
+        if self.concurrency <= working { None } else { self.waiting.pop_front() }
+    }
+
+    /// Forgets a request; says whether the process works on it.
     pub(super) fn forget(&mut self, number: u64) -> bool {
         self.asked.retain(|_, owner| *owner != number);
-        self.pending.remove(&number).is_some()
+        let before = self.waiting.len();
+        self.waiting.retain(|(waiting, _)| *waiting != number);
+        self.pending.remove(&number).is_some() && before == self.waiting.len()
     }
 
     /// The numbers of all requests under way.
@@ -101,6 +123,7 @@ impl Session {
             pending.fail(reason);
         }
         self.asked.clear();
+        self.waiting.clear();
     }
 
     /// An answer to the process is on its way.
@@ -153,6 +176,9 @@ impl Session {
         let owner =
             if message.method() == "ping" || self.modern { None } else { self.only_agent() };
         let (Some(number), Some(id)) = (owner, message.id()) else {
+            if self.exclusive && message.method() != "ping" {
+                return Outcome::News(message);
+            }
             return answer_unasked(&message).map_or(Outcome::Done, Outcome::Answer);
         };
         let id = id.clone();
@@ -173,7 +199,7 @@ impl Session {
                 let Some(id) = cancelled_id(&message) else { return Outcome::Done };
                 let number = self.asked.remove(&id);
                 if number.is_none() {
-                    return Outcome::Done;
+                    return if self.exclusive { Outcome::News(message) } else { Outcome::Done };
                 }
                 number
             }
@@ -271,14 +297,16 @@ mod tests {
 
     #[test]
     fn each_answer_goes_to_its_own_asker() {
-        let mut session = Session::new(false, 0);
+        let mut session = Session::new(false, false, 1_000, 0);
         let limits = Limits::default();
         let request = Message::request(Id::from_number(0), "tools/call", "{}");
         let mut askers = Vec::new();
         for _ in 0..50 {
             let (events, received) = mpsc::channel(8);
-            let (number, sent) = session.begin(&request, Asker::Agent, events).unwrap();
-            assert_eq!(sent.id().unwrap().as_number(), Some(number));
+            let number = session.begin(&request, Asker::Agent, events).unwrap();
+            let (written, sent) = session.next_to_write().unwrap();
+            let sent = Message::parse(sent, &limits).unwrap();
+            assert_eq!((sent.id().unwrap().as_number(), written), (Some(number), number));
             askers.push((number, received));
         }
         for (number, _) in askers.iter().rev() {
@@ -300,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_question_goes_to_the_only_call_under_way_or_to_nobody() {
-        let mut session = Session::new(false, 0);
+        let mut session = Session::new(false, false, 1_000, 0);
         let limits = Limits::default();
         let question = Message::request(Id::from_number(9), "elicitation/create", "{}");
         let line = || Line::Whole(question.text().clone());
@@ -315,5 +343,35 @@ mod tests {
         let (events, _second) = mpsc::channel(8);
         session.begin(&request, Asker::Agent, events).unwrap();
         assert!(matches!(session.handle_line(line(), &limits), Outcome::Answer(_)));
+    }
+
+    #[test]
+    fn the_only_agent_is_asked_what_belongs_to_no_call() {
+        let mut session = Session::new(false, true, 1_000, 0);
+        let question = Message::request(Id::from_number(9), "roots/list", "");
+        let line = Line::Whole(question.text().clone());
+        assert!(matches!(session.handle_line(line, &Limits::default()), Outcome::News(_)));
+    }
+
+    #[test]
+    fn no_more_is_worked_on_at_one_time_than_may_be() {
+        let mut session = Session::new(false, false, 2, 0);
+        let request = Message::request(Id::from_number(0), "tools/call", "{}");
+        let begin = |session: &mut Session| {
+            let (events, received) = mpsc::channel(8);
+            (session.begin(&request, Asker::Agent, events).unwrap(), received)
+        };
+        let asked: Vec<_> = (0..5).map(|_| begin(&mut session)).collect();
+        let written = |session: &mut Session| session.next_to_write().map(|(number, _)| number);
+        assert_eq!((written(&mut session), written(&mut session)), (Some(1), Some(2)));
+        assert_eq!(written(&mut session), None, "two are worked on");
+        assert!(!session.forget(3), "the process never heard of it");
+        assert_eq!(written(&mut session), None);
+        let answer = Message::result(&Id::from_number(1), b"{}");
+        session.handle_line(Line::Whole(answer.text().clone()), &Limits::default());
+        assert_eq!(written(&mut session), Some(4));
+        assert!(session.forget(2), "it is worked on");
+        assert_eq!(written(&mut session), Some(5));
+        assert_eq!(asked.len(), 5);
     }
 }

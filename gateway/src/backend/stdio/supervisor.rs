@@ -98,7 +98,12 @@ impl Supervisor {
         };
         tracing::info!(revision = %description.revision, "the MCP server is up");
         self.tell(News::Up(description.clone())).await;
-        let mut session = Session::new(description.revision.is_modern(), self.last);
+        let mut session = Session::new(
+            description.revision.is_modern(),
+            self.options.exclusive,
+            self.options.concurrency,
+            self.last,
+        );
         let end = self.attend(&mut process, &mut session, &description).await;
         self.last = session.last();
         match end {
@@ -158,14 +163,12 @@ impl Supervisor {
                     None => return End::Shutdown(None),
                     Some(Command::Shutdown(done)) => return End::Shutdown(Some(done)),
                     Some(Command::Request { request, asker, events, ticket }) => {
-                        let Some((number, sent)) = session.begin(&request, asker, events) else {
+                        let Some(number) = session.begin(&request, asker, events) else {
                             continue;
                         };
                         // Who asked may have gone: dropping its exchange cancels it.
                         if ticket.send(number).is_err() {
                             session.forget(number);
-                        } else if !process.write(sent.text()) {
-                            session.fail(number, "the MCP server takes no input: it hangs");
                         }
                     }
                     Some(Command::Send(message)) => {
@@ -177,6 +180,11 @@ impl Supervisor {
                         }
                     }
                 },
+            }
+            while let Some((number, text)) = session.next_to_write() {
+                if !process.write(&text) {
+                    session.fail(number, "the MCP server takes no input: it hangs");
+                }
             }
         }
     }

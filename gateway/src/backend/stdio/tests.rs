@@ -151,3 +151,25 @@ async fn nothing_is_left_running() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
+
+#[tokio::test]
+async fn a_server_that_is_slow_to_begin_may_still_be_without_sessions() {
+    // Answers the probe late, and takes it for its client's choice.
+    let script = r#"
+        read -r line; sleep 0.4
+        printf '%s\n' '{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{}}}'
+        while IFS= read -r line; do
+            case "$line" in
+            *'"server/discover"'*) printf '%s\n' '{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{}}}';;
+            *'"initialize"'*) printf '%s\n' '{"jsonrpc":"2.0","id":2,"error":{"code":-32022,"message":"no","data":{"supported":["2026-07-28"]}}}';;
+            esac
+        done"#;
+    let mut options = Options::new(vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()]);
+    options.probe_timeout = Duration::from_millis(50);
+    let (backend, mut news) = Stdio::start(options);
+    match news.recv().await.unwrap() {
+        News::Up(description) => assert!(description.revision.is_modern()),
+        other => panic!("{other:?}"),
+    }
+    backend.shutdown().await;
+}

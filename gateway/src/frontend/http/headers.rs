@@ -12,6 +12,8 @@ use crate::{
 
 /// Names a session.
 pub(super) const SESSION_ID: &str = "mcp-session-id";
+/// Names the last event that was read of a stream.
+pub(super) const LAST_EVENT_ID: &str = "last-event-id";
 /// Names the revision of a request.
 pub(super) const VERSION: &str = "mcp-protocol-version";
 const METHOD: &str = "mcp-method";
@@ -34,6 +36,30 @@ pub(super) fn accepts_answers(headers: &HeaderMap) -> bool {
     let accepted = accepted.join(",").to_ascii_lowercase();
     let names = |kind: &str| accepted.contains(kind) || accepted.contains("*/*");
     names("application/json") && names("text/event-stream")
+}
+
+/// Whether a stream of events is accepted more gladly than JSON: by weight, or else named first.
+pub(super) fn prefers_stream(headers: &HeaderMap) -> bool {
+    let accepted: Vec<&str> =
+        headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let accepted = accepted.join(",").to_ascii_lowercase();
+    let weight_of = |kind: &str| {
+        let mut ranges = accepted.split(',').enumerate();
+        ranges.find_map(|(place, range)| {
+            let mut parts = range.split(';').map(str::trim);
+            let weight = |mut rest: std::str::Split<'_, char>| {
+                rest.find_map(|part| part.trim().strip_prefix("q=")?.parse::<f32>().ok())
+            };
+            (parts.next() == Some(kind)).then(|| (weight(range.split(';')).unwrap_or(1.0), place))
+        })
+    };
+    match (weight_of("text/event-stream"), weight_of("application/json")) {
+        (Some((stream, first)), Some((json, second))) => {
+            json < stream || (json == stream && first < second)
+        }
+        (Some(_), None) => true,
+        (None, _) => false,
+    }
 }
 
 /// Whether a page of this origin is of this machine.
@@ -173,6 +199,22 @@ fn same(said: &str, wanted: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_form_of_an_answer_is_the_agents_choice() {
+        for (accept, streams) in [
+            ("application/json, text/event-stream", false),
+            ("text/event-stream, application/json", true),
+            ("text/event-stream;q=0.5, application/json", false),
+            ("application/json;q=0.5, text/event-stream", true),
+            ("*/*", false),
+            ("text/event-stream, */*", true),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, accept.parse().unwrap());
+            assert_eq!(prefers_stream(&headers), streams, "{accept}");
+        }
+    }
 
     #[test]
     fn this_machine_has_these_names() {

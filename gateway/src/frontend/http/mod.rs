@@ -21,7 +21,7 @@ use axum::{
 use tokio::{net::TcpListener, sync::mpsc};
 
 use self::{
-    headers::{Refused, SESSION_ID, VERSION},
+    headers::{LAST_EVENT_ID, Refused, SESSION_ID, VERSION},
     respond::{Working, answer_json, error_json},
     sessions::Sessions,
 };
@@ -256,8 +256,9 @@ async fn in_session(
                     _ = to_agent.send(answer).await;
                 }
             });
-            let working = Working::new(working, Some(held));
-            return respond::respond(working, messages, false).await;
+            let working = Working::new(working);
+            return respond::respond_in(held, working, messages, headers::prefers_stream(headers))
+                .await;
         }
     }
     StatusCode::ACCEPTED.into_response()
@@ -295,7 +296,7 @@ async fn without_session(
         // The agent may have gone.
         _ = to_agent.send(answer).await;
     });
-    respond::respond(Working::new(working, None), messages, true).await
+    respond::respond(Working::new(working), messages, headers::prefers_stream(headers)).await
 }
 
 /// Whether the headers of a tool's arguments say what these are.
@@ -328,12 +329,22 @@ async fn handle_get(State(edge): State<Arc<Edge>>, headers: HeaderMap) -> Respon
         let reason = "no such session";
         return error_json(StatusCode::NOT_FOUND, None, code::INVALID_REQUEST, reason);
     };
-    match held.take_stream() {
-        Some(stream) => respond::stream(stream),
-        None => {
-            let reason = "this session has a stream already";
-            error_json(StatusCode::CONFLICT, None, code::INVALID_REQUEST, reason)
-        }
+    let last = headers.get(LAST_EVENT_ID).and_then(|last| last.to_str().ok());
+    match last {
+        Some(last) => match held.resume(last) {
+            Some(stream) => respond::stream(stream),
+            None => {
+                let reason = "what followed this Last-Event-ID is not kept";
+                error_json(StatusCode::NOT_FOUND, None, code::INVALID_REQUEST, reason)
+            }
+        },
+        None => match held.take_stream() {
+            Some(stream) => respond::stream(stream),
+            None => {
+                let reason = "this session has a stream already";
+                error_json(StatusCode::CONFLICT, None, code::INVALID_REQUEST, reason)
+            }
+        },
     }
 }
 

@@ -3,11 +3,11 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     http::{HeaderName, StatusCode, header},
     response::{IntoResponse as _, Response, Sse, sse::Event},
 };
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::sessions::{Held, Stream};
@@ -18,18 +18,18 @@ use crate::{
 
 /// After so long without a word, an answer becomes a stream, so that nobody on the way gives up.
 const SILENCE: Duration = Duration::from_secs(15);
+/// Milliseconds that an agent whose stream broke waits before it comes back.
+const RETRY_MS: u64 = 500;
 
 /// A request that is being answered; given up when this is dropped, as it is when the agent goes.
 #[derive(Debug)]
 pub(super) struct Working {
     task: JoinHandle<()>,
-    /// Keeps the session from being taken for idle.
-    _held: Option<Arc<Held>>,
 }
 
 impl Working {
-    pub(super) const fn new(task: JoinHandle<()>, held: Option<Arc<Held>>) -> Self {
-        Self { task, _held: held }
+    pub(super) const fn new(task: JoinHandle<()>) -> Self {
+        Self { task }
     }
 }
 
@@ -39,21 +39,17 @@ impl Drop for Working {
     }
 }
 
-/// Answers with what comes from `messages`. `modern`: errors have HTTP's codes too.
+/// Answers a request without a session with what comes from `messages`. `streams`: the agent would
+/// rather have a stream than JSON.
 pub(super) async fn respond(
     working: Working,
     mut messages: mpsc::Receiver<Message>,
-    modern: bool,
+    streams: bool,
 ) -> Response {
-    let first = match tokio::time::timeout(SILENCE, messages.recv()).await {
-        Ok(Some(message)) if message.is_response() => {
-            let status = if modern { status_of(&message) } else { StatusCode::OK };
-            return answer_json(status, &message);
-        }
-        // Cancelled: there is nothing to answer.
-        Ok(None) => return StatusCode::ACCEPTED.into_response(),
-        Ok(Some(message)) => Some(message),
-        Err(_) => None,
+    let first = match first(&mut messages, streams).await {
+        First::Answer(answer) => return answer_json(status_of(&answer), &answer),
+        First::Nothing => return StatusCode::ACCEPTED.into_response(),
+        First::Message(message) => message,
     };
     let events = stream::unfold(
         (Some(working), first, messages, false),
@@ -72,13 +68,71 @@ pub(super) async fn respond(
     as_events(Sse::new(events))
 }
 
-/// What belongs to no request of a session.
-pub(super) fn stream(stream: Stream) -> Response {
-    let events = stream::unfold(stream, |mut stream| async move {
-        let message = stream.next().await?;
-        Some((Ok::<_, Infallible>(event(&message)), stream))
+/// Answers a request of a session. A stream goes on without its connection: the agent can come back
+/// to it.
+pub(super) async fn respond_in(
+    held: Arc<Held>,
+    working: Working,
+    mut messages: mpsc::Receiver<Message>,
+    streams: bool,
+) -> Response {
+    let first = match first(&mut messages, streams).await {
+        First::Answer(answer) => return answer_json(StatusCode::OK, &answer),
+        First::Nothing => return StatusCode::ACCEPTED.into_response(),
+        First::Message(message) => message,
+    };
+    let opened = held.open_stream().and_then(|(number, kept)| {
+        let reader = kept.read(None)?;
+        Some((number, kept, reader))
     });
-    as_events(Sse::new(events))
+    let Some((number, kept, reader)) = opened else {
+        let reason = "this session has too many streams";
+        return error_json(StatusCode::TOO_MANY_REQUESTS, None, code::INTERNAL_ERROR, reason);
+    };
+    if let Some(first) = first {
+        kept.push(first);
+    }
+    tokio::spawn(Arc::clone(&held).attend((number, kept), messages, working));
+    stream(held.stream(number, reader))
+}
+
+/// What comes first for a request.
+enum First {
+    /// The answer, which can be JSON.
+    Answer(Message),
+    /// The request was cancelled: there is nothing to answer.
+    Nothing,
+    /// Something else, or nothing for long.
+    Message(Option<Message>),
+}
+
+async fn first(messages: &mut mpsc::Receiver<Message>, streams: bool) -> First {
+    if streams {
+        return First::Message(None);
+    }
+    match tokio::time::timeout(SILENCE, messages.recv()).await {
+        Ok(Some(message)) if message.is_response() => First::Answer(message),
+        Ok(Some(message)) => First::Message(Some(message)),
+        Ok(None) => First::Nothing,
+        Err(_) => First::Message(None),
+    }
+}
+
+/// A stream of a session. Where it can be come back to, it begins with an event that says so.
+pub(super) fn stream(stream: Stream) -> Response {
+    // Written by hand: an event without data is none to the one who writes the others.
+    let begins = stream.first_id().map(|id| format!("id: {id}\nretry: {RETRY_MS}\ndata:\n\n"));
+    let events = stream::unfold(stream, |mut stream| async move {
+        let (id, message) = stream.next().await?;
+        Some((Ok::<_, Infallible>(event(&message).id(id)), stream))
+    });
+    let mut response = as_events(Sse::new(events));
+    if let Some(begins) = begins {
+        let follows = std::mem::take(response.body_mut()).into_data_stream();
+        let begins = stream::iter([Ok(Bytes::from(begins))]);
+        *response.body_mut() = Body::from_stream(begins.chain(follows));
+    }
+    response
 }
 
 fn as_events<S>(events: Sse<S>) -> Response

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    io::Read as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -15,10 +14,17 @@ use tokio::{
 use crate::{
     connect::{Connector, session::Session},
     message::Message,
+    random::unguessable,
+    resumable::{Reader, Resumable},
+    revision::Revision,
 };
 
 /// Messages that may wait for a session's stream; more are dropped.
 const WAITING_MAX: usize = 1_024;
+/// Streams of requests that a session keeps for its agent; one more is not kept.
+const STREAMS_MAX: usize = 1_000;
+/// How long an agent may stay away from a request's stream before the request is given up.
+const ABSENCE: Duration = Duration::from_secs(10);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -26,22 +32,22 @@ pub(super) struct Sessions {
     sessions: Mutex<BTreeMap<String, Arc<Held>>>,
 }
 
-/// A session, and what waits for its stream.
+/// A session and its streams.
 #[derive(Debug)]
 pub(super) struct Held {
     session: Arc<Session>,
     used: Mutex<Instant>,
-    /// Here while no stream is open.
-    waiting: Mutex<Option<mpsc::Receiver<Message>>>,
+    /// What belongs to no request.
+    standing: Arc<Resumable>,
+    streams: Mutex<Streams>,
     ended: watch::Sender<bool>,
 }
 
-/// The stream of a session; when dropped, another can be opened.
-#[derive(Debug)]
-pub(super) struct Stream {
-    held: Arc<Held>,
-    messages: Option<mpsc::Receiver<Message>>,
-    ended: watch::Receiver<bool>,
+/// Streams of requests, by their numbers.
+#[derive(Debug, Default)]
+struct Streams {
+    last: u64,
+    kept: BTreeMap<u64, Arc<Resumable>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -61,12 +67,21 @@ impl Sessions {
         if sessions_max <= sessions.len() {
             return None;
         }
-        let (unsolicited, waiting) = mpsc::channel(WAITING_MAX);
+        let (unsolicited, mut waiting) = mpsc::channel(WAITING_MAX);
         let held = Arc::new(Held {
             session: Session::new(Arc::clone(connector), unsolicited),
             used: Mutex::new(Instant::now()),
-            waiting: Mutex::new(Some(waiting)),
+            standing: Resumable::new(),
+            streams: Mutex::default(),
             ended: watch::Sender::new(false),
+        });
+        let (standing, mut ended) = (Arc::clone(&held.standing), held.ended());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = standing.keep(&mut waiting) => {}
+                // The sender is gone: so is the session.
+                _ = ended.wait_for(|ended| *ended) => {}
+            }
         });
         sessions.insert(name.clone(), Arc::clone(&held));
         Some((name, held))
@@ -104,38 +119,107 @@ impl Held {
         &self.session
     }
 
-    /// The session's stream; `None` if it is open already.
+    /// Told when the session ends.
+    pub(super) fn ended(&self) -> watch::Receiver<bool> {
+        self.ended.subscribe()
+    }
+
+    /// The session's own stream; `None` if it is open already.
     pub(super) fn take_stream(self: &Arc<Self>) -> Option<Stream> {
-        let messages = locked(&self.waiting).take()?;
-        Some(Stream {
-            held: Arc::clone(self),
-            messages: Some(messages),
-            ended: self.ended.subscribe(),
-        })
+        let reader = if self.standing.is_read() { None } else { self.standing.read(None) }?;
+        Some(self.stream(0, reader))
+    }
+
+    /// The stream that an event was the last one read of, behind that event; `None` if it is kept
+    /// no more.
+    pub(super) fn resume(self: &Arc<Self>, event: &str) -> Option<Stream> {
+        let (number, message) = parse_id(event)?;
+        let stream = match number {
+            0 => Arc::clone(&self.standing),
+            _ => locked(&self.streams).kept.get(&number).cloned()?,
+        };
+        Some(self.stream(number, stream.read(Some(message))?))
+    }
+
+    /// A stream for a request; `None` if too many are kept.
+    pub(super) fn open_stream(&self) -> Option<(u64, Arc<Resumable>)> {
+        let mut streams = locked(&self.streams);
+        if STREAMS_MAX <= streams.kept.len() {
+            return None;
+        }
+        streams.last += 1;
+        let (number, stream) = (streams.last, Resumable::new());
+        streams.kept.insert(number, Arc::clone(&stream));
+        Some((number, stream))
+    }
+
+    /// Keeps a request's stream for its agent until the agent stays away or the session ends.
+    /// `working` is given up with it.
+    pub(super) async fn attend(
+        self: Arc<Self>,
+        (number, stream): (u64, Arc<Resumable>),
+        mut messages: mpsc::Receiver<Message>,
+        working: impl Send,
+    ) {
+        let mut ended = self.ended();
+        tokio::select! {
+            () = async {
+                stream.keep(&mut messages).await;
+                // Its answer may have to be read again.
+                std::future::pending::<()>().await;
+            } => {}
+            () = stream.abandoned(ABSENCE) => {}
+            // The sender is gone: so is the session.
+            _ = ended.wait_for(|ended| *ended) => {}
+        }
+        stream.end();
+        locked(&self.streams).kept.remove(&number);
+        drop(working);
+    }
+
+    /// What a response reads from.
+    pub(super) fn stream(self: &Arc<Self>, number: u64, reader: Reader) -> Stream {
+        Stream { held: Arc::clone(self), number, reader, ended: self.ended() }
     }
 }
 
+/// A stream of a session that is being read.
+#[derive(Debug)]
+pub(super) struct Stream {
+    held: Arc<Held>,
+    number: u64,
+    reader: Reader,
+    ended: watch::Receiver<bool>,
+}
+
 impl Stream {
-    /// The next message; `None` at the session's end.
-    pub(super) async fn next(&mut self) -> Option<Message> {
-        let messages = self.messages.as_mut()?;
+    /// The next message and its event's id; `None` at the stream's or session's end.
+    pub(super) async fn next(&mut self) -> Option<(String, Message)> {
         tokio::select! {
-            message = messages.recv() => message,
+            message = self.reader.next() => {
+                let (message_number, message) = message?;
+                Some((format!("{}-{message_number}", self.number), message))
+            }
             _ = self.ended.wait_for(|ended| *ended) => None,
         }
+    }
+
+    /// The id that says where the stream begins; `None` if the session's revision knows no such
+    /// event.
+    pub(super) fn first_id(&self) -> Option<String> {
+        let resumes = self.held.session.revision()? >= Revision::V2025_11_25;
+        resumes.then(|| format!("{}-{}", self.number, self.reader.after()))
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        *locked(&self.held.waiting) = self.messages.take();
         *locked(&self.held.used) = Instant::now();
     }
 }
 
-/// 128 random bits.
-fn unguessable() -> Option<String> {
-    let mut bytes = [0u8; 16];
-    std::fs::File::open("/dev/urandom").ok()?.read_exact(&mut bytes).ok()?;
-    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+/// The stream and the message that an event's id names.
+fn parse_id(id: &str) -> Option<(u64, u64)> {
+    let (stream, message) = id.split_once('-')?;
+    Some((stream.parse().ok()?, message.parse().ok()?))
 }
