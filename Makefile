@@ -3,29 +3,17 @@
 CARGO ?= cargo
 SERVER ?=
 KEEP ?=
-<<<<<<< HEAD
-EXECUTIONS ?= 1000000
-TARGETS ?=
-=======
->>>>>>> main
 SEEDS ?= 20000
 FIRST ?= 0
 SEED ?=
 TRACE ?=
-<<<<<<< HEAD
-=======
 EXECUTIONS ?= 1000000
 TARGETS ?=
->>>>>>> main
 SOAK ?= 20000
 CASES ?=
 RELAY ?= target/release/aip-relay
 
-<<<<<<< HEAD
-.PHONY: help demo test requirements simulate interop faults fuzz bench clean
-=======
 .PHONY: help demo test requirements simulate interop mcp-conformance faults fuzz bench clean
->>>>>>> main
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
