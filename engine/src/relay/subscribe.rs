@@ -278,14 +278,16 @@ impl Relay {
             upstream.established = true;
             upstream.alias = Some(alias);
         }
+        // What was the largest until now says from where something may be missing.
+        if is_ahead {
+            self.note_loss(index, ResetCode::INTERNAL_ERROR);
+        }
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
         if let Some(largest) = largest {
             track.note_largest(largest);
         }
         track.note_properties(properties);
         track.refused.clear();
-        if is_ahead {
-            self.note_loss(index, ResetCode::INTERNAL_ERROR);
-        }
         self.peers[key.peer.0].aliases.insert(alias, index);
         for waiting in std::mem::take(&mut self.tracks[index.0].waiting) {
             self.peers[waiting.key.peer.0].waiting_count -= 1;
