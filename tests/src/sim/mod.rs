@@ -341,7 +341,9 @@ impl World {
             let Some(relay) = self.nodes[index].as_any().downcast_mut::<Relay>() else { continue };
             assert!(relay.accounts_add_up(), "{id:?}: {:?}", relay.load());
             if all_told {
-                assert_eq!(relay.load().queued.bytes, queued, "{id:?}");
+                // What a relay has given up may still stand in a link's queue.
+                let counted = relay.load().queued.bytes;
+                assert!(counted <= queued, "{id:?}: {counted} counted, {queued} wait");
             }
         }
     }
