@@ -67,9 +67,8 @@ fn flood(port: u16, end: &AtomicBool, sent: &AtomicU64, answered: &AtomicU64) ->
             if let Ok(length) = socket.send(initial) {
                 sent.fetch_add(length as u64, Ordering::Relaxed);
             }
-            loop {
-                // What an earlier one was answered with.
-                let Ok(length) = socket.recv(&mut buffer) else { break };
+            // What earlier ones were answered with.
+            while let Ok(length) = socket.recv(&mut buffer) {
                 answered.fetch_add(length as u64, Ordering::Relaxed);
             }
             count += 1;

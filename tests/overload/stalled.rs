@@ -83,7 +83,7 @@ impl Live {
     }
 
     /// How long each group took to the reader since last asked; and how many are lost.
-    pub(crate) fn latencies(&mut self, published: u64) -> (Vec<Duration>, u64) {
+    pub(crate) fn latencies(&self, published: u64) -> (Vec<Duration>, u64) {
         std::thread::sleep(Duration::from_millis(500));
         let times = self.reader.ask(|clients| {
             let times = clients.heard.iter().filter_map(|(_, at, event)| match event {

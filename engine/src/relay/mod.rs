@@ -85,8 +85,6 @@ pub struct Relay {
     /// Tracks, with their aliases since indices are used again, that other relays have begun to
     /// receive from us.
     below_changed: VecDeque<(TrackIndex, TrackAlias)>,
-    /// When something was told last: the time for what a poll decides.
-    clock: Option<Instant>,
     /// Sessions whose actions are waiting to be polled.
     touched: VecDeque<PeerIndex>,
     /// When each session's timer is due.
@@ -125,7 +123,6 @@ impl Relay {
             next_task: 0,
             answered: VecDeque::new(),
             below_changed: VecDeque::new(),
-            clock: None,
             touched: VecDeque::new(),
             session_timers: BTreeSet::new(),
             track_timers: BTreeSet::new(),
@@ -197,7 +194,6 @@ impl Relay {
 
     /// Tells the session something and acts on what it learns.
     fn with_session(&mut self, session: SessionId, now: Instant, tell: impl FnOnce(&mut Session)) {
-        self.clock = Some(now);
         let Some(&peer) = self.by_session.get(&session) else { return };
         if let Some(session) = self.session(peer) {
             tell(session);
@@ -437,7 +433,6 @@ impl Driver for Relay {
     type Command = Command;
 
     fn handle_connected(&mut self, id: SessionId, transport: TransportPeer, now: Instant) {
-        self.clock = Some(now);
         let mut config = self.config.session.clone();
         if transport.side == Side::Client {
             config.authority.clone_from(&transport.authority);
@@ -478,7 +473,6 @@ impl Driver for Relay {
     }
 
     fn handle_sent(&mut self, session: SessionId, stream: StreamId, length: usize, now: Instant) {
-        self.clock = Some(now);
         let Some(&peer) = self.by_session.get(&session) else { return };
         let Some(session) = self.session(peer) else { return };
         if let Some(owner) = session.handle_sent(stream, length, now) {
@@ -487,7 +481,6 @@ impl Driver for Relay {
     }
 
     fn handle_closed(&mut self, session: SessionId, closed: Closed, now: Instant) {
-        self.clock = Some(now);
         let Some(peer) = self.by_session.remove(&session) else { return };
         tracing::debug!(%session, ?closed, "session closed");
         self.remove_peer(peer, now);
@@ -502,7 +495,6 @@ impl Driver for Relay {
     }
 
     fn handle_drain(&mut self, now: Instant) {
-        self.clock = Some(now);
         self.draining = true;
         for index in 0..self.peers.capacity() {
             if let Some(session) = self.session(PeerIndex(index)) {
@@ -517,7 +509,6 @@ impl Driver for Relay {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        self.clock = Some(now);
         self.sessions_timed_out(now);
         self.tracks_timed_out(now);
         self.evict(now);

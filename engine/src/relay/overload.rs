@@ -205,11 +205,11 @@ impl Relay {
         self.levels.load.subscriptions_behind_total += 1;
         let owner = self.peers.get(key.peer.0).and_then(|peer| peer.requests.get(&key.request));
         if let Some(&Owner::Subscriber { track, subscriber }) = owner {
+            let now = self.peers[key.peer.0].session.clock();
             self.end_subscriber(track, subscriber, PublishDoneCode::TOO_FAR_BEHIND);
-            // If nobody else wants the track, it is left.
-            if let Some(now) = self.clock {
-                self.update_linger(track, now);
-            }
+            // It may have been the last: nobody else would see to its track.
+            self.update_linger(track, now);
+            self.forget_track_if_unused(track);
         } else if let Some(session) = self.session(key.peer) {
             // Its track has ended, but not all of it has left.
             session.end_behind(key.request);

@@ -44,6 +44,11 @@ impl Outgoing {
 }
 
 impl Session {
+    /// The latest time that this session was told.
+    pub const fn clock(&self) -> Instant {
+        self.clock
+    }
+
     /// Bytes handed to the transport that it has not sent, and what they cost to keep.
     pub fn account(&self) -> Account {
         let mut account = self.streams_account;

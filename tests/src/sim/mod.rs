@@ -333,13 +333,17 @@ impl World {
             let id = NodeId(index);
             // Of a connection that is gone, who has not been told still counts.
             let all_told = self.links.iter().all(|link| {
-                link.up || link.told == 2 || link.ends.iter().all(|(node, _)| *node != id)
+                link.up && link.told == 0
+                    || link.told == 2
+                    || link.ends.iter().all(|(node, _)| *node != id)
             });
             let queued = self.queued(id);
             let Some(relay) = self.nodes[index].as_any().downcast_mut::<Relay>() else { continue };
             assert!(relay.accounts_add_up(), "{id:?}: {:?}", relay.load());
             if all_told {
-                assert_eq!(relay.load().queued.bytes, queued, "{id:?}");
+                // What a relay has given up may still stand in a link's queue.
+                let counted = relay.load().queued.bytes;
+                assert!(counted <= queued, "{id:?}: {counted} counted, {queued} wait");
             }
         }
     }
