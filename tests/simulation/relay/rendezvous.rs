@@ -247,7 +247,7 @@ fn a_relay_that_goes_away_says_so_below_before_it_leaves_above() {
 #[test]
 fn what_only_a_slow_subscriber_wanted_is_left_after_a_while() {
     for drafts in DRAFTS {
-        let config = config(|config| config.subscription_queued_bytes_max = 10_000);
+        let config = config(|config| config.session.delivery.queued_bytes_max = 10_000);
         let mut live = Stage::live_with(config, drafts, none());
         live.stage.tell(live.subscriber, |peer| peer.stall(true));
         for group in 0..20 {

@@ -556,7 +556,7 @@ fn a_slow_subscriber_is_told_and_others_are_not_held_up() {
 
 #[test]
 fn a_track_whose_last_subscriber_was_too_slow_is_left() {
-    let config = super::config(|config| config.subscription_queued_bytes_max = 100_000);
+    let config = super::config(|config| config.session.delivery.queued_bytes_max = 100_000);
     for drafts in DRAFTS {
         let mut stage = Stage::with(config.clone());
         let publisher = stage.publisher(drafts.0, "live");

@@ -200,8 +200,8 @@ impl Swarm {
             let place = &mut places[index];
             (place.node, place.relay, place.link.is_some())
         };
-        let is_there =
-            dialler.map_or(self.tier.is_alive(relay), |from| self.tier.can_dial(from, relay));
+        let is_there = dialler
+            .map_or_else(|| self.tier.is_alive(relay), |from| self.tier.can_dial(from, relay));
         if is_connected || !is_there {
             return;
         }
@@ -302,7 +302,7 @@ impl Swarm {
         }
         // It looks at everything: after each step it would take most of the time.
         self.pumps += 1;
-        if self.pumps % CHECK_EVERY == 0 {
+        if self.pumps.is_multiple_of(CHECK_EVERY) {
             self.check_relays();
         }
     }
