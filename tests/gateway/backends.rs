@@ -326,7 +326,9 @@ async fn ten_thousand_answers_reach_their_callers() {
             for _ in 0..200 {
                 let answer: Value = serde_json::from_str(&agent.response().await).unwrap();
                 let word = format!("w{number}x{}", answer["id"]);
-                own += u32::from(answer["result"]["word"] == word.as_str());
+                let is_own = answer["result"]["word"] == word.as_str();
+                assert!(is_own, "{word} was answered with {answer}");
+                own += 1;
             }
             agent.close().await;
             own

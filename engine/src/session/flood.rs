@@ -1,4 +1,7 @@
 //! Peers that open request streams only to reset them.
+//!
+//! Who resets what was answered has made use of it: a reader of one version leaves so, and the
+//! caller of a call that is over.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +12,7 @@ const STREAMS: u32 = 500;
 /// A reset so soon after its stream began is hasty.
 const HASTY: Duration = Duration::from_secs(1);
 
-/// How a peer uses its request streams: of each 500, it may reset half within a second.
+/// How a peer uses its request streams: of each 500, it may reset half within a second, unanswered.
 #[derive(Debug, Default)]
 pub(super) struct Flood {
     begun: u32,
@@ -25,7 +28,7 @@ impl Flood {
         self.begun += 1;
     }
 
-    /// The peer has reset a request stream that began at `began`.
+    /// The peer has reset a request stream that began at `began`, before it was answered.
     pub(super) fn stream_reset(&mut self, began: Instant, now: Instant) -> Result<(), Misbehavior> {
         self.hasty += u32::from(now < began + HASTY);
         if STREAMS / 2 < self.hasty { Err(Misbehavior::TooManyResets) } else { Ok(()) }

@@ -259,6 +259,14 @@ impl Kind {
 }
 
 impl Request {
+    /// Whether whoever made it still waits: for an answer, or for a call's last record.
+    pub(crate) const fn is_unanswered(&self) -> bool {
+        match self.kind {
+            Kind::CallSent | Kind::CallReceived => self.send_open,
+            _ => matches!(self.state, State::Pending),
+        }
+    }
+
     pub(crate) fn new(stream: StreamId, kind: Kind, decoder: FrameDecoder, began: Instant) -> Self {
         Self {
             stream,

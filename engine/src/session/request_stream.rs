@@ -477,11 +477,12 @@ impl Session {
             self.actions.push_back(Action::Reset { stream, code: ResetCode::CANCELLED.0 });
         }
         self.forget_early(stream);
-        let over = self.draining.remove(&stream);
+        self.draining.remove(&stream);
         let id = self.requests.on_stream(stream);
-        let open = id.and_then(|id| self.requests.get(id)).map(|request| request.began);
+        let request = id.and_then(|id| self.requests.get(id));
+        let unanswered = request.filter(|it| it.is_unanswered()).map(|it| it.began);
         if stream.opener() != self.side
-            && let Some(began) = opening.or(over).or(open)
+            && let Some(began) = opening.or(unanswered)
         {
             self.flood.stream_reset(began, now)?;
         }

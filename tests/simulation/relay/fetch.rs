@@ -204,6 +204,11 @@ fn what_lies_behind_a_publishers_own_end_is_not_known_from_it() {
         // Of group 9 another publisher has told; this one has not come so far.
         let second = live.stage.publisher(drafts.0, "live/room");
         let (upstream, _) = live.stage.request(second);
+        // Nobody is subscribed who would have to be caught up with the other publisher.
+        let subscription = live.subscription;
+        live.stage.tell(live.subscriber, |peer| {
+            peer.session().cancel(subscription, ResetCode::CANCELLED);
+        });
         let largest = with(Parameter::LargestObject(at(9, 0)));
         live.stage.tell(second, |peer| peer.accept_subscribe(upstream, 3, largest));
         let fetch = live.fetch((1, 0), (9, 0), none());

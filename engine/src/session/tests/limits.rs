@@ -4,7 +4,7 @@ use aip_codec::{
     Version,
     moqt::{
         error_code::{RequestCode, ResetCode},
-        id::RequestId,
+        id::{RequestId, TrackAlias},
         message::{Message, PublishNamespace, Subscribe, SubscribeNamespace, TrackStatus},
         name::TrackNamespace,
         parameter::{Parameter, Parameters},
@@ -88,7 +88,7 @@ fn updates_wait_until_their_request_is_answered() {
         let update = pair.client.update(request, parameters).unwrap();
         let told = pair.server_events();
         assert!(matches!(told[..], [Event::Request { .. }]), "{version:?}: {told:?}");
-        let alias = aip_codec::moqt::id::TrackAlias(1);
+        let alias = TrackAlias(1);
         let (parameters, properties) = (Parameters::default(), Properties::default());
         pair.server.accept_subscribe(request, alias, parameters, properties);
         let told = pair.server_events();
@@ -262,4 +262,32 @@ fn watches_and_subscriptions_of_one_message_each() {
     victim.message(victim.bidi(1), &Message::Subscribe(subscribe));
     assert_eq!(victim.closed, None);
     assert_eq!(victim.events().len(), 3);
+}
+
+/// Whether a session goes on in which 600 requests are made and reset at once.
+fn bears_resets(version: Version, answered: bool) -> bool {
+    let mut victim = Victim::established(Side::Server, version);
+    for index in 0..600 {
+        let request_id = RequestId(2 * index);
+        let subscribe =
+            Subscribe { request_id, track: track("t"), parameters: Parameters::default() };
+        victim.message(victim.bidi(index), &Message::Subscribe(subscribe));
+        if answered {
+            let (parameters, properties) = (Parameters::default(), Properties::default());
+            victim.session.accept_subscribe(request_id, TrackAlias(1), parameters, properties);
+        }
+        victim.reset(victim.bidi(index), ResetCode::CANCELLED.0);
+        if victim.session.is_closed() {
+            return false;
+        }
+    }
+    true
+}
+
+#[test]
+fn requests_that_nobody_waits_for_are_a_flood() {
+    for version in DRAFTS {
+        assert!(bears_resets(version, true), "{version:?}: a reader leaves when it has read");
+        assert!(!bears_resets(version, false), "{version:?}");
+    }
 }
