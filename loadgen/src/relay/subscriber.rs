@@ -40,7 +40,8 @@ struct Reading {
     stream: StreamId,
     decoder: Decoder,
     arriving: Option<Arriving>,
-    /// Its subscription was ended by us, so that a reset of it is no error.
+    /// Its subscription was ended by us, so that a reset of it is no error. So is that of a stream
+    /// that comes while none is accepted: it was on its way when we left.
     abandoned: bool,
 }
 
@@ -50,13 +51,14 @@ pub(super) struct Subscriber {
     pub(super) id: SessionId,
     pub(super) session: Session,
     request: Option<RequestId>,
+    accepted: bool,
     readings: Vec<Reading>,
 }
 
 impl Subscriber {
     /// A subscriber on a session that has just come up.
     pub(super) const fn new(id: SessionId, session: Session) -> Self {
-        Self { id, session, request: None, readings: Vec::new() }
+        Self { id, session, request: None, accepted: false, readings: Vec::new() }
     }
 
     /// Subscribes. Says why not, if not.
@@ -71,6 +73,7 @@ impl Subscriber {
         if let Some(request) = self.request.take() {
             self.session.cancel(request, ResetCode::CANCELLED);
         }
+        self.accepted = false;
         for reading in &mut self.readings {
             reading.abandoned = true;
         }
@@ -82,7 +85,10 @@ impl Subscriber {
             let news = match event {
                 Event::Established { .. } => News::Established,
                 Event::Response { request, body } if Some(request) == self.request => match body {
-                    Response::SubscribeOk(_) => News::Accepted,
+                    Response::SubscribeOk(_) => {
+                        self.accepted = true;
+                        News::Accepted
+                    }
                     Response::Error(error) => {
                         self.request = None;
                         News::Ended(format!("SUBSCRIBE refused: {}", error.code.name()))
@@ -119,7 +125,12 @@ impl Subscriber {
         }
         let mut reading = match known {
             Some(index) => self.readings.swap_remove(index),
-            None => Reading { stream, decoder: Decoder::new(), arriving: None, abandoned: false },
+            None => Reading {
+                stream,
+                decoder: Decoder::new(),
+                arriving: None,
+                abandoned: !self.accepted,
+            },
         };
         reading.decoder.push(bytes.clone());
         loop {
