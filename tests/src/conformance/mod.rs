@@ -1,6 +1,6 @@
 //! Conformance of any MOQT relay over raw QUIC, drafts 18 to 22: the cases of `aip-conformance`.
 //!
-//! Cases speak through [`peer::Peer`]: real QUIC and our codec, but no session that would keep
+//! Cases speak through `peer::Peer`: real QUIC and our codec, but no session that would keep
 //! them from sending what is wrong. Below it lie one connection (`quic`) and all those of a thread
 //! (`network`); above it [`case::Case`] and what runs and reports them.
 
