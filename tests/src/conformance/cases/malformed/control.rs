@@ -172,7 +172,8 @@ const OTHERS: &[(&str, &str, &str, Offend)] = &[
         for _ in 0..2 {
             peer.say(stream, &build::goaway(peer.version, "", false));
         }
-        Ok(())
+        // While the publisher is there: without it, the request could be over before the second.
+        peer.closes_with(&[VIOLATION], PATIENCE)
     }),
     ("call-without-offer", "AIP's CALL has to be negotiated", "AIP 4.1", |_, peer| {
         peer.bidirectional(&build::frame(0x4a10, &build::hex("00 010161 0178 00")));
