@@ -13,6 +13,7 @@ SOAK ?= 20000
 CASES ?=
 RELAY ?= target/release/aip-relay
 ARGUMENTS ?=
+HOSTILE ?= no
 
 .PHONY: help demo test requirements simulate conformance interop mcp-conformance overload faults fuzz benchmark bench clean
 
@@ -46,11 +47,11 @@ else
 	$(CARGO) test --locked -p aip-tests --all-features --test conformance
 endif
 
-interop: ## other people's MOQT with ours, both ways; writes tests/interop/RESULTS.md
+interop: ## other people's MOQT with ours, both ways; writes tests/interop/RESULTS.md (HOSTILE=yes: malformed input to their relays, too)
 	@.ci/require build
 	$(CARGO) build --locked --release -p aip-engine -p aip-loadgen -p aip-tests --features aip-tests/conformance \
 		--bin aip-relay --bin aip-load --bin aip-conformance
-	@tests/interop/run $(RELAY) target/release/aip-conformance target/release/aip-load
+	@INTEROP_HOSTILE=$(HOSTILE) tests/interop/run $(RELAY) target/release/aip-conformance target/release/aip-load
 
 overload: ## stalled subscribers and floods against a real relay: each figure beside its goal
 	@.ci/require build
