@@ -177,7 +177,11 @@ impl Relay {
     ) -> Option<bool> {
         let track = self.tracks.get_mut(index.0)?;
         match track.cache.insert(location, object, now) {
-            Inserted::New { was_forwarded } => Some(has_room && !was_forwarded),
+            Inserted::New { was_forwarded: true } => {
+                self.service.objects_dropped.count(Drop::Duplicate.name());
+                Some(false)
+            }
+            Inserted::New { was_forwarded: false } => Some(has_room),
             Inserted::Duplicate if has_room && track.cache.mark_forwarded(location) => Some(true),
             Inserted::Duplicate => {
                 self.service.objects_dropped.count(Drop::Duplicate.name());

@@ -56,6 +56,8 @@ pub(crate) struct Track {
     pub(crate) largest: Option<Location>,
     /// Where END_OF_TRACK was said: nothing exists there or after.
     pub(crate) end: Option<Location>,
+    /// The track's last object, as the answer to a FETCH has told it (End Of Track).
+    pub(crate) last: Option<Location>,
     /// The largest NEW_GROUP_REQUEST that publishers have been asked and have not met.
     pub(crate) new_group: Option<u64>,
     pub(crate) cache: Cache,
@@ -215,6 +217,7 @@ impl Track {
             has_properties: false,
             largest: None,
             end: None,
+            last: None,
             new_group: None,
             cache: Cache::default(),
             accounted: 0,
@@ -286,7 +289,9 @@ impl Track {
         let is_end = status == ObjectStatus::EndOfTrack;
         let is_behind_end =
             self.end.is_some_and(|end| end < location || end == location && !is_end);
-        if is_behind_end || is_end && self.largest.is_some_and(|largest| location < largest) {
+        let is_passed = is_end && self.largest.is_some_and(|largest| location < largest);
+        let is_object = status == ObjectStatus::Normal;
+        if is_behind_end || is_passed || is_object && !self.may_exist(location) {
             return false;
         }
         if is_end {
@@ -306,6 +311,22 @@ impl Track {
         }
         self.new_group = Some(group);
         true
+    }
+
+    /// Notes the track's last object. False if a later one is here: the track is malformed.
+    ///
+    /// Some count the word that the track has ended as an object, and some do not: the smaller of
+    /// two answers holds.
+    pub(crate) fn note_last(&mut self, last: Location) -> bool {
+        self.last = Some(self.last.map_or(last, |known| known.min(last)));
+        let end = Location::new(u64::MAX, u64::MAX);
+        let later = self.cache.next_object(last, end, Some(last), GroupOrder::Ascending);
+        later.is_none_or(|(_, object)| object.status != ObjectStatus::Normal)
+    }
+
+    /// Whether an object may exist at `location`, as far as the track's end is known.
+    pub(crate) fn may_exist(&self, location: Location) -> bool {
+        self.end.is_none_or(|end| location < end) && self.last.is_none_or(|last| location <= last)
     }
 
     /// Notes the properties that a publisher told; the first publisher's stand.

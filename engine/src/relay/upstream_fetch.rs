@@ -158,6 +158,11 @@ impl Relay {
         let end = fetch_ok_end(session.version(), ok.end);
         let Some((index, id, fetch)) = self.upstream_fetch_heard(key, now) else { return };
         fetch.answered_to = Some(end);
+        let tells_last = ok.end_of_track && end.object != ObjectId(u64::MAX);
+        if tells_last && !self.tracks[index.0].note_last(end) {
+            self.malformed_track(index, now);
+            return;
+        }
         if is_understood {
             self.tracks[index.0].note_properties(properties.clone());
             let answered = (end, ok.end_of_track);
@@ -252,8 +257,10 @@ impl Relay {
             standing,
             received_at: now,
         };
-        let cache = &mut self.tracks[index.0].cache;
-        if cache.insert(location, cached, now) == Inserted::Conflict {
+        let track = &mut self.tracks[index.0];
+        let may_exist = track.may_exist(location);
+        let cache = &mut track.cache;
+        if !may_exist || cache.insert(location, cached, now) == Inserted::Conflict {
             self.malformed_track(index, now);
             return;
         }

@@ -353,3 +353,36 @@ fn tracks_are_bounded() {
         assert_eq!(stage.counts().1, 0);
     }
 }
+
+#[test]
+fn a_copy_of_what_was_sent_and_forgotten_is_not_sent_again() {
+    for drafts in DRAFTS {
+        let mut live = live(drafts, |config| config.cache_groups_max = 3);
+        let second = live.stage.publisher(drafts.0, "live/room");
+        let (upstream, _) = live.stage.request(second);
+        live.stage.tell(second, |peer| peer.accept_subscribe(upstream, 3, none()));
+        for group in 0..12 {
+            live.group(group, &["a", "b"]);
+        }
+        // Of one nothing has said how far it goes.
+        let begun = Subgroup { end_of_group: false, ..Subgroup::new(7, 12) };
+        live.subgroup(&begun, &[(0, payload("a")), (1, payload("b"))]);
+        for group in 13..17 {
+            live.group(group, &["a", "b"]);
+        }
+        assert_eq!(live.heard().len(), 17, "{drafts:?}");
+        for group in [0, 5, 11] {
+            let copy = Subgroup::new(3, group);
+            live.stage.tell(second, |peer| {
+                peer.send_subgroup(upstream, &copy, &objects(&["a", "b"]));
+            });
+        }
+        assert_eq!(live.heard(), Vec::<String>::new(), "{drafts:?}");
+        // What the first one did not send is new, however late.
+        let copy = Subgroup { alias: 3, ..begun };
+        live.stage.tell(second, |peer| {
+            peer.send_subgroup(upstream, &copy, &objects(&["a", "b", "c"]));
+        });
+        assert_eq!(live.heard(), ["12: 2=c fin"], "{drafts:?}");
+    }
+}

@@ -420,30 +420,67 @@ fn a_track_that_contradicts_itself_is_ended() {
                 peer.session().send_datagram(&datagram(1, 1, Some(128), "b"));
             });
         });
+        // Subgroup 0 is over: what follows comes in others, so that only the group's end speaks.
+        let other = |subgroup| Subgroup { subgroup: Some(subgroup), ..again };
+        let last = |live: &mut Live, object: u64| {
+            let ends = Subgroup { end_of_group: true, ..other(object + 20) };
+            live.subgroup(&ends, &[(object, payload("d"))]);
+        };
+        let status = |live: &mut Live, object: u64, status| {
+            let mut writer = live.open(&other(object + 40));
+            live.stage.tell(live.publisher, |peer| writer.status(peer.session(), object, status));
+            live.finish(&writer);
+        };
         // Something behind the group's end, which a stream, a status or a datagram told.
         check_malformed(drafts, |live| {
-            live.subgroup(&Subgroup { end_of_group: true, ..again }, &[(3, payload("d"))]);
-            live.subgroup(&again, &[(4, payload("e"))]);
+            last(live, 3);
+            live.subgroup(&other(1), &[(4, payload("e"))]);
         });
         check_malformed(drafts, |live| {
-            let mut writer = live.open(&again);
+            status(live, 3, ObjectStatus::EndOfGroup);
+            live.subgroup(&other(1), &[(3, payload("d"))]);
+        });
+        check_malformed(drafts, |live| {
+            status(live, 3, ObjectStatus::EndOfGroup);
+            live.subgroup(&other(1), &[(4, payload("e"))]);
+        });
+        check_malformed(drafts, |live| {
             live.stage.tell(live.publisher, |peer| {
-                writer.status(peer.session(), 3, ObjectStatus::EndOfGroup);
+                let ends = ObjectDatagram { end_of_group: true, ..datagram(1, 3, None, "d") };
+                peer.session().send_datagram(&ends);
             });
-            live.finish(&writer);
-            live.subgroup(&again, &[(3, payload("d"))]);
+            live.subgroup(&other(1), &[(4, payload("e"))]);
+        });
+        // An end in front of what was there, or in its place.
+        check_malformed(drafts, |live| status(live, 0, ObjectStatus::EndOfGroup));
+        check_malformed(drafts, |live| status(live, 1, ObjectStatus::EndOfGroup));
+        check_malformed(drafts, |live| last(live, 0));
+        // Two different ends, told in the same way or not.
+        check_malformed(drafts, |live| {
+            last(live, 3);
+            last(live, 2);
+        });
+        for (first, second) in [(5, 3), (3, 5)] {
+            check_malformed(drafts, |live| {
+                status(live, first, ObjectStatus::EndOfGroup);
+                status(live, second, ObjectStatus::EndOfGroup);
+            });
+        }
+        check_malformed(drafts, |live| {
+            last(live, 3);
+            status(live, 6, ObjectStatus::EndOfGroup);
         });
         check_malformed(drafts, |live| {
-            let mut writer = live.open(&again);
-            live.stage.tell(live.publisher, |peer| {
-                writer.status(peer.session(), 0, ObjectStatus::EndOfGroup);
-            });
+            status(live, 6, ObjectStatus::EndOfGroup);
+            last(live, 3);
         });
-        // Two different ends.
         check_malformed(drafts, |live| {
-            live.subgroup(&Subgroup { end_of_group: true, ..again }, &[(3, payload("d"))]);
-            let other = Subgroup { subgroup: Some(1), end_of_group: true, ..again };
-            live.subgroup(&other, &[(2, payload("c"))]);
+            status(live, 3, ObjectStatus::EndOfGroup);
+            status(live, 3, ObjectStatus::EndOfTrack);
+        });
+        check_malformed(drafts, |live| {
+            status(live, 3, ObjectStatus::EndOfTrack);
+            live.subgroup(&other(1), &[(3, payload("d"))]);
         });
         // Another priority in the same subgroup; something behind the subgroup's end; a second end.
         check_malformed(drafts, |live| {
@@ -468,6 +505,88 @@ fn a_track_that_contradicts_itself_is_ended() {
                 writer.status(peer.session(), 0, ObjectStatus::EndOfTrack);
             });
         });
+    }
+}
+
+#[test]
+fn the_same_end_told_in_two_ways_is_one_end() {
+    for drafts in DRAFTS {
+        let mut live = Stage::live(drafts, none());
+        live.subgroup(&Subgroup::new(7, 1), &objects(&["a", "b"]));
+        for _ in 0..2 {
+            let told = Subgroup { subgroup: Some(1), ..Subgroup::new(7, 1) };
+            let mut writer = live.open(&told);
+            live.stage.tell(live.publisher, |peer| {
+                writer.status(peer.session(), 2, ObjectStatus::EndOfGroup);
+            });
+            live.finish(&writer);
+        }
+        live.group(2, &["c"]);
+        assert!(live.heard().contains(&"2: 0=c fin".to_string()), "{drafts:?}");
+    }
+}
+
+#[test]
+fn a_track_goes_not_on_behind_what_a_fetch_said_was_its_last() {
+    for drafts in DRAFTS {
+        check_malformed(drafts, |live| {
+            live.group(3, &["x"]);
+            live.stage.take(live.subscriber);
+            let asker = live.stage.peer(drafts.1);
+            live.stage.fetch(asker, at(0, 0), at(3, 0), none());
+            let (upstream, ..) = live.stage.fetch_request(live.publisher);
+            live.stage.tell(live.publisher, |peer| {
+                let properties = Properties::default();
+                peer.session().accept_fetch(upstream, true, at(3, 0), properties);
+            });
+            live.group(4, &["y"]);
+        });
+        // What came already is behind it, too.
+        check_malformed(drafts, |live| {
+            live.group(3, &["x"]);
+            live.group(4, &["y"]);
+            live.stage.take(live.subscriber);
+            let asker = live.stage.peer(drafts.1);
+            live.stage.fetch(asker, at(0, 0), at(3, 0), none());
+            let (upstream, ..) = live.stage.fetch_request(live.publisher);
+            live.stage.tell(live.publisher, |peer| {
+                let properties = Properties::default();
+                peer.session().accept_fetch(upstream, true, at(3, 0), properties);
+            });
+        });
+    }
+}
+
+#[test]
+fn an_objects_immutable_properties_do_not_change() {
+    for drafts in DRAFTS {
+        let send = |live: &mut Live, properties: Properties| {
+            let subgroup =
+                Subgroup { properties: true, end_of_group: false, ..Subgroup::new(7, 2) };
+            let mut writer = live.open(&subgroup);
+            live.stage.tell(live.publisher, |peer| {
+                writer.begin(peer.session(), 0, 0, properties);
+            });
+            live.finish(&writer);
+        };
+        let with = |immutable: u8, other: u64| {
+            let pairs = Properties::builder().integer(0x1234, other);
+            pairs.bytes(0x0b, vec![2, immutable]).build().unwrap()
+        };
+        check_malformed(drafts, |live| {
+            send(live, with(1, 7));
+            send(live, with(2, 7));
+        });
+        check_malformed(drafts, |live| {
+            send(live, with(1, 7));
+            send(live, Properties::builder().integer(0x1234, 7).build().unwrap());
+        });
+        // Others may.
+        let mut live = Stage::live(drafts, none());
+        send(&mut live, with(1, 7));
+        send(&mut live, with(1, 8));
+        live.group(3, &["x"]);
+        assert!(live.heard().contains(&"3: 0=x fin".to_string()), "{drafts:?}");
     }
 }
 

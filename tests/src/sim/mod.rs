@@ -341,9 +341,7 @@ impl World {
             let Some(relay) = self.nodes[index].as_any().downcast_mut::<Relay>() else { continue };
             assert!(relay.accounts_add_up(), "{id:?}: {:?}", relay.load());
             if all_told {
-                // What a relay has given up may still stand in a link's queue.
-                let counted = relay.load().queued.bytes;
-                assert!(counted <= queued, "{id:?}: {counted} counted, {queued} wait");
+                assert_eq!(relay.load().queued.bytes, queued, "{id:?}: counted, waiting");
             }
         }
     }
@@ -442,10 +440,12 @@ impl World {
             Action::Send { stream, bytes, fin } => self.send(link, from, stream, bytes, fin),
             Action::Reset { stream, code } => {
                 let pipe = self.links[link.0].pipes.entry((from, stream)).or_default();
-                if std::mem::replace(&mut pipe.closed, true) {
+                let was_closed = std::mem::replace(&mut pipe.closed, true);
+                // Also if the peer's stop is still on its way here.
+                self.drop_pending(link, from, stream);
+                if was_closed {
                     return;
                 }
-                self.drop_pending(link, from, stream);
                 let delay = self.delay();
                 self.schedule(delay, Occurrence::Reset { link, from, stream, code });
             }

@@ -1,6 +1,6 @@
 //! One cached group: its objects, and what is known of those that are not here.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeBounds};
 
 use aip_codec::moqt::{
     id::{ObjectId, SubgroupId},
@@ -8,7 +8,10 @@ use aip_codec::moqt::{
     stream::subgroup::ObjectStatus,
 };
 
-use super::{known::Known, object::CachedObject};
+use super::{
+    known::Known,
+    object::{CachedObject, Standing},
+};
 
 /// What a group costs beyond its objects: itself, its trees' first nodes, its place in the relay's
 /// order, about.
@@ -59,7 +62,9 @@ impl Group {
     /// Whether an object, or what stands in its place, contradicts nothing that is known.
     pub(super) fn admits(&self, id: ObjectId, object: &CachedObject) -> bool {
         if object.status != ObjectStatus::Normal {
-            return self.last.is_none_or(|last| last < id)
+            // It stands right behind the last object, where that is known, and nowhere else.
+            return self.last.is_none_or(|last| last.0.checked_add(1) == Some(id.0))
+                && self.end.is_none_or(|end| end == id)
                 && !self.objects.range(id..).any(|(_, held)| is_object(held));
         }
         let subgroup = object.subgroup.and_then(|subgroup| self.subgroups.get(&subgroup));
@@ -163,7 +168,8 @@ impl Group {
             // What stands there is no object, but has said already where the group ends.
             return true;
         }
-        if self.last.is_some_and(|known| known != last) {
+        let is_other_end = self.end.is_some_and(|end| last.0.checked_add(1) != Some(end.0));
+        if is_other_end || self.last.is_some_and(|known| known != last) {
             return false;
         }
         self.last = Some(last);
@@ -231,6 +237,19 @@ impl Group {
         self.objects.values().any(|object| is_object(object))
     }
 
+    /// Whole objects of a range that have gone to the subscribers.
+    pub(super) fn forwarded(&self, range: impl RangeBounds<ObjectId>) -> Vec<ObjectId> {
+        let objects = self.objects.range(range);
+        objects.filter(|(_, object)| is_gone(object)).map(|(id, _)| *id).collect()
+    }
+
+    /// Whether everything that exists of the group is here and has gone to the subscribers.
+    pub(super) fn is_forwarded_whole(&self) -> bool {
+        (self.last.is_some() || self.end.is_some())
+            && self.objects.values().all(|object| is_gone(object))
+            && self.first_unknown(ObjectId(0), |_| true).is_none()
+    }
+
     /// What the group says of those before it.
     pub(super) const fn prior_gap(&self) -> Option<u64> {
         self.prior_gap
@@ -247,6 +266,10 @@ impl Group {
         self.unsettled = unsettled;
         self.unsettled.is_empty()
     }
+}
+
+fn is_gone(object: &CachedObject) -> bool {
+    object.standing == Standing::Forwarded && object.is_complete()
 }
 
 fn is_object(object: &CachedObject) -> bool {

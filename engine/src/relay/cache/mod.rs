@@ -9,6 +9,7 @@ mod known;
 #[cfg(test)]
 mod model;
 mod object;
+mod sent;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +24,7 @@ use aip_codec::moqt::{
 use bytes::Bytes;
 
 pub(crate) use self::object::{CachedObject, Feeder, Standing};
-use self::{group::Group, known::Known};
+use self::{group::Group, known::Known, sent::Sent};
 
 /// What became of an object that was put in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -49,6 +50,8 @@ pub(crate) struct Cache {
     known_groups: Known,
     /// Groups that the publisher has said never to exist (PRIOR_GROUP_ID_GAP).
     absent_groups: Known,
+    /// What has gone to the subscribers and is not held any more.
+    sent: Sent,
     size: usize,
     duration_max: Option<Duration>,
     /// Groups that have changed since the last `take_changed`, and had not before.
@@ -73,7 +76,9 @@ impl Cache {
 
     /// Bytes held, with what holding them costs.
     pub(crate) fn size(&self) -> usize {
-        self.size + RANGE_OVERHEAD * (self.known_groups.len() + self.absent_groups.len())
+        self.size
+            + RANGE_OVERHEAD * (self.known_groups.len() + self.absent_groups.len())
+            + self.sent.size()
     }
 
     pub(crate) fn group_count(&self) -> usize {
@@ -134,7 +139,7 @@ impl Cache {
         object: CachedObject,
         now: Instant,
     ) -> Inserted {
-        let mut was_forwarded = false;
+        let was_forwarded;
         if let Some(held) = self.object(location) {
             let fresh = self.is_fresh(held, now);
             if !held.is_same(&object) {
@@ -152,7 +157,9 @@ impl Cache {
             }
             let held = self.object(location);
             was_forwarded = held.is_some_and(|held| held.standing == Standing::Forwarded);
-        } else if !self.admits(location, &object) {
+        } else if self.admits(location, &object) {
+            was_forwarded = self.sent.contains(location);
+        } else {
             return Inserted::Conflict;
         }
         if let Some(gap) = object.properties.prior_group_id_gap().filter(|gap| 0 < *gap) {
@@ -303,9 +310,15 @@ impl Cache {
         if let (Some(1..), Some(before)) = (group.prior_gap(), id.0.checked_sub(1)) {
             self.absent_groups.remove_range_of(before);
         }
+        if group.is_forwarded_whole() {
+            self.sent.note_group(id);
+        } else {
+            self.sent.note_objects(id, &group.forwarded(..));
+        }
         if self.groups.is_empty() {
             // Nothing else would be there to be forgotten for them.
             (self.known_groups, self.absent_groups) = (Known::default(), Known::default());
+            self.sent = Sent::default();
         }
         self.bound_ranges();
         group.order
@@ -325,7 +338,15 @@ impl Cache {
     /// what is known of groups that are not here.
     pub(crate) fn trim(&mut self, id: GroupId, excess: usize) {
         self.known_groups = Known::default();
-        self.change_held(id, |group| group.trim(excess));
+        let gone = self.change_held(id, |group| {
+            let forwarded = group.forwarded(..);
+            group.trim(excess);
+            let kept = group.objects.first_key_value().map(|(object, _)| *object);
+            forwarded.into_iter().filter(|object| kept.is_none_or(|kept| *object < kept)).collect()
+        });
+        let gone: Vec<ObjectId> = gone.unwrap_or_default();
+        self.sent = Sent::default();
+        self.sent.note_objects(id, &gone);
     }
 
     /// Copies what is small in a group out of the chunks that it was received into; true once that
@@ -352,6 +373,10 @@ impl Cache {
             .map(|(location, _)| location)
             .collect();
         for location in expired {
+            let object = location.object;
+            let group = self.groups.get(&location.group);
+            let gone = group.map(|group| group.forwarded(object..=object)).unwrap_or_default();
+            self.sent.note_objects(location.group, &gone);
             self.change_held(location.group, |group| group.remove_for_good(location.object));
         }
     }

@@ -230,6 +230,7 @@ impl Checked {
     fn check(&self) {
         let mut size = self.cache.groups.values().map(Group::size).sum::<usize>();
         size += RANGE_OVERHEAD * (self.cache.known_groups.len() + self.cache.absent_groups.len());
+        size += self.cache.sent.size();
         assert_eq!(self.cache.size(), size, "the account is right");
         for at in places() {
             let held = self.cache.object(at);

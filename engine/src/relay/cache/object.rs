@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use aip_codec::moqt::{
     id::{ObjectId, SubgroupId},
-    property::Properties,
+    property::{IMMUTABLE_PROPERTIES, Properties},
     stream::subgroup::ObjectStatus,
 };
 use bytes::{Bytes, BytesMut};
@@ -76,7 +76,15 @@ impl CachedObject {
             && self.priority == copy.priority
             && self.status == copy.status
             && self.payload_length == copy.payload_length
+            && self.has_same_immutable_properties(copy)
             && copy.payload.first().is_none_or(|piece| self.agrees(0, piece))
+    }
+
+    /// Other properties may change, and what can be told from the object ids may be left out.
+    fn has_same_immutable_properties(&self, copy: &Self) -> bool {
+        let immutable = |object: &Self| object.properties.bytes(IMMUTABLE_PROPERTIES);
+        self.properties.as_bytes() == copy.properties.as_bytes()
+            || immutable(self) == immutable(copy)
     }
 
     /// Whether `bytes` are what is held of the payload from `offset` on, as far as both go.
