@@ -94,12 +94,7 @@ impl Supervisor {
     async fn run_once(&mut self) -> Result<End, String> {
         let mut process = Process::start(&self.options)
             .map_err(|error| format!("`{}`: {error}", self.options.command.join(" ")))?;
-        let shaken = tokio::select! {
-            shaken = handshake::shake(&mut process, &self.options, self.legacy) => Some(shaken),
-            // A server that never answers must not hold up the edge's end.
-            _ = self.ending.wait_for(|ending| *ending) => None,
-        };
-        let Some(shaken) = shaken else {
+        let Some(shaken) = self.shake(&mut process).await else {
             process.stop(self.options.stop_timeout).await;
             return Ok(End::Shutdown(None));
         };
@@ -137,6 +132,15 @@ impl Supervisor {
             self.tell(News::Down(format!("the MCP server ended ({status})"))).await;
         }
         Ok(end)
+    }
+
+    /// The handshake; `None` if the edge ends meanwhile, which a server that never answers must not
+    /// hold up.
+    async fn shake(&mut self, process: &mut Process) -> Option<Result<Description, Failed>> {
+        tokio::select! {
+            shaken = handshake::shake(process, &self.options, self.legacy) => Some(shaken),
+            _ = self.ending.wait_for(|ending| *ending) => None,
+        }
     }
 
     /// The handshake has failed.
