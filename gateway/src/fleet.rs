@@ -179,3 +179,38 @@ async fn serve_once(
     link::close(handle).await;
     ended.map(|_| ()).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use aip_engine::io::{Target, Trust};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_is_wrong_changes_nothing() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let write = |text: &str| std::fs::write(file.path(), text).unwrap();
+        let relay = Target::new("moqt://127.0.0.1:1", Trust::Insecure).unwrap();
+        let options = Options {
+            file: file.path().to_owned(),
+            link: link::Options::new(relay),
+            limits: Limits::default(),
+        };
+        write("[server.one]\ncommand = [\"cat\"]\n");
+        let begun = read(file.path()).unwrap();
+        let mut fleet = Fleet { known: begun.clone(), wrong: None, members: BTreeMap::new() };
+        fleet.apply(&options, begun.clone()).await;
+        let serving = fleet.members["one"].task.id();
+        write("[server.one]\nwhat = 1\n");
+        fleet.look(&options).await;
+        assert!(fleet.wrong.as_ref().unwrap().contains("what"));
+        assert_eq!((&fleet.known, fleet.members["one"].task.id()), (&begun, serving));
+        write("[server.two]\ncommand = [\"cat\"]\n");
+        fleet.look(&options).await;
+        assert_eq!(fleet.wrong, None);
+        assert_eq!(fleet.members.keys().collect::<Vec<_>>(), ["two"]);
+        for member in fleet.members.into_values() {
+            member.end().await;
+        }
+    }
+}

@@ -32,6 +32,12 @@ impl Parameters {
         result.get("nextCursor")?.as_str().map(ToOwned::to_owned)
     }
 
+    /// Learns what is known of another server's tools, whose names are changed.
+    pub(crate) fn learn_renamed(&mut self, other: &Self, renamed: impl Fn(&str) -> String) {
+        let tools = other.tools.iter().map(|(tool, headers)| (renamed(tool), headers.clone()));
+        self.tools.extend(tools);
+    }
+
     /// Each header that a tool's arguments may have, and what it must say; `None` is that it must
     /// not be there.
     pub(crate) fn wanted(&self, tool: &str, arguments: &Value) -> Vec<(String, Option<String>)> {

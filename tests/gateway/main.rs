@@ -7,6 +7,8 @@ mod calls;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod federation;
+#[cfg(test)]
 mod http;
 #[cfg(test)]
 mod stdio;

@@ -12,6 +12,7 @@ use aip_gateway::{
     frontend,
     link::{self, Envelope, Link, Served},
     name::ServerName,
+    offer::Offer,
     serve::{self, Counts},
 };
 use serde_json::{Value, json};
@@ -220,13 +221,13 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    pub(crate) async fn start(connector: Arc<Connector>) -> Self {
+    pub(crate) async fn start(offer: impl Into<Offer>) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/mcp", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();
         let stopped = async move { _ = stopped.await };
         let options = frontend::http::Options::default();
-        tokio::spawn(frontend::http::run(connector, listener, options, stopped));
+        tokio::spawn(frontend::http::run(offer.into(), listener, options, stopped));
         Self { url, stop: Some(stop) }
     }
 }
@@ -264,19 +265,19 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    pub(crate) async fn new(connector: Arc<Connector>) -> Self {
+    pub(crate) async fn new(offer: impl Into<Offer>) -> Self {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let (input, output) = tokio::io::split(theirs);
         let edge =
-            tokio::spawn(frontend::stdio::run(connector, input, output, std::future::pending()));
+            tokio::spawn(frontend::stdio::run(offer.into(), input, output, std::future::pending()));
         let (read, write) = tokio::io::split(ours);
         let lines = BufReader::new(read).lines();
         Self { lines, input: Some(write), edge, last: 0, heard: Vec::new() }
     }
 
     /// An agent whose session has begun.
-    pub(crate) async fn begun(connector: Arc<Connector>) -> Self {
-        let mut agent = Self::new(connector).await;
+    pub(crate) async fn begun(offer: impl Into<Offer>) -> Self {
+        let mut agent = Self::new(offer).await;
         agent.initialize().await;
         agent
     }

@@ -28,6 +28,8 @@ use crate::{
 pub(super) struct Served {
     alias: TrackAlias,
     version: Option<TrackVersion>,
+    /// What the newest version says of the track, also to who brings the first one about.
+    properties: Properties,
     expires: Option<Instant>,
     subscribers: Vec<Subscriber>,
     waiting: Vec<Waiting>,
@@ -64,6 +66,7 @@ impl Served {
         Self {
             alias,
             version: None,
+            properties: Properties::empty(),
             expires: None,
             subscribers: Vec::new(),
             waiting: Vec::new(),
@@ -205,6 +208,7 @@ impl Client {
         let Some(served) = self.served.get_mut(track) else { return };
         served.wanted_until = None;
         served.expires = expires;
+        served.properties = version.properties.clone();
         let is_new = served.version.as_ref().is_none_or(|old| old.group < version.group);
         let had_version = served.version.is_some();
         let waiting = std::mem::take(&mut served.waiting);
@@ -507,16 +511,14 @@ impl Client {
 
 impl Served {
     fn properties_for(&self, parameters: &Parameters) -> Properties {
-        match &self.version {
-            Some(version) if parameters.include_properties() != Some(false) => {
-                version.properties.clone()
-            }
-            _ => Properties::default(),
+        if parameters.include_properties() == Some(false) {
+            return Properties::default();
         }
+        self.properties.clone()
     }
 
     fn priority(&self) -> u8 {
-        self.version.as_ref().map_or(128, |version| version.properties.default_publisher_priority())
+        self.properties.default_publisher_priority()
     }
 
     /// A version that was to stand until the next one does so no more: nobody listens for it.

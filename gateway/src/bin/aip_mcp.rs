@@ -1,13 +1,16 @@
 //! `aip-mcp`: any MCP server or client on the relay tier, unchanged.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use aip_engine::io::{Target, Trust};
 use aip_gateway::{
     configuration::{self, Era, Sharing},
-    connect, fleet, frontend, link,
+    connect,
+    federation::{self, configuration::Named},
+    fleet, frontend, link,
     message::Limits,
     name::ServerName,
+    offer::Offer,
     serve,
 };
 use clap::{Args, Parser, Subcommand};
@@ -36,6 +39,9 @@ Examples:
     aip-mcp serve --relay moqt://relay.example.org:4443 --ca ca.pem --config servers.toml
   Offer it to an MCP client that starts its servers as processes:
     aip-mcp connect --relay moqt://relay.example.org:4443 --server files --ca ca.pem
+  Offer two servers as one, as files_read_file, docs_search and so on:
+    aip-mcp connect --relay moqt://relay.example.org:4443 --server files --server docs=a.org/d \\
+        --ca ca.pem
   Offer it to MCP clients by HTTP, at http://127.0.0.1:8080/mcp:
     aip-mcp connect --relay moqt://127.0.0.1:4443 --server files --ca ca.pem --listen 127.0.0.1:8080
 
@@ -46,7 +52,7 @@ enum Command {
     /// Publish an MCP server on a relay.
     #[command(after_help = EXAMPLES)]
     Serve(ServeArguments),
-    /// Offer a published MCP server to MCP clients.
+    /// Offer published MCP servers to MCP clients.
     #[command(after_help = EXAMPLES)]
     Connect(ConnectArguments),
 }
@@ -125,9 +131,15 @@ struct ServeArguments {
 struct ConnectArguments {
     #[command(flatten)]
     relay: RelayArguments,
-    /// The server: [AUTHORITY/]NAME; the authority is `localhost` if none is named.
-    #[arg(long, value_name = "NAME")]
-    server: String,
+    /// The server: [AUTHORITY/]NAME; the authority is `localhost` if none is named. Several, or one
+    /// with PREFIX=, are offered as one: their tools and prompts are PREFIX_name, their resources
+    /// PREFIX+uri. The prefix is the server's name if none is given.
+    #[arg(long, value_name = "[PREFIX=]NAME", required_unless_present = "config")]
+    server: Vec<String>,
+    /// Offer all servers of this TOML file as one: [server.PREFIX], with name = "[AUTHORITY/]NAME" if
+    /// that is not the prefix.
+    #[arg(long, value_name = "FILE", conflicts_with = "server")]
+    config: Option<PathBuf>,
     /// Serve Streamable HTTP at http://ADDRESS/mcp instead of standard streams.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<std::net::SocketAddr>,
@@ -248,7 +260,10 @@ async fn run_serve(arguments: ServeArguments) -> Result<(), Failure> {
 }
 
 async fn run_connect(arguments: ConnectArguments) -> Result<(), Failure> {
-    let server = ServerName::parse(&arguments.server, "localhost").map_err(usage)?;
+    let named = match &arguments.config {
+        Some(file) => Named::Several(federation::configuration::read(file).map_err(usage)?),
+        None => federation::configuration::of_arguments(&arguments.server).map_err(usage)?,
+    };
     let options = link_options(&arguments.relay)?;
     let stop = stopped()?;
     // Bound first: what is wrong with an address is said at once.
@@ -261,32 +276,51 @@ async fn run_connect(arguments: ConnectArguments) -> Result<(), Failure> {
         ),
     };
     let (link, _served, handle) = link::open(options).map_err(failed)?;
-    let mut options = connect::Options::new(server);
-    options.wait = arguments.wait;
-    options.reads_tracks = !arguments.no_cache;
-    options.tells_cache_status = arguments.cache_status;
-    (options.call_deadline, options.priority) = (arguments.deadline, arguments.priority);
-    options.limits.length_max = arguments.relay.result_max;
-    let ended = match connect::Connector::start(link, options).await {
-        Err(error) => Err(failed(error)),
-        Ok(connector) => {
-            let connector: Arc<connect::Connector> = connector;
-            match listener {
-                Some(listener) => {
-                    let mut options = frontend::http::Options::default();
-                    options.allowed_origins = arguments.allow_origin;
-                    frontend::http::run(connector, listener, options, stop).await
-                }
-                None => {
-                    let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
-                    frontend::stdio::run(connector, input, output, stop).await
-                }
+    let ended = match offer(link, named, &arguments).await {
+        Err(error) => Err(error),
+        Ok(offer) => match listener {
+            Some(listener) => {
+                let mut options = frontend::http::Options::default();
+                options.allowed_origins = arguments.allow_origin;
+                frontend::http::run(offer, listener, options, stop).await
             }
-            .map_err(failed)
+            None => {
+                let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
+                frontend::stdio::run(offer, input, output, stop).await
+            }
         }
+        .map_err(failed),
     };
     link::close(handle).await;
     ended
+}
+
+/// What agents are offered, once it is there.
+async fn offer(
+    link: link::Link,
+    named: Named,
+    arguments: &ConnectArguments,
+) -> Result<Offer, Failure> {
+    let options = |server: ServerName| {
+        let mut options = connect::Options::new(server);
+        options.wait = arguments.wait;
+        options.reads_tracks = !arguments.no_cache;
+        options.tells_cache_status = arguments.cache_status;
+        (options.call_deadline, options.priority) = (arguments.deadline, arguments.priority);
+        options.limits.length_max = arguments.relay.result_max;
+        options
+    };
+    match named {
+        Named::One(server) => {
+            let connector = connect::Connector::start(link, options(server)).await;
+            Ok(Offer::from(connector.map_err(failed)?))
+        }
+        Named::Several(servers) => {
+            let servers = servers.into_iter().map(|(prefix, name)| (prefix, options(name)));
+            let federation = federation::Federation::start(link, servers.collect()).await;
+            Ok(Offer::from(federation.map_err(failed)?))
+        }
+    }
 }
 
 /// Done at the first SIGTERM or SIGINT.

@@ -142,7 +142,7 @@ fn acknowledgement<'a>(id: &Id, reads: impl Iterator<Item = &'a Read>) -> Messag
 }
 
 /// The notification that a track has changed; `listen` is the id of the request that asked.
-pub(super) fn notification(read: &Read, listen: Option<&Id>) -> Message {
+pub(crate) fn notification(read: &Read, listen: Option<&Id>) -> Message {
     let meta = listen.map(|id| format!(r#""_meta":{{"{SUBSCRIPTION_ID}":{}}}"#, id.as_raw()));
     let (method, uri) = match read {
         Read::Tools => ("notifications/tools/list_changed", None),

@@ -22,6 +22,7 @@ use tokio::{
     task::AbortHandle,
 };
 
+pub(crate) use listen::notification;
 pub use questions::Questions;
 
 use crate::{
@@ -61,7 +62,7 @@ pub struct Options {
 }
 
 /// In a result's `_meta`: where it comes from.
-const CACHE_STATUS: &str = "aip/cache";
+pub(crate) const CACHE_STATUS: &str = "aip/cache";
 
 impl Options {
     /// The defaults, with this server.
@@ -102,6 +103,11 @@ pub enum Error {
         /// What the relay says. May hold a peer's words.
         reason: String,
     },
+}
+
+/// How long to wait before what has ended is begun again.
+pub(crate) const fn retry() -> Duration {
+    follow::RETRY
 }
 
 /// What is known of who asks.
@@ -149,6 +155,8 @@ pub struct Connector {
     link: Link,
     options: Options,
     description: watch::Receiver<Arc<Description>>,
+    /// Whether the server is published.
+    presence: watch::Receiver<bool>,
     watching: AbortHandle,
     tools: tools::Known,
     /// Keeps the keys that agents choose apart from those at other edges.
@@ -189,12 +197,15 @@ impl Connector {
         let first = tokio::time::timeout(options.wait, first).await;
         let (subscription, description) = first.map_err(|_| not_announced(reason))?;
         let (changed, receiver) = watch::channel(Arc::new(description));
-        let watching = tokio::spawn(watch_server(link.clone(), track, subscription, changed));
+        let (present, presence) = watch::channel(true);
+        let told = Told { changed, present };
+        let watching = tokio::spawn(watch_server(link.clone(), track, subscription, told));
         let watching = watching.abort_handle();
         Ok(Arc::new(Self {
             link,
             options,
             description: receiver,
+            presence,
             watching,
             tools: tools::Known::default(),
             secret: unguessable_bytes().unwrap_or_default(),
@@ -204,6 +215,11 @@ impl Connector {
     /// What the server says of itself.
     pub fn description(&self) -> Arc<Description> {
         Arc::clone(&self.description.borrow())
+    }
+
+    /// Whether the server is published now, and every change of that.
+    pub fn presence(&self) -> watch::Receiver<bool> {
+        self.presence.clone()
     }
 
     /// How it is offered.
@@ -292,7 +308,7 @@ impl Connector {
 }
 
 /// What a request without a session must say; the error if it does not.
-fn check_modern(request: &Message) -> Option<Message> {
+pub(crate) fn check_modern(request: &Message) -> Option<Message> {
     let id = request.id();
     let Some(version) = meta(request.body(), PROTOCOL_VERSION) else {
         let reason = format!("params._meta must say `{PROTOCOL_VERSION}`");
@@ -358,25 +374,39 @@ async fn first_description(subscription: &mut Subscription) -> Result<Descriptio
     }
 }
 
+/// Who hears of the server's announcement.
+struct Told {
+    changed: watch::Sender<Arc<Description>>,
+    present: watch::Sender<bool>,
+}
+
+impl Told {
+    fn presence(&self, now: bool) {
+        self.present.send_if_modified(|before| std::mem::replace(before, now) != now);
+    }
+}
+
 /// Keeps the description up to date.
 async fn watch_server(
     link: Link,
     track: aip_codec::moqt::name::FullTrackName,
     mut subscription: Subscription,
-    changed: watch::Sender<Arc<Description>>,
+    told: Told,
 ) {
     loop {
         match first_description(&mut subscription).await {
             Ok(description) => {
-                changed.send_if_modified(|current| {
+                told.changed.send_if_modified(|current| {
                     let differs = **current != description;
                     if differs {
                         *current = Arc::new(description);
                     }
                     differs
                 });
+                told.presence(true);
             }
             Err(reason) => {
+                told.presence(false);
                 tracing::debug!(reason, "the server's announcement cannot be followed");
                 tokio::time::sleep(follow::RETRY).await;
                 subscription = link.subscribe(track.clone()).await;

@@ -72,7 +72,7 @@ impl Questions {
     }
 
     /// The agent answers.
-    pub(super) fn answer(&self, answer: &Message) {
+    pub(crate) fn answer(&self, answer: &Message) {
         let number = answer.id().and_then(Id::as_number);
         let question = number.and_then(|number| self.waiting().remove(&number));
         let Some(Question { id, answers }) = question else {

@@ -81,8 +81,16 @@ struct State {
 impl Session {
     /// A session before `initialize`. What belongs to no request goes to `unsolicited`.
     pub fn new(connector: Arc<Connector>, unsolicited: mpsc::Sender<Message>) -> Arc<Self> {
-        let (questions, state) = (Arc::default(), Mutex::default());
-        Arc::new(Self { connector, unsolicited, questions, state })
+        Self::with_questions(connector, unsolicited, Arc::default())
+    }
+
+    /// The same for an agent that is asked by several servers.
+    pub(crate) fn with_questions(
+        connector: Arc<Connector>,
+        unsolicited: mpsc::Sender<Message>,
+        questions: Arc<Questions>,
+    ) -> Arc<Self> {
+        Arc::new(Self { connector, unsolicited, questions, state: Mutex::default() })
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {

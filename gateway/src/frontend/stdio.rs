@@ -1,6 +1,6 @@
 //! One agent over standard streams: messages are lines.
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufWriter},
@@ -9,12 +9,9 @@ use tokio::{
 };
 
 use crate::{
-    connect::{
-        Connector,
-        session::{Admitted, Session},
-    },
     lines::{Line, Lines, on_one_line},
     message::{Kind, Limits, Message, ParseError, code},
+    offer::{Admitted, Offer, Session},
 };
 
 /// Messages that may wait for the agent to read them; answers wait, notifications are dropped.
@@ -31,16 +28,17 @@ const LAST_WRITES: Duration = Duration::from_secs(5);
 /// # Errors
 /// If `input` cannot be read.
 pub async fn run(
-    connector: Arc<Connector>,
+    offer: impl Into<Offer>,
     input: impl AsyncRead + Unpin,
     output: impl AsyncWrite + Unpin + Send + 'static,
     stop: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
-    let limits = connector.options().limits;
+    let offer = offer.into();
+    let limits = *offer.limits();
     let (to_agent, messages) = mpsc::channel(MESSAGES_MAX);
     let writing = tokio::spawn(write(output, messages));
     let mut agent = Agent {
-        session: Session::new(connector, to_agent.clone()),
+        session: offer.session(to_agent.clone()),
         to_agent,
         requests: JoinSet::new(),
         listening: JoinSet::new(),
@@ -74,7 +72,7 @@ pub async fn run(
 }
 
 struct Agent {
-    session: Arc<Session>,
+    session: Session,
     to_agent: mpsc::Sender<Message>,
     requests: JoinSet<()>,
     /// Requests that are never answered by themselves.

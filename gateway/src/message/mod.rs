@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 pub use id::Id;
-pub use parts::{Member, meta, object_members, string_member};
+pub use parts::{Member, array_items, meta, object_members, string_member};
 
 /// What a message may be at most.
 #[derive(Clone, Copy, Debug)]

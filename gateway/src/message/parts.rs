@@ -54,6 +54,12 @@ pub fn object_members(text: &str) -> Option<Vec<Member<'_>>> {
     Some(members)
 }
 
+/// The values of the array that `text` is, each with where it stands. `None` if it is no array.
+pub fn array_items(text: &str) -> Option<Vec<(Range<usize>, &str)>> {
+    let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+    Some(items.into_iter().map(|item| (span_in(text, item.get()), item.get())).collect())
+}
+
 /// The value of a member that is a string.
 pub fn string_member(text: &str, name: &str) -> Option<String> {
     let members = object_members(text)?;

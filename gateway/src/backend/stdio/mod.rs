@@ -7,7 +7,7 @@ mod supervisor;
 
 use std::{path::PathBuf, time::Duration};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Asker, ClientSide, Event, Exchange, Interest, News};
 use crate::message::{Limits, Message};
@@ -64,6 +64,7 @@ impl Options {
 pub struct Stdio {
     commands: mpsc::Sender<Command>,
     cancels: mpsc::UnboundedSender<u64>,
+    ending: watch::Sender<bool>,
 }
 
 /// What the edges want of the process.
@@ -85,8 +86,10 @@ impl Stdio {
         let (commands, commanded) = mpsc::channel(super::REQUESTS_MAX);
         let (cancels, cancelled) = mpsc::unbounded_channel();
         let (news, receiver) = mpsc::channel(super::NEWS_MAX);
-        tokio::spawn(supervisor::run(options, commanded, cancelled, news));
-        (Self { commands, cancels }, receiver)
+        let ending = watch::Sender::new(false);
+        let told = ending.subscribe();
+        tokio::spawn(supervisor::run(options, commanded, cancelled, told, news));
+        (Self { commands, cancels, ending }, receiver)
     }
 
     pub(super) async fn request(&self, request: Message, asker: Asker) -> Exchange {
@@ -108,6 +111,7 @@ impl Stdio {
 
     pub(super) async fn shutdown(&self) {
         let (done, ended) = oneshot::channel();
+        self.ending.send_replace(true);
         if self.commands.send(Command::Shutdown(done)).await.is_ok() {
             // Dropped unsaid if the process had been shut down before.
             _ = ended.await;

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use super::{
     Command, Options,
@@ -34,6 +37,8 @@ struct Supervisor {
     options: Options,
     commands: mpsc::Receiver<Command>,
     cancels: mpsc::UnboundedReceiver<u64>,
+    /// Said before [`Command::Shutdown`], which may wait behind requests.
+    ending: watch::Receiver<bool>,
     news: mpsc::Sender<News>,
     /// Whether to ask for a session at once.
     legacy: bool,
@@ -46,11 +51,12 @@ pub(super) async fn run(
     options: Options,
     commands: mpsc::Receiver<Command>,
     cancels: mpsc::UnboundedReceiver<u64>,
+    ending: watch::Receiver<bool>,
     news: mpsc::Sender<News>,
 ) {
     let legacy = options.legacy == Some(true);
     // Numbers 1 and 2 are the handshake's.
-    let mut supervisor = Supervisor { options, commands, cancels, news, legacy, last: 2 };
+    let mut supervisor = Supervisor { options, commands, cancels, ending, news, legacy, last: 2 };
     let mut backoff = BACKOFF_MIN;
     loop {
         let began = Instant::now();
@@ -88,7 +94,10 @@ impl Supervisor {
     async fn run_once(&mut self) -> Result<End, String> {
         let mut process = Process::start(&self.options)
             .map_err(|error| format!("`{}`: {error}", self.options.command.join(" ")))?;
-        let shaken = handshake::shake(&mut process, &self.options, self.legacy).await;
+        let Some(shaken) = self.shake(&mut process).await else {
+            process.stop(self.options.stop_timeout).await;
+            return Ok(End::Shutdown(None));
+        };
         let description = match shaken {
             Ok(description) => description,
             Err(failed) => {
@@ -123,6 +132,15 @@ impl Supervisor {
             self.tell(News::Down(format!("the MCP server ended ({status})"))).await;
         }
         Ok(end)
+    }
+
+    /// The handshake; `None` if the edge ends meanwhile, which a server that never answers must not
+    /// hold up.
+    async fn shake(&mut self, process: &mut Process) -> Option<Result<Description, Failed>> {
+        tokio::select! {
+            shaken = handshake::shake(process, &self.options, self.legacy) => Some(shaken),
+            _ = self.ending.wait_for(|ending| *ending) => None,
+        }
     }
 
     /// The handshake has failed.

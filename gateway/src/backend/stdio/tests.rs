@@ -173,3 +173,21 @@ async fn a_server_that_is_slow_to_begin_may_still_be_without_sessions() {
     }
     backend.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_server_that_never_answers_holds_up_no_end() {
+    let mut options = Options::new(vec!["sleep".to_owned(), "1000".to_owned()]);
+    // Were they waited for, this test would not end in its time.
+    (options.probe_timeout, options.start_timeout) =
+        (Duration::from_secs(3_600), Duration::from_secs(3_600));
+    options.stop_timeout = Duration::from_millis(300);
+    let (backend, _news) = Stdio::start(options);
+    let asked = Message::request(Id::from_number(1), "ping", "");
+    let waits = tokio::spawn({
+        let backend = backend.clone();
+        async move { backend.request(asked, Asker::Edge).await.answer().await }
+    });
+    backend.shutdown().await;
+    // What was asked meanwhile has no answer, and knows it.
+    tokio::time::timeout(Duration::from_secs(10), waits).await.unwrap().unwrap();
+}

@@ -26,8 +26,9 @@ use self::{
     sessions::Sessions,
 };
 use crate::{
-    connect::{Connector, Talk, session::is_modern},
+    connect::{Talk, session::is_modern},
     message::{Kind, Message, code},
+    offer::Offer,
     revision::Revision,
 };
 
@@ -65,7 +66,7 @@ impl Default for Options {
 /// What every request needs.
 #[derive(Debug)]
 struct Edge {
-    connector: Arc<Connector>,
+    offer: Offer,
     sessions: Sessions,
     options: Options,
     /// Whether only this machine can reach us: then it must have asked for this machine.
@@ -78,15 +79,16 @@ struct Edge {
 /// # Errors
 /// If the listener fails.
 pub async fn run(
-    connector: Arc<Connector>,
+    offer: impl Into<Offer>,
     listener: TcpListener,
     options: Options,
     stop: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
     let address = listener.local_addr()?;
-    let length_max = connector.options().limits.length_max;
+    let offer = offer.into();
+    let length_max = offer.limits().length_max;
     let edge = Arc::new(Edge {
-        connector,
+        offer,
         sessions: Sessions::default(),
         places: Arc::new(tokio::sync::Semaphore::new(options.requests_max)),
         loopback: address.ip().is_loopback(),
@@ -168,7 +170,7 @@ async fn handle_post(State(edge): State<Arc<Edge>>, headers: HeaderMap, body: By
         let reason = "Accept must name application/json and text/event-stream";
         return error_json(StatusCode::NOT_ACCEPTABLE, None, code::INVALID_REQUEST, reason);
     }
-    let message = match Message::parse(body, &edge.connector.options().limits) {
+    let message = match Message::parse(body, edge.offer.limits()) {
         Ok(message) => message,
         Err(error) => {
             return error_json(StatusCode::BAD_REQUEST, None, error.code, &error.reason);
@@ -201,7 +203,7 @@ async fn handle_post(State(edge): State<Arc<Edge>>, headers: HeaderMap, body: By
 
 /// `initialize`: a session of its own.
 async fn begin_session(edge: &Arc<Edge>, message: Message) -> Response {
-    let begun = edge.sessions.begin(&edge.connector, edge.options.sessions_max);
+    let begun = edge.sessions.begin(&edge.offer, edge.options.sessions_max);
     let Some((name, session)) = begun else {
         let reason = "too many sessions: try again later";
         let status = StatusCode::SERVICE_UNAVAILABLE;
@@ -239,7 +241,7 @@ async fn in_session(
     if let Err(reason) = headers::check_session_version(headers) {
         return error_json(StatusCode::BAD_REQUEST, message.id(), code::INVALID_REQUEST, &reason);
     }
-    let session = Arc::clone(held.session());
+    let session = held.session().clone();
     match message.kind() {
         Kind::Notification => session.handle_notification(message),
         Kind::Result | Kind::Error => session.handle_answer(&message),
@@ -287,12 +289,12 @@ async fn without_session(
         let error = Message::error(message.id(), refused.code, &refused.reason, &refused.data);
         return answer_json(StatusCode::BAD_REQUEST, &error);
     }
-    let connector = Arc::clone(&edge.connector);
+    let offer = edge.offer.clone();
     let (to_agent, messages) = mpsc::channel(MESSAGES_MAX);
     let working = tokio::spawn(async move {
         let _place = place;
         let talk = Talk { to_agent: to_agent.clone(), questions: None };
-        let answer = connector.answer_modern(&message, &talk).await;
+        let answer = offer.answer_modern(&message, &talk).await;
         // The agent may have gone.
         _ = to_agent.send(answer).await;
     });
@@ -308,12 +310,12 @@ async fn check_parameters(
     if message.method() != "tools/call" {
         return Ok(());
     }
-    let known = edge.connector.parameters(false).await;
+    let known = edge.offer.parameters(false).await;
     if headers::check_parameters(headers, message, &known).is_ok() {
         return Ok(());
     }
     // The tools may have changed since.
-    let known = edge.connector.parameters(true).await;
+    let known = edge.offer.parameters(true).await;
     headers::check_parameters(headers, message, &known)
 }
 

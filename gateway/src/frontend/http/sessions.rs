@@ -12,8 +12,8 @@ use tokio::{
 };
 
 use crate::{
-    connect::{Connector, session::Session},
     message::Message,
+    offer::{Offer, Session},
     random::unguessable,
     resumable::{Reader, Resumable},
     revision::Revision,
@@ -35,7 +35,7 @@ pub(super) struct Sessions {
 /// A session and its streams.
 #[derive(Debug)]
 pub(super) struct Held {
-    session: Arc<Session>,
+    session: Session,
     used: Mutex<Instant>,
     /// What belongs to no request.
     standing: Arc<Resumable>,
@@ -57,11 +57,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Sessions {
     /// A new session and its name; `None` if there are `sessions_max`, or no name can be had.
-    pub(super) fn begin(
-        &self,
-        connector: &Arc<Connector>,
-        sessions_max: usize,
-    ) -> Option<(String, Arc<Held>)> {
+    pub(super) fn begin(&self, offer: &Offer, sessions_max: usize) -> Option<(String, Arc<Held>)> {
         let name = unguessable()?;
         let mut sessions = locked(&self.sessions);
         if sessions_max <= sessions.len() {
@@ -69,7 +65,7 @@ impl Sessions {
         }
         let (unsolicited, mut waiting) = mpsc::channel(WAITING_MAX);
         let held = Arc::new(Held {
-            session: Session::new(Arc::clone(connector), unsolicited),
+            session: offer.session(unsolicited),
             used: Mutex::new(Instant::now()),
             standing: Resumable::new(),
             streams: Mutex::default(),
@@ -115,7 +111,7 @@ impl Sessions {
 }
 
 impl Held {
-    pub(super) const fn session(&self) -> &Arc<Session> {
+    pub(super) const fn session(&self) -> &Session {
         &self.session
     }
 
