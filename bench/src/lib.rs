@@ -2,6 +2,9 @@
 //! of the relay share.
 #![warn(missing_docs)]
 
+pub mod compare;
+pub mod control;
+
 use std::time::Instant;
 
 use aip_codec::{

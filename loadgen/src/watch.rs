@@ -25,7 +25,7 @@ pub struct Usage {
 
 #[derive(Clone, Debug, Default)]
 struct Look {
-    cpu_ticks: u64,
+    cpu_seconds: f64,
     rss_bytes: u64,
     voluntary: u64,
     involuntary: u64,
@@ -81,8 +81,7 @@ impl Watch {
         let usage = |(&pid, name): (&u32, &String)| {
             let first = self.first.get(&pid).unwrap_or(&nothing);
             let last = self.last.get(&pid).unwrap_or(first);
-            let cpu_seconds =
-                last.cpu_ticks.saturating_sub(first.cpu_ticks) as f64 / ticks_per_second();
+            let cpu_seconds = (last.cpu_seconds - first.cpu_seconds).max(0.0);
             Usage {
                 pid,
                 name: name.clone(),
@@ -97,10 +96,20 @@ impl Watch {
     }
 }
 
-fn ticks_per_second() -> f64 {
-    // SAFETY: sysconf takes no pointer and changes nothing.
-    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    if 0 < ticks { ticks as f64 } else { 100.0 }
+/// Seconds of CPU, user and system, of all threads that a process has and had: its CPU clock,
+/// which tells nanoseconds, where `/proc` tells hundredths of a second.
+fn cpu_seconds(pid: u32) -> Option<f64> {
+    let pid = libc::pid_t::try_from(pid).ok()?;
+    let mut clock: libc::clockid_t = 0;
+    // SAFETY: the clock's number is written to a place that lives through the call.
+    let found = unsafe { libc::clock_getcpuclockid(pid, &raw mut clock) };
+    if found != 0 {
+        return None;
+    }
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: as above.
+    let read = unsafe { libc::clock_gettime(clock, &raw mut time) };
+    (read == 0).then(|| time.tv_sec as f64 + time.tv_nsec as f64 / 1e9)
 }
 
 /// The processes that a number or a name names.
@@ -128,12 +137,7 @@ fn program(pid: u32) -> Option<String> {
 }
 
 fn look(pid: u32) -> Option<Look> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name stands in parentheses and may hold anything; what follows is numbers.
-    let (_, rest) = stat.rsplit_once(')')?;
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
-    let mut look = Look { cpu_ticks: number(11)? + number(12)?, ..Look::default() };
+    let mut look = Look { cpu_seconds: cpu_seconds(pid)?, ..Look::default() };
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     for line in status.lines() {
         let Some((key, value)) = line.split_once(':') else { continue };

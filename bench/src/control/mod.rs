@@ -1,0 +1,6 @@
+//! Controls: what bare quiche and bare UDP cost for the same work, measured beside the relays.
+
+pub mod affinity;
+pub mod batch;
+pub mod quiche_relay;
+pub mod udp;
