@@ -27,6 +27,10 @@ struct Path {
     closed: AtomicBool,
     /// Whether datagrams vanish.
     broken: AtomicBool,
+    /// Whether datagrams to the client vanish.
+    deaf: AtomicBool,
+    /// Datagrams that the client has sent.
+    said: AtomicUsize,
     /// Datagrams longer than this vanish.
     narrow: AtomicUsize,
     /// Datagrams that vanished.
@@ -52,6 +56,8 @@ impl Forwarder {
             client: Mutex::new(None),
             closed: AtomicBool::new(false),
             broken: AtomicBool::new(false),
+            deaf: AtomicBool::new(false),
+            said: AtomicUsize::new(0),
             narrow: AtomicUsize::new(usize::MAX),
             lost: AtomicUsize::new(0),
         });
@@ -79,6 +85,21 @@ impl Forwarder {
     /// From now on everything passes again.
     pub(crate) fn mend(&self) {
         self.path.broken.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether the client hears nothing from now on.
+    pub(crate) fn deafen(&self, deaf: bool) {
+        self.path.deaf.store(deaf, Ordering::SeqCst);
+    }
+
+    /// Waits until the client has sent so many more datagrams.
+    pub(crate) fn wait_for_words(&self, count: usize) {
+        let wanted = self.path.said.load(Ordering::SeqCst) + count;
+        let deadline = Instant::now() + PATIENCE;
+        while self.path.said.load(Ordering::SeqCst) < wanted {
+            assert!(Instant::now() < deadline, "the client is silent");
+            thread::park_timeout(Duration::from_millis(1));
+        }
     }
 
     /// Waits until something has vanished.
@@ -123,6 +144,7 @@ impl Path {
                 // A socket error is a lost datagram.
                 drop(far.send_to(&bytes[..length], self.server));
             }
+            self.said.fetch_add(1, Ordering::SeqCst);
         }
     }
 
@@ -133,6 +155,7 @@ impl Path {
             let Ok(length) = far.recv(&mut bytes) else { continue };
             let client = *self.client.lock().unwrap();
             if let Some(client) = client
+                && !self.deaf.load(Ordering::SeqCst)
                 && self.passes(length)
             {
                 drop(self.near.send_to(&bytes[..length], client));

@@ -1,10 +1,12 @@
 //! Paths that change under a session.
 
+use std::time::Duration;
+
 use aip_engine::io::Config;
 
 use crate::{
     forwarder::Forwarder,
-    node::{Habits, Node, Pair, Told, client_bidi, client_uni, pattern, server_uni},
+    node::{Habits, Node, Pair, Told, client_bidi, client_uni, pattern, server_config, server_uni},
 };
 
 const PLAIN: Habits = Habits { echo: false, quiet: false, drains: false };
@@ -64,6 +66,30 @@ fn what_the_server_sends_follows_a_client_that_moved_silently() {
     let bytes = pattern(500_000, 1);
     pair.server.send(pair.accepted, server_uni(0), bytes.clone(), true);
     assert!(pair.client.whole_stream(pair.dialled, server_uni(0)) == bytes);
+}
+
+#[test]
+fn a_path_that_could_not_be_proven_does_not_hold_up_the_next() {
+    let mut config = server_config();
+    config.quic.idle_timeout = Duration::from_secs(60);
+    let server = Node::new(config, ECHO);
+    let forwarder = Forwarder::new(server.port());
+    let mut config = Config::client(vec![server.target_at(forwarder.port())]);
+    config.quic.idle_timeout = Duration::from_secs(60);
+    let pair = Pair::of(server, Node::new(config, PLAIN));
+    let bytes = pattern(20_000, 1);
+    pair.client.send(pair.dialled, client_bidi(0), bytes.clone(), true);
+    assert!(pair.client.whole_stream(pair.dialled, client_bidi(0)) == bytes);
+    // The server may answer three times what comes from the new address, and all of that is lost.
+    forwarder.deafen(true);
+    forwarder.rebind();
+    pair.client.send(pair.dialled, client_bidi(1), pattern(1, 1), true);
+    // Each time after twice as long: the server has time to ask for a proof that it cannot send.
+    forwarder.wait_for_words(6);
+    forwarder.rebind();
+    forwarder.deafen(false);
+    pair.client.send(pair.dialled, client_bidi(2), bytes.clone(), true);
+    assert!(pair.client.whole_stream(pair.dialled, client_bidi(2)) == bytes);
 }
 
 #[test]

@@ -70,6 +70,7 @@ pub struct RelayLimits {
     pub track_publishers_max: usize,
     pub namespaces_max: usize,
     pub session_namespaces_max: usize,
+    pub upstream_namespaces_max: usize,
     pub session_watches_max: usize,
     pub session_publications_max: usize,
     pub session_waiting_max: usize,
@@ -90,6 +91,17 @@ pub struct RelayLimits {
     pub subscription_standstill_max: Duration,
     #[serde(with = "duration")]
     pub subscription_stall_max: Duration,
+    pub subscription_ended_subgroups_max: usize,
+    pub message_queued_bytes_max: usize,
+    #[serde(with = "duration")]
+    pub message_stall_max: Duration,
+    pub session_queued_bytes_max: usize,
+    pub identity_queued_bytes_max: usize,
+    pub queued_bytes_max: usize,
+    pub session_requests_per_second: u32,
+    pub session_requests_burst: u32,
+    pub identity_requests_per_second: u32,
+    pub identity_requests_burst: u32,
     pub filter_ranges_max: u64,
     pub subscription_fills_max: usize,
     pub stream_queued_bytes_max: usize,
@@ -109,6 +121,7 @@ impl Default for RelayLimits {
             track_publishers_max: relay.track_publishers_max,
             namespaces_max: relay.namespaces_max,
             session_namespaces_max: relay.session_namespaces_max,
+            upstream_namespaces_max: relay.upstream_namespaces_max,
             session_watches_max: relay.session_watches_max,
             session_publications_max: relay.session_publications_max,
             session_waiting_max: relay.session_waiting_max,
@@ -123,6 +136,16 @@ impl Default for RelayLimits {
             subscription_standing_bytes_max: delivery.standing_bytes_max,
             subscription_standstill_max: delivery.standstill_max,
             subscription_stall_max: delivery.stall_max,
+            subscription_ended_subgroups_max: delivery.ended_subgroups_max,
+            message_queued_bytes_max: delivery.message_bytes_max,
+            message_stall_max: delivery.message_stall_max,
+            session_queued_bytes_max: relay.session_queued_bytes_max,
+            identity_queued_bytes_max: relay.identity_queued_bytes_max,
+            queued_bytes_max: relay.queued_bytes_max,
+            session_requests_per_second: relay.session_request_rate.per_second,
+            session_requests_burst: relay.session_request_rate.burst,
+            identity_requests_per_second: relay.identity_request_rate.per_second,
+            identity_requests_burst: relay.identity_request_rate.burst,
             filter_ranges_max: relay.session.filter_ranges_max,
             subscription_fills_max: relay.subscription_fills_max,
             stream_queued_bytes_max: relay.stream_queued_bytes_max,
@@ -140,14 +163,29 @@ impl From<RelayLimits> for relay::Config {
         session.delivery.standing_bytes_max = file.subscription_standing_bytes_max;
         session.delivery.standstill_max = file.subscription_standstill_max;
         session.delivery.stall_max = file.subscription_stall_max;
+        session.delivery.ended_subgroups_max = file.subscription_ended_subgroups_max;
+        session.delivery.message_bytes_max = file.message_queued_bytes_max;
+        session.delivery.message_stall_max = file.message_stall_max;
         session.filter_ranges_max = file.filter_ranges_max;
         Self {
             session,
+            session_queued_bytes_max: file.session_queued_bytes_max,
+            identity_queued_bytes_max: file.identity_queued_bytes_max,
+            queued_bytes_max: file.queued_bytes_max,
+            session_request_rate: relay::Rate {
+                per_second: file.session_requests_per_second,
+                burst: file.session_requests_burst,
+            },
+            identity_request_rate: relay::Rate {
+                per_second: file.identity_requests_per_second,
+                burst: file.identity_requests_burst,
+            },
             tracks_max: file.tracks_max,
             link_cost: file.link_cost,
             track_publishers_max: file.track_publishers_max,
             namespaces_max: file.namespaces_max,
             session_namespaces_max: file.session_namespaces_max,
+            upstream_namespaces_max: file.upstream_namespaces_max,
             session_watches_max: file.session_watches_max,
             session_publications_max: file.session_publications_max,
             session_waiting_max: file.session_waiting_max,
@@ -259,6 +297,17 @@ mod tests {
                 || full.values().any(|it| it.as_table().is_some_and(|it| it.contains_key(key)));
             assert!(named != skipped.contains(&key), "{key} is not in example.toml");
         }
+    }
+
+    #[test]
+    fn what_may_wait_and_how_often_one_may_ask_is_as_the_file_says() {
+        let text = "[relay]\nidentity_queued_bytes_max = 1\nsession_requests_per_second = 2\n\
+                    identity_requests_burst = 3\nmessage_stall_max = \"4s\"";
+        let relay = relay::Config::from(ConfigFile::parse(text).unwrap().relay);
+        assert_eq!(relay.identity_queued_bytes_max, 1);
+        assert_eq!(relay.session_request_rate, relay::Rate { per_second: 2, burst: 20_000 });
+        assert_eq!(relay.identity_request_rate, relay::Rate { per_second: 50_000, burst: 3 });
+        assert_eq!(relay.session.delivery.message_stall_max, Duration::from_secs(4));
     }
 
     #[test]

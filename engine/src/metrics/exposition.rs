@@ -51,7 +51,7 @@ const SESSIONS: Description =
 const QUEUED: Description = gauge(
     "queued",
     Unit::Bytes,
-    "What waits for the network: of the relay, and of the session with most.",
+    "What waits for the network: of the relay, of the address and of the session with most.",
 );
 const REQUESTS: Description =
     counter("requests_received", Unit::Count, "Requests of peers, by message.");

@@ -19,6 +19,11 @@ counters! {
         cache_bytes: Gauge Bytes "cache" "Cached objects, as the cache's limit counts them.",
         cache_bytes_max: Gauge Bytes "cache_limit" "What the cache may hold.",
         cache_groups: Gauge Count "cache_groups" "Groups in the cache.",
+        queued_cost: Gauge Bytes "queued_cost" "What waits for the network with what it costs to keep it, as the limit counts it.",
+        queued_cost_max: Gauge Bytes "queued_limit" "What may wait for the network.",
+        answers_given_up_total: Counter Count "answers_given_up" "Answers to FETCH and calls given up because too much waited.",
+        requests_over_rate_total: Counter Count "requests_over_rate" "Requests and updates refused because they came too often.",
+        namespaces_ignored_total: Counter Count "namespaces_ignored" "Namespaces that upstream relays told of beyond what is kept.",
         cache_evictions_total: Counter Count "cache_evictions" "Groups forgotten to make room, or for their age.",
         objects_received_total: Counter Count "objects_received" "Objects that came from publishers.",
         object_bytes_received_total: Counter Bytes "objects_received" "Payload of objects that came from publishers.",
@@ -63,7 +68,7 @@ pub struct Service {
     /// Sessions up, by draft.
     pub sessions: Tally,
     /// Bytes that wait for the network, by level of the account: `relay` is all of them,
-    /// `session_max` those of the session with most.
+    /// `identity_max` those of the address with most, `session_max` those of the session with most.
     pub queued_bytes: Tally,
     /// Requests received, by message.
     pub requests_received: Tally,
@@ -88,7 +93,7 @@ impl Default for Service {
         Self {
             counters: ServiceCounters::default(),
             sessions: Tally::of(Version::PREFERENCE.map(Version::alpn)),
-            queued_bytes: Tally::of(["relay", "session_max"]),
+            queued_bytes: Tally::of(["relay", "identity_max", "session_max"]),
             requests_received: Tally::of(REQUESTS),
             requests_refused: Tally::of(RequestCode::ALL.iter().map(|code| code.name())),
             subscriptions_ended: Tally::of(PublishDoneCode::ALL.iter().map(|code| code.name())),

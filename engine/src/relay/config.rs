@@ -21,6 +21,9 @@ pub struct Config {
     pub namespaces_max: usize,
     /// Namespaces that one session may publish; one more gets EXCESSIVE_LOAD. 10,000.
     pub session_namespaces_max: usize,
+    /// Namespaces that one upstream relay may tell of; of more nothing is known here until it tells
+    /// of them again, and they are counted. 100,000.
+    pub upstream_namespaces_max: usize,
     /// SUBSCRIBE_NAMESPACE and SUBSCRIBE_TRACKS of one session; one more gets EXCESSIVE_LOAD. 1,000.
     pub session_watches_max: usize,
     /// Tracks published to one session at one time, for its SUBSCRIBE_TRACKS; of one more it is told
@@ -88,6 +91,7 @@ impl Default for Config {
             track_publishers_max: 64,
             namespaces_max: 1_000_000,
             session_namespaces_max: 10_000,
+            upstream_namespaces_max: 100_000,
             session_watches_max: 1_000,
             session_publications_max: 10_000,
             session_waiting_max: 1_000,

@@ -17,6 +17,11 @@ impl Relay {
         counters.namespaces = self.namespaces.published() as u64;
         counters.cache_bytes = self.cached_bytes() as u64;
         counters.cache_bytes_max = self.config.cache_bytes_max as u64;
+        let load = self.load();
+        counters.queued_cost = load.queued.total() as u64;
+        counters.queued_cost_max = self.config.queued_bytes_max as u64;
+        counters.answers_given_up_total = load.answers_given_up_total;
+        counters.requests_over_rate_total = load.requests_refused_total;
         for (_, track) in &self.tracks {
             counters.subscriptions += track.subscribers.len() as u64;
             counters.upstream_subscriptions += track.upstreams.len() as u64;
@@ -33,6 +38,7 @@ impl Relay {
         }
         service.queued_bytes.set("relay", queued);
         service.queued_bytes.set("session_max", queued_max);
+        service.queued_bytes.set("identity_max", self.heaviest_identity_bytes() as u64);
         service
     }
 

@@ -505,7 +505,7 @@ impl Driver for Relay {
     }
 
     fn is_drained(&self) -> bool {
-        self.draining && self.peers.iter().all(|(_, peer)| peer.session.is_idle())
+        self.draining && self.peers.iter().all(|(_, peer)| peer.is_drained())
     }
 
     fn handle_timeout(&mut self, now: Instant) {

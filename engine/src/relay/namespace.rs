@@ -238,14 +238,22 @@ impl Relay {
         }
     }
 
+    /// Moves a SUBSCRIBE_NAMESPACE to another prefix. What is told before REQUEST_OK is relative to
+    /// the old one, what follows it to the new one.
     pub(super) fn update_namespace_watch(
         &mut self,
         key: RequestKey,
         old: &TrackNamespace,
         parameters: &Parameters,
     ) {
-        let Some(prefix) = parameters.track_namespace_prefix().cloned() else { return };
-        self.tell_gone(key, old);
+        let prefix = parameters.track_namespace_prefix().cloned();
+        if prefix.is_some() {
+            self.tell_gone(key, old);
+        }
+        if let Some(session) = self.session(key.peer) {
+            session.accept_update(key.request, Parameters::default());
+        }
+        let Some(prefix) = prefix else { return };
         self.namespaces.unwatch(old, key);
         self.namespaces.watch(&prefix, key, Interest::Namespaces);
         self.own(key, Owner::NamespaceWatch(prefix.clone()));

@@ -265,8 +265,12 @@ impl Relay {
         let Some(peer) = self.peers.get_mut(key.peer.0) else { return };
         match (is_known, route.is_some()) {
             (false, false) => return,
-            (false, true) if self.config.session_namespaces_max <= peer.namespace_count => {
-                tracing::warn!(session = %peer.id, "upstream relay tells of too many namespaces");
+            (false, true)
+                if self.config.upstream_namespaces_max <= peer.namespace_count
+                    || self.config.namespaces_max <= self.namespaces.published() =>
+            {
+                // Counted, and not logged: a line for each would be a flood of its own.
+                self.service.counters.namespaces_ignored_total += 1;
                 return;
             }
             (false, true) => peer.namespace_count += 1,

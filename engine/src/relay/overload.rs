@@ -101,6 +101,13 @@ impl Relay {
         sessions_add_up && identities_add_up && all == self.levels.load.queued
     }
 
+    /// Bytes that wait for the address for whose sessions most do.
+    pub(super) fn heaviest_identity_bytes(&self) -> usize {
+        #[expect(clippy::disallowed_methods, reason = "the largest does not depend on the order")]
+        let identities = self.levels.identities.values();
+        identities.map(|identity| identity.queued.bytes).max().unwrap_or(0)
+    }
+
     /// What waits for one session, by its number.
     pub fn queued_for(&self, session: SessionId) -> Account {
         let peer = self.by_session.get(&session).and_then(|peer| self.peers.get(peer.0));

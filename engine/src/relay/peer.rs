@@ -115,6 +115,17 @@ impl Peer {
         }
     }
 
+    /// Whether nothing is left in this session that a drain waits for. What we and a relay that we
+    /// have dialled tell each other of namespaces would go on for ever.
+    pub(crate) fn is_drained(&self) -> bool {
+        #[expect(clippy::disallowed_methods, reason = "a count does not depend on the order")]
+        let owners = self.requests.values();
+        let is_word =
+            |owner: &&Owner| matches!(owner, Owner::NamespaceUpstream(_) | Owner::UpstreamWatch);
+        let words = if self.is_upstream_relay() { owners.filter(is_word).count() } else { 0 };
+        self.session.open_requests() <= words
+    }
+
     /// Whether a request's number is one of ours.
     pub(crate) const fn is_ours(&self, request: RequestId) -> bool {
         request.0.is_multiple_of(2) == matches!(self.session.side(), Side::Client)

@@ -39,6 +39,7 @@ impl Relay {
             }
             Some(Owner::NamespaceWatch(prefix)) => {
                 self.update_namespace_watch(key, &prefix, parameters);
+                return;
             }
             Some(Owner::Namespace(namespace)) => {
                 self.update_published_namespace(key, &namespace, parameters, now);

@@ -204,7 +204,12 @@ impl Session {
 
     /// Whether no request of either side is open.
     pub fn is_idle(&self) -> bool {
-        self.requests.is_empty() && self.opening.is_empty()
+        self.open_requests() == 0
+    }
+
+    /// Requests of either side that are open.
+    pub fn open_requests(&self) -> usize {
+        self.requests.count() + self.opening.len()
     }
 
     /// Bytes of a stream, in order.

@@ -423,9 +423,9 @@ impl Requests {
         self.received
     }
 
-    /// Whether no request is open.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.table.is_empty()
+    /// Open requests of either side.
+    pub(crate) fn count(&self) -> usize {
+        self.table.len()
     }
 
     /// Calls `each` with every track that we send. The order does not matter.

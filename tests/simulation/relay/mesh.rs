@@ -4,6 +4,7 @@ use aip_codec::{Version, aip::hops::RelayId, moqt::parameter::Parameter};
 use aip_engine::{
     relay::{Config, Relay},
     session::{Event, Request},
+    transport::Driver as _,
 };
 use aip_tests::sim::{
     LinkId, NodeId,
@@ -23,7 +24,10 @@ struct Mesh {
 }
 
 fn relay(number: u64) -> Relay {
-    let mut config = Config::default();
+    relay_with(number, Config::default())
+}
+
+fn relay_with(number: u64, mut config: Config) -> Relay {
     config.session.relay_id = Some(RelayId(number));
     Relay::new(config)
 }
@@ -209,5 +213,46 @@ fn a_gap_that_cannot_be_filled_ends_the_subscription() {
         mesh.stage.run(100);
         let told = mesh.stage.take(subscriber);
         assert!(matches!(told.last(), Some(Event::PublishDone { .. })), "{version:?}: {told:?}");
+    }
+}
+
+#[test]
+fn a_drain_does_not_wait_for_what_relays_tell_each_other() {
+    for version in DRAFTS {
+        let mut mesh = mesh(version, &TWO_UPSTREAMS);
+        let (_, _) = mesh.publisher(0, version);
+        let (_, link) = mesh.publisher(2, version);
+        let drains = mesh.relays[2];
+        let is_drained = |mesh: &mut Mesh| {
+            mesh.stage.world.with(drains, |relay: &mut Relay, _| relay.is_drained())
+        };
+        mesh.stage.world.with(drains, |relay: &mut Relay, now| relay.handle_drain(now));
+        mesh.stage.run(50);
+        assert!(!is_drained(&mut mesh), "{version:?}: its publisher is still there");
+        mesh.stage.world.kill(link);
+        mesh.stage.run(50);
+        assert!(is_drained(&mut mesh), "{version:?}");
+    }
+}
+
+#[test]
+fn what_an_upstream_relay_tells_of_is_bounded_and_counted() {
+    for version in DRAFTS {
+        let mut stage = Stage::new();
+        let mut config = Config::default();
+        config.upstream_namespaces_max = 3;
+        let above = stage.world.add(relay(1));
+        let below = stage.world.add(relay_with(2, config));
+        stage.world.connect(below, above, version, Some(0));
+        stage.run(50);
+        let (publisher, _) = stage.peer_at(above, version);
+        for path in ["a", "b", "c", "d", "e"] {
+            stage.announce(publisher, path);
+        }
+        stage.run(50);
+        stage.world.with(below, |relay: &mut Relay, _| {
+            assert_eq!(relay.namespaces().len(), 3, "{version:?}");
+            assert_eq!(relay.metrics().counters.namespaces_ignored_total, 2, "{version:?}");
+        });
     }
 }

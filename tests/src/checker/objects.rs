@@ -20,7 +20,8 @@ struct Subscription {
     delivered: BTreeSet<Location>,
     /// Delivered on streams that were reset later: they may come again.
     doubtful: BTreeSet<Location>,
-    reset: bool,
+    /// Groups of which a stream was reset: that is the word that some of it does not come.
+    cut: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
@@ -96,7 +97,7 @@ impl Objects {
                 ended: false,
                 delivered: BTreeSet::new(),
                 doubtful: BTreeSet::new(),
-                reset: false,
+                cut: BTreeSet::new(),
             },
         );
     }
@@ -185,13 +186,13 @@ impl Objects {
         let Some(stream) = self.streams.remove(&key) else { return };
         let Some(subscription) = self.subscriptions.get_mut(&stream.subscription) else { return };
         if end != StreamEnd::Fin {
-            subscription.reset = true;
+            subscription.cut.insert(stream.group);
             subscription.doubtful.extend(stream.objects);
         }
     }
 
     /// Nothing was lost without a word: whoever was accepted before an object was published, and
-    /// is not over, has it, unless a stream was reset on it.
+    /// is not over, has it, unless a stream of its group was reset.
     ///
     /// # Panics
     /// If something was lost.
@@ -206,7 +207,9 @@ impl Objects {
                 .range((entry.track, Location::default())..=(entry.track, Location::MAX))
             {
                 assert!(
-                    *when <= accepted_at || entry.delivered.contains(location),
+                    *when <= accepted_at
+                        || entry.delivered.contains(location)
+                        || entry.cut.contains(&location.group.0),
                     "{key:?}: {} {location} was lost",
                     entry.track
                 );

@@ -247,7 +247,10 @@ impl Connection {
     pub(super) fn receive(&mut self, datagram: &mut [u8], info: quiche::RecvInfo, now: Instant) {
         match self.quic.recv(datagram, info) {
             Ok(_) if self.keep_alive_at.is_some() => self.note_heard(now),
-            Ok(_) | Err(quiche::Error::Done) => {}
+            Ok(_) => {}
+            Err(quiche::Error::Done) => {
+                tracing::trace!(session = %self.session, peer = %info.from, "packet ignored");
+            }
             Err(error) => {
                 tracing::debug!(session = %self.session, peer = %info.from, %error, "bad packet");
             }
@@ -408,7 +411,11 @@ impl Connection {
         {
             return Some(written);
         }
-        match self.quic.send(room) {
+        let written = match self.quic.send(room) {
+            Err(quiche::Error::Done) => self.write_past_other_paths(room),
+            written => written,
+        };
+        match written {
             Ok(written) => Some(written),
             Err(quiche::Error::Done) => None,
             Err(error) => {

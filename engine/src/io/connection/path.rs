@@ -39,6 +39,23 @@ impl Connection {
         None
     }
 
+    /// Writes a packet on the path in use, whatever quiche would do on others first.
+    ///
+    /// A path that is to be proven goes first with quiche, even if the peer has left it and it may
+    /// send nothing, since it has sent three times what came on it: then nothing is ever sent on
+    /// any path, and the session dies although both ends hear each other.
+    pub(super) fn write_past_other_paths(
+        &mut self,
+        room: &mut [u8],
+    ) -> quiche::Result<(usize, quiche::SendInfo)> {
+        match self.path_in_use() {
+            Some((local, peer)) if 1 < self.paths.len() => {
+                self.quic.send_on_path(room, Some(local), Some(peer))
+            }
+            _ => Err(quiche::Error::Done),
+        }
+    }
+
     /// Our address and the peer's on the path that quiche sends on.
     pub(super) fn path_in_use(&self) -> Option<(SocketAddr, SocketAddr)> {
         let path = self.quic.path_stats().find(|path| path.active)?;

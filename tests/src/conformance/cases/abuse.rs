@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use aip_codec::moqt::{message::Message, parameter::Parameter};
+use aip_codec::moqt::{error_code::PublishDoneCode, message::Message, parameter::Parameter};
 
 use crate::conformance::{
     build,
     case::{Case, case},
-    failure::{Failure, Outcome},
+    failure::{Failure, Outcome, ensure},
     peer::{Heard, PATIENCE, name},
     quic::Closed,
-    stage::Stage,
+    stage::{Live, Stage},
 };
 
 pub(super) fn cases() -> Vec<Case> {
@@ -138,23 +138,41 @@ fn announce_flood(stage: &Stage<'_>) -> Outcome {
 }
 
 fn update_storm(stage: &Stage<'_>) -> Outcome {
+    const UPDATES: u16 = 500;
     let live = stage.live(build::none())?;
-    for index in 0..500_u16 {
+    for index in 0..UPDATES {
         let priority = u8::try_from(index % 256).unwrap_or(0);
         let parameters = build::with(Parameter::SubscriberPriority(priority));
         let id = live.subscriber.request_id();
         live.subscriber.say(live.downstream, &build::update(id, parameters));
     }
-    // Answered, refused, or closed with TOO_MANY_REQUEST_UPDATES: all are in order.
-    match live.subscriber.message(live.downstream) {
-        Ok(Message::RequestOk(_) | Message::RequestError(_)) => {}
-        Ok(other) => return Err(Failure::new("an answer to an update", name(&other))),
-        Err(failure) => match live.subscriber.closed() {
-            Some(Closed::Session { code: 0x1b, .. }) => {}
-            _ => return Err(failure),
-        },
+    // One REQUEST_OK for each, or one REQUEST_ERROR for the rest, with which the subscription ends.
+    // Only who has said how many may wait may close the session for more.
+    let limit = live.subscriber.relays_setup().max_request_updates;
+    for _ in 0..UPDATES {
+        match live.subscriber.message(live.downstream) {
+            Ok(Message::RequestOk(_)) => {}
+            Ok(Message::RequestError(_)) => {
+                update_failed(&live)?;
+                break;
+            }
+            Ok(other) => return Err(Failure::new("an answer to each update", name(&other))),
+            Err(failure) => match live.subscriber.closed() {
+                Some(Closed::Session { code: 0x1b, .. }) if limit != 0 => break,
+                _ => return Err(failure),
+            },
+        }
     }
     live.publisher.answers()
+}
+
+fn update_failed(live: &Live) -> Outcome {
+    match live.subscriber.message(live.downstream)? {
+        Message::PublishDone(done) => {
+            ensure(done.code == PublishDoneCode::UPDATE_FAILED, "UPDATE_FAILED", done.code)
+        }
+        other => Err(Failure::new("PUBLISH_DONE", name(&other))),
+    }
 }
 
 fn data_flood(stage: &Stage<'_>) -> Outcome {

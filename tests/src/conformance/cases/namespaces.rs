@@ -211,18 +211,15 @@ fn update(stage: &Stage<'_>) -> Outcome {
     let stream = watch(&watcher, &build::namespace(&[build::unique()]))?;
     let parameters = build::with(Parameter::TrackNamespacePrefix(prefix(stage)));
     watcher.say(stream, &build::update(watcher.request_id(), parameters));
-    // In either order.
-    let (mut accepted, mut announced) = (false, false);
-    while !(accepted && announced) {
-        match watcher.message(stream)? {
-            Message::RequestOk(_) if !accepted => accepted = true,
-            Message::Namespace(namespace) if namespace.suffix == build::namespace(&["live"]) => {
-                announced = true;
-            }
-            other => return Err(Failure::new("REQUEST_OK and NAMESPACE", name(&other))),
-        }
+    // What follows REQUEST_OK is relative to the new prefix: nothing of it may come before.
+    match watcher.message(stream)? {
+        Message::RequestOk(_) => {}
+        other => return Err(Failure::new("REQUEST_OK before any NAMESPACE", name(&other))),
     }
-    Ok(())
+    match watcher.message(stream)? {
+        Message::Namespace(it) if it.suffix == build::namespace(&["live"]) => Ok(()),
+        other => Err(Failure::new("NAMESPACE of what is published there", name(&other))),
+    }
 }
 
 fn fields_32(stage: &Stage<'_>) -> Outcome {

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use aip_codec::moqt::error_code::SessionCode;
+use aip_codec::moqt::{error_code::SessionCode, message::Message};
 
 use crate::conformance::{
     build,
     case::{Case, case},
     failure::{Failure, Outcome},
-    peer::Peer,
+    peer::{Heard, Peer},
     quic::Closed,
     stage::{ALIAS, Stage},
 };
@@ -111,7 +111,10 @@ fn slow_answer(stage: &Stage<'_>) -> Outcome {
         Some(Closed::Session { code, .. }) if !TIMEOUT.contains(&code) => {
             publisher.closes_with(TIMEOUT, LONG)
         }
-        _ => subscriber.heard_within(asked, LONG).map(drop),
+        _ => match subscriber.heard_within(asked, LONG)? {
+            Heard::Message(Message::RequestError(_)) => Ok(()),
+            other => Err(Failure::new("REQUEST_ERROR for who waits", format!("{other:?}"))),
+        },
     }
 }
 
