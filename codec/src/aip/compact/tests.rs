@@ -168,7 +168,8 @@ fn what_would_not_come_back_is_refused() {
 #[test]
 fn claims_of_a_peer_are_believed_by_nobody() {
     let many = [0xff_u8; 9];
-    let result = [2, id::POSITIVE as u8, 1];
+    // RESULT under the id 1.
+    let result = [2, 2, 1];
     // Members, values, bytes that are claimed and do not come.
     for claim in [&[][..], &[3, 64, 20, head::LONG_ARRAY], &[3, 64, 20, head::LONG_STRING]] {
         let bytes = [&result[..], claim, &many].concat();
