@@ -63,7 +63,7 @@ faults: ## faults of network, machine and peers on real relays, at full size (SO
 	$(CARGO) build --locked --release -p aip-engine -p aip-tests --all-features --bins
 	@target/release/faults --soak $(SOAK) --json target/faults.json $(CASES)
 
-fuzz: ## ten fuzz targets, a million executions each (EXECUTIONS=, TARGETS="control relay")
+fuzz: ## eleven fuzz targets, a million executions each (EXECUTIONS=, TARGETS="control relay")
 	@.ci/require build
 	@tests/fuzz/run $(EXECUTIONS) $(TARGETS)
 

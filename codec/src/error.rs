@@ -168,6 +168,8 @@ violations! {
         RecordTruncated = "stream ends inside a record",
         /// A CALL error record that is not a code and a reason.
         CallError = "error record is no code and reason",
+        /// Bytes of the content type `compact` that are no message.
+        Compact = "compact message is malformed",
     }
     KEY_VALUE_FORMATTING_ERROR {
         /// An authorization token without its structure.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{message::object_members, revision::Revision};
+use crate::{encoding::CONTENT_TYPES, message::object_members, revision::Revision};
 
 /// A server's `server/discover` result, or its `initialize` result; byte for byte.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -15,6 +15,8 @@ pub struct Description {
     pub raw: Bytes,
     /// What the server tells of by itself.
     pub notifies: Notifies,
+    /// Whether the edge beside the server takes calls in `compact`.
+    pub takes_compact: bool,
 }
 
 /// Changes that a server tells of by itself.
@@ -96,7 +98,7 @@ impl Description {
             resources: listed(&capabilities.resources),
             updates: capabilities.resources.is_some_and(|resources| resources.subscribe),
         };
-        Some(Self { revision, raw, notifies })
+        Some(Self { revision, raw, notifies, takes_compact: false })
     }
 
     /// The result as text.
@@ -115,9 +117,10 @@ impl Description {
             concat!(
                 r#"{{"type":"mcp","availability":"{}","#,
                 r#""access":{{"read":"allow","call":"allow","train":"deny","cache":"allow"}},"#,
-                r#""maxVerificationLevel":0,"mcp":{}}}"#,
+                r#""maxVerificationLevel":0,"contentTypes":["{}"],"mcp":{}}}"#,
             ),
             availability.as_str(),
+            CONTENT_TYPES.join(r#"",""#),
             self.text()
         ))
     }
@@ -125,15 +128,22 @@ impl Description {
     /// What an announcement says; `None` if it is none of an MCP server.
     pub fn of_announcement(payload: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
         struct Announcement<'a> {
             #[serde(rename = "type")]
             kind: String,
+            #[serde(default)]
+            content_types: Vec<String>,
             #[serde(borrow)]
             mcp: &'a RawValue,
         }
         let announcement: Announcement<'_> = serde_json::from_slice(payload).ok()?;
-        (announcement.kind == "mcp")
-            .then(|| Self::from_result(Bytes::from(announcement.mcp.get().to_owned())))?
+        if announcement.kind != "mcp" {
+            return None;
+        }
+        let takes_compact = announcement.content_types.iter().any(|name| name == "compact");
+        let description = Self::from_result(Bytes::from(announcement.mcp.get().to_owned()))?;
+        Some(Self { takes_compact, ..description })
     }
 }
 
@@ -152,7 +162,7 @@ mod tests {
         assert_eq!(description.notifies, notifies);
         let announced = description.announcement(Availability::Available);
         let read = Description::of_announcement(&announced).unwrap();
-        assert_eq!(read, description);
+        assert_eq!(read, Description { takes_compact: true, ..description });
         assert_eq!(read.raw, raw);
         assert_eq!(Description::of_announcement(br#"{"type":"other","mcp":{}}"#), None);
     }

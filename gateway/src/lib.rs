@@ -12,6 +12,7 @@ pub mod configuration;
 pub mod connect;
 pub mod demonstration;
 pub mod description;
+pub mod encoding;
 pub mod federation;
 pub mod fleet;
 pub mod frontend;

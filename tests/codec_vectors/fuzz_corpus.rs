@@ -61,6 +61,11 @@ fn json_rpc() {
 }
 
 #[test]
+fn compact() {
+    replay("compact", fuzz::compact);
+}
+
+#[test]
 fn call_records() {
     replay("call_records", fuzz::call_records);
 }

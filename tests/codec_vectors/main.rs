@@ -4,6 +4,7 @@
 
 mod allocation;
 mod boundaries;
+mod compact;
 mod data;
 mod differential;
 mod fuzz_corpus;

@@ -5,11 +5,15 @@ mod backends;
 #[cfg(test)]
 mod calls;
 #[cfg(test)]
+mod encoding;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod federation;
 #[cfg(test)]
 mod http;
+#[cfg(test)]
+mod listeners;
 #[cfg(test)]
 mod stdio;
 #[cfg(test)]

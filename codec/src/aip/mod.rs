@@ -2,5 +2,6 @@
 //! what relays tell each other of the way that an announcement has come.
 
 pub mod call;
+pub mod compact;
 pub mod hops;
 pub mod setup_option;

@@ -6,6 +6,7 @@ use aip_engine::io::{Target, Trust};
 use aip_gateway::{
     configuration::{self, Era, Sharing},
     connect,
+    encoding::Encoding,
     federation::{self, configuration::Named},
     fleet, frontend, link,
     message::Limits,
@@ -158,6 +159,10 @@ struct ConnectArguments {
     /// Priority of calls, 0 (first) to 255; `_meta` may say another ("aip/priority").
     #[arg(long, value_name = "NUMBER")]
     priority: Option<u8>,
+    /// How calls go over the network: json is byte for byte what the client said; compact is the same
+    /// values in fewer bytes and more processor time, if the server's edge takes it.
+    #[arg(long, value_name = "ENCODING", default_value = "json")]
+    encoding: Encoding,
     /// How long to wait for the relay and for the server to be published.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     wait: Duration,
@@ -307,6 +312,7 @@ async fn offer(
         options.reads_tracks = !arguments.no_cache;
         options.tells_cache_status = arguments.cache_status;
         (options.call_deadline, options.priority) = (arguments.deadline, arguments.priority);
+        options.encoding = arguments.encoding;
         options.limits.length_max = arguments.relay.result_max;
         options
     };

@@ -16,8 +16,9 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{Client, Connector, Talk, interop, session};
 use crate::{
+    encoding::Encoding,
     link::{Call, CallEvent, CallOutcome},
-    message::{Id, Kind, Message, code, meta, string_member},
+    message::{Id, Kind, Message, ParseError, code, meta, string_member},
     random::unguessable_bytes,
     serve::can_be_asked,
 };
@@ -179,25 +180,29 @@ async fn run_once(
     let ours = connector.options.server.namespace();
     let namespace = client.process.as_ref().unwrap_or(ours).clone();
     let name = Bytes::from(request.method().to_owned());
-    let mut call = connector.link.call(namespace, name, making.parameters()).await;
+    let encoding = connector.encoding();
+    let mut parameters = making.parameters();
+    if let Some(content_type) = encoding.content_type() {
+        parameters.push(Parameter::ContentType(content_type));
+    }
+    let mut call = connector.link.call(namespace, name, parameters).await;
     // A server with sessions may ask, and gets an answer, even if that is that it may not.
     let last = connector.description().revision.is_modern();
-    call.send(RecordType::Request, request.text().clone(), last).await;
-    let (answers, mut answered) = mpsc::channel(ANSWERS_MAX);
-    let questions = Asked { talk, answers, client };
+    call.send(RecordType::Request, encoding.write(request), last).await;
+    let (answers, mut answered) = mpsc::channel::<Message>(ANSWERS_MAX);
+    let questions = Asked { talk, answers, client, encoding };
     loop {
         let event = tokio::select! {
             event = call.next() => event,
             Some(answer) = answered.recv() => {
-                let answer: Message = answer;
-                call.send(RecordType::Message, answer.text().clone(), false).await;
+                call.send(RecordType::Message, encoding.write(&answer), false).await;
                 continue;
             }
         };
         match event {
             CallEvent::Record { kind: RecordType::Message, payload } => {
                 making.came += 1;
-                let Ok(message) = Message::parse(payload, &connector.options.limits) else {
+                let Ok(message) = encoding.read(payload, &connector.options.limits) else {
                     tracing::debug!("a record that is no message was dropped");
                     continue;
                 };
@@ -205,7 +210,7 @@ async fn run_once(
             }
             CallEvent::Record { kind: RecordType::Result, payload } => {
                 call.finish();
-                return Ok(answer_of(payload, request, connector));
+                return Ok(answer_of(encoding.read(payload, &connector.options.limits), request));
             }
             CallEvent::Record { kind: RecordType::Error, payload } => {
                 call.finish();
@@ -218,9 +223,8 @@ async fn run_once(
 }
 
 /// The answer that a record is, under the id of what was asked.
-fn answer_of(payload: Bytes, request: &Message, connector: &Connector) -> Message {
-    let answer = Message::parse(payload, &connector.options.limits).ok();
-    match answer {
+fn answer_of(read: Result<Message, ParseError>, request: &Message) -> Message {
+    match read.ok() {
         Some(answer) if answer.is_response() && answer.id() == request.id() => answer,
         // What could not be read there has no id there.
         Some(answer) if answer.kind() == Kind::Error && answer.id().is_none() => {
@@ -246,6 +250,7 @@ struct Asked<'a> {
     talk: &'a Talk,
     answers: mpsc::Sender<Message>,
     client: &'a Client,
+    encoding: Encoding,
 }
 
 impl Asked<'_> {
@@ -267,7 +272,7 @@ impl Asked<'_> {
                         let reason = "the client cannot be asked by this way";
                         let answer =
                             Message::error(message.id(), code::METHOD_NOT_FOUND, reason, "");
-                        call.send(RecordType::Message, answer.text().clone(), false).await;
+                        call.send(RecordType::Message, self.encoding.write(&answer), false).await;
                     }
                 }
             }

@@ -29,6 +29,7 @@ use crate::{
     bridge::{self, CLIENT_CAPABILITIES, ClientIdentity, PROTOCOL_VERSION},
     clock::unix_milliseconds,
     description::Description,
+    encoding::Encoding,
     link::{Link, ReadError, Subscription, SubscriptionEvent},
     message::{Limits, Message, code, meta},
     name::{SERVER_TRACK, ServerName},
@@ -57,6 +58,8 @@ pub struct Options {
     pub reads_tracks: bool,
     /// Whether results of reads say in `_meta` (`aip/cache`) where they come from. No.
     pub tells_cache_status: bool,
+    /// How calls are encoded, if the server's edge takes it. JSON.
+    pub encoding: Encoding,
     /// Limits of messages.
     pub limits: Limits,
 }
@@ -76,6 +79,7 @@ impl Options {
             priority: None,
             reads_tracks: true,
             tells_cache_status: false,
+            encoding: Encoding::Json,
             limits: Limits::default(),
         }
     }
@@ -215,6 +219,11 @@ impl Connector {
     /// What the server says of itself.
     pub fn description(&self) -> Arc<Description> {
         Arc::clone(&self.description.borrow())
+    }
+
+    /// How calls are encoded: what is wanted, if the server's edge takes it.
+    fn encoding(&self) -> Encoding {
+        if self.description.borrow().takes_compact { self.options.encoding } else { Encoding::Json }
     }
 
     /// Whether the server is published now, and every change of that.

@@ -6,7 +6,10 @@ use aip_engine::{
     client,
     io::{self, Handle, Mailbox, Target},
 };
+use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
+
+use crate::encoding::CONTENT_TYPES;
 
 use super::{COMMANDS_MAX, Connection, Edge, Envelope, Limits, Link, Served};
 
@@ -24,7 +27,9 @@ pub struct Options {
 impl Options {
     /// The defaults, with this relay.
     pub fn new(relay: Target) -> Self {
-        Self { relay, client: client::Config::default(), limits: Limits::default() }
+        let mut client = client::Config::default();
+        client.content_types = CONTENT_TYPES.map(|name| Bytes::from_static(name.as_bytes())).into();
+        Self { relay, client, limits: Limits::default() }
     }
 }
 

@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     backend::Backend,
+    encoding::{CONTENT_TYPES, Encoding},
     link::{Call, CallEvent, CallOutcome, IncomingCall},
     message::{Kind, Message, code},
     name::is_hashed,
@@ -152,37 +153,47 @@ impl Context {
 pub(super) async fn run(incoming: IncomingCall, context: Arc<Context>) {
     let IncomingCall { namespace, name, parameters, mut call } = incoming;
     let caller = context.caller();
-    let request = match first_record(&mut call, &context.options).await {
+    let encoding = Encoding::of_content_type(parameters.content_type());
+    let first = first_record(&mut call, &context.options, encoding.unwrap_or_default()).await;
+    let Some(encoding) = encoding else {
+        return call.refuse(other_content_type(&CONTENT_TYPES)).await;
+    };
+    let request = match first {
         None => return,
         Some(Ok(request)) if request.method().as_bytes() == name => request,
         Some(Ok(request)) => {
             let reason = "the call's name is not the request's method";
             let answer = Message::error(request.id(), code::INVALID_REQUEST, reason, "");
-            return finish(call, answer).await;
+            return finish(call, answer, encoding).await;
         }
-        Some(Err(answer)) => return finish(call, answer).await,
+        Some(Err(answer)) => return finish(call, answer, encoding).await,
     };
     let own = context.agents.of_call(context.options.name.namespace(), &namespace);
     if own.is_none()
         && let Some(answer) = context.answer_here(&request)
     {
-        return finish(call, answer).await;
+        return finish(call, answer, encoding).await;
     }
     let backend = own.unwrap_or_else(|| context.backend.clone());
     let key = parameters.idempotency_key().cloned();
     let running = match context.running(&backend, &request, &parameters, key.as_ref()).await {
         Ok(running) => running,
         Err(NotRun::Refused(refusal)) => return call.refuse(refusal).await,
-        Err(NotRun::Answered(answer)) => return finish(call, *answer).await,
+        Err(NotRun::Answered(answer)) => return finish(call, *answer, encoding).await,
     };
     let after = parameters.resume_after().unwrap_or(0);
-    let attached =
-        Attached { call: &mut call, context: &context, backend: &backend, request: &request };
+    let attached = Attached {
+        call: &mut call,
+        context: &context,
+        backend: &backend,
+        request: &request,
+        encoding,
+    };
     let end = attached.run(&running, after).await;
     match (end, key) {
         (End::Answered(answer), key) => {
             let bytes = answer.text().len();
-            finish(call, answer).await;
+            finish(call, answer, encoding).await;
             if let Some(key) = key {
                 context.keyed.ended(&key, bytes, Instant::now());
             }
@@ -269,6 +280,15 @@ impl Context {
     }
 }
 
+/// Refuses a call in a content type that is not one of these.
+pub(super) fn other_content_type(taken: &[&str]) -> Refusal {
+    Refusal {
+        code: RequestCode::NOT_SUPPORTED,
+        retry_after: None,
+        reason: format!("the content type of this call has to be {}", taken.join(" or ")),
+    }
+}
+
 fn busy(what: &str) -> Refusal {
     Refusal {
         code: RequestCode::EXCESSIVE_LOAD,
@@ -281,10 +301,11 @@ fn busy(what: &str) -> Refusal {
 pub(super) async fn first_record(
     call: &mut Call,
     options: &Options,
+    encoding: Encoding,
 ) -> Option<Result<Message, Message>> {
     let event = tokio::time::timeout(FIRST_RECORD, call.next()).await.ok()?;
     let CallEvent::Record { kind: RecordType::Request, payload } = event else { return None };
-    Some(match Message::parse(payload, &options.limits) {
+    Some(match encoding.read(payload, &options.limits) {
         Ok(message) if message.kind() == Kind::Request => Ok(message),
         Ok(_) => Err(Message::error(None, code::INVALID_REQUEST, "a request is wanted", "")),
         Err(error) => Err(Message::error(None, error.code, &error.reason, "")),
@@ -292,8 +313,8 @@ pub(super) async fn first_record(
 }
 
 /// Says the last record, and stays until the caller has seen it.
-pub(super) async fn finish(mut call: Call, answer: Message) {
-    call.send(RecordType::Result, answer.text().clone(), true).await;
+async fn finish(mut call: Call, answer: Message, encoding: Encoding) {
+    call.send(RecordType::Result, encoding.write(&answer), true).await;
     let ended = async { while !matches!(call.next().await, CallEvent::Ended(_)) {} };
     if tokio::time::timeout(LAST_RECORD, ended).await.is_err() {
         tracing::debug!("a caller did not end its call");
@@ -318,6 +339,7 @@ struct Attached<'a> {
     context: &'a Context,
     backend: &'a Backend,
     request: &'a Message,
+    encoding: Encoding,
 }
 
 impl Attached<'_> {
@@ -339,7 +361,8 @@ impl Attached<'_> {
                         });
                     }
                     Some((_, message)) => {
-                        self.call.send(RecordType::Message, message.text().clone(), false).await;
+                        let record = self.encoding.write(&message);
+                        self.call.send(RecordType::Message, record, false).await;
                     }
                     None => return End::Replaced,
                 },
@@ -365,7 +388,7 @@ impl Attached<'_> {
         if kind != RecordType::Message {
             return;
         }
-        match Message::parse(payload, &self.context.options.limits) {
+        match self.encoding.read(payload, &self.context.options.limits) {
             Ok(message) if message.kind() != Kind::Request => {
                 self.backend.send(message).await;
             }

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     backend::{Asker, Backend, News},
+    encoding::Encoding,
     link::{CallEvent, CallOutcome, IncomingCall},
     message::{Kind, Message, code, string_member},
 };
@@ -86,7 +87,8 @@ impl Sessions {
 
 /// Keeps one session until its agent ends it.
 pub(super) async fn run(incoming: IncomingCall, context: Arc<calls::Context>) {
-    let IncomingCall { mut call, .. } = incoming;
+    let IncomingCall { mut call, parameters, .. } = incoming;
+
     let Ok(_place) = context.session_places.try_acquire() else {
         let refusal = Refusal {
             code: RequestCode::EXCESSIVE_LOAD,
@@ -95,7 +97,11 @@ pub(super) async fn run(incoming: IncomingCall, context: Arc<calls::Context>) {
         };
         return call.refuse(refusal).await;
     };
-    let begun = calls::first_record(&mut call, &context.options).await;
+    let begun = calls::first_record(&mut call, &context.options, Encoding::Json).await;
+    if Encoding::of_content_type(parameters.content_type()) != Some(Encoding::Json) {
+        // What a session says is rare and small.
+        return call.refuse(calls::other_content_type(&["json"])).await;
+    }
     let Some(Ok(begun)) = begun else { return };
     let mut own = context.agents.open(&begun, context.is_modern());
     call.send(RecordType::Message, agents::greeting(own.is_some()), false).await;

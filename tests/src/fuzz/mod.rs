@@ -4,6 +4,7 @@
 //! An input begins with a few bytes that choose (draft, length of chunks, …); the rest is what a
 //! peer sends.
 
+mod compact;
 #[cfg(feature = "io")]
 mod json_rpc;
 mod relay;
@@ -27,7 +28,7 @@ use bytes::{Bytes, BytesMut};
 
 #[cfg(feature = "io")]
 pub use self::json_rpc::json_rpc;
-pub use self::{relay::relay, session::session};
+pub use self::{compact::compact, relay::relay, session::session};
 
 /// Bytes that a re-encoded message may have more than the one it came from: a fill's count.
 const GROWTH_MAX: usize = 16;
