@@ -1,9 +1,6 @@
 //! One session of the relay, and what the relay remembers of it.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Instant,
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use aip_codec::{
     aip::hops::RelayId,
@@ -20,6 +17,7 @@ use super::{
 use crate::{
     account::Account,
     session::Session,
+    stream_map::NumberMap,
     transport::{Peer as TransportPeer, SessionId, Side, StreamId},
 };
 
@@ -64,9 +62,9 @@ pub(crate) struct Peer {
     pub(crate) id: SessionId,
     pub(crate) session: Session,
     pub(crate) transport: TransportPeer,
-    pub(crate) requests: HashMap<RequestId, Owner>,
+    pub(crate) requests: NumberMap<RequestId, Owner>,
     /// Streams of tracks that we receive.
-    pub(crate) incoming: HashMap<StreamId, IncomingSubgroup>,
+    pub(crate) incoming: NumberMap<StreamId, IncomingSubgroup>,
     /// Tracks that we receive, by the peer's alias.
     pub(crate) aliases: BTreeMap<TrackAlias, TrackIndex>,
     /// What this relay was told of namespaces.
@@ -100,8 +98,8 @@ impl Peer {
             id,
             session,
             transport,
-            requests: HashMap::new(),
-            incoming: HashMap::new(),
+            requests: NumberMap::default(),
+            incoming: NumberMap::default(),
             aliases: BTreeMap::new(),
             announced: BTreeMap::new(),
             namespace_count: 0,
