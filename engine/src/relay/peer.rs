@@ -75,6 +75,8 @@ pub(crate) struct Peer {
     pub(crate) watch_count: usize,
     /// Requests of the peer that wait for a publisher.
     pub(crate) waiting_count: usize,
+    /// The place of its address among the identities.
+    pub(crate) identity: usize,
     /// What the levels above hold of its queues.
     pub(crate) accounted: Account,
     /// How many requests it made lately.
@@ -105,6 +107,7 @@ impl Peer {
             namespace_count: 0,
             watch_count: 0,
             waiting_count: 0,
+            identity: usize::MAX,
             accounted: Account::ZERO,
             bucket: Bucket::new(now),
             publication_count: 0,
