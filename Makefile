@@ -14,7 +14,7 @@ CASES ?=
 RELAY ?= target/release/aip-relay
 ARGUMENTS ?=
 
-.PHONY: help demo test requirements simulate conformance interop mcp-conformance overload faults fuzz benchmark bench bench-baseline bench-compare clean
+.PHONY: help demo test requirements simulate conformance interop mcp-conformance overload faults fuzz benchmark bench bench-baseline bench-compare bench-scaling clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
@@ -92,6 +92,11 @@ bench-compare: ## our relay beside other people's, bare quiche and bare UDP; wri
 	@.ci/require build
 	$(CARGO) build --locked --release -p aip-engine -p aip-loadgen -p aip-bench
 	@target/release/aip-compare $(if $(INSTALL),--install) $(if $(FULL),--full) $(ARGUMENTS)
+
+bench-scaling: ## 1 to 10,000 subscribers and to 1,000,000 namespaces; writes bench/SCALING.md
+	@.ci/require build
+	$(CARGO) build --locked --release -p aip-engine -p aip-loadgen -p aip-bench
+	@target/release/aip-scaling $(ARGUMENTS)
 
 clean: ## remove what was built
 	$(CARGO) clean
