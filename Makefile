@@ -15,7 +15,7 @@ RELAY ?= target/release/aip-relay
 ARGUMENTS ?=
 HOSTILE ?= no
 
-.PHONY: help demo test requirements simulate conformance interop mcp-conformance overload faults fuzz benchmark bench clean
+.PHONY: help demo test requirements simulate conformance interop mcp-conformance overload faults fuzz benchmark bench bench-baseline bench-compare bench-scaling clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
@@ -78,9 +78,26 @@ benchmark: ## one MCP server by five ways, through 0, 1 and 3 relays; reports un
 	$(CARGO) build --locked --release -p aip-engine -p aip-gateway -p aip-loadgen
 	@bench/benchmark
 
-bench: ## time of the hot paths
-	@.ci/require build
+bench: ## what the hot paths cost: instructions against bench/baseline.json, then time
+	@.ci/require build valgrind
+	$(CARGO) build --locked --release -p aip-bench --bin aip-instructions
+	@target/release/aip-instructions check
 	$(CARGO) bench --locked -p aip-bench
+
+bench-baseline: ## writes bench/baseline.json, where instruction counts have fallen (ARGUMENTS=--allow-worse: or risen)
+	@.ci/require build valgrind
+	$(CARGO) build --locked --release -p aip-bench --bin aip-instructions
+	@target/release/aip-instructions update $(ARGUMENTS)
+
+bench-compare: ## our relay beside other people's, bare quiche and bare UDP; writes bench/compare (INSTALL=1 FULL=1 ARGUMENTS=)
+	@.ci/require build
+	$(CARGO) build --locked --release -p aip-engine -p aip-loadgen -p aip-bench
+	@target/release/aip-compare $(if $(INSTALL),--install) $(if $(FULL),--full) $(ARGUMENTS)
+
+bench-scaling: ## 1 to 10,000 subscribers and to 1,000,000 namespaces; writes bench/SCALING.md
+	@.ci/require build
+	$(CARGO) build --locked --release -p aip-engine -p aip-loadgen -p aip-bench
+	@target/release/aip-scaling $(ARGUMENTS)
 
 clean: ## remove what was built
 	$(CARGO) clean

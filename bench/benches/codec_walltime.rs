@@ -1,52 +1,13 @@
-//! Time of reading and writing objects and messages.
+//! Time of reading messages; objects are among the paths.
 
 use std::hint::black_box;
 
 use aip_codec::{
     Version,
-    moqt::{
-        id::ObjectId,
-        message::{FrameDecoder, Message},
-        property::Properties,
-        stream::subgroup::{Decoder, Encoder, ObjectHeader, ObjectStatus},
-    },
+    moqt::message::{FrameDecoder, Message},
 };
-use bytes::{Bytes, BytesMut};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-
-/// A subgroup stream's header and `count` objects of `size` bytes.
-fn stream(count: u64, size: usize) -> Bytes {
-    let mut bytes = BytesMut::from(&[0x70, 7, 1][..]);
-    let mut encoder = Encoder::new(false);
-    for object in 0..count {
-        let header = ObjectHeader {
-            object: ObjectId(object),
-            properties: Properties::default(),
-            payload_length: size as u64,
-            status: ObjectStatus::Normal,
-        };
-        encoder.object(&header, &mut bytes).expect("objects ascend");
-        bytes.resize(bytes.len() + size, b'x');
-    }
-    bytes.freeze()
-}
-
-fn objects(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("object");
-    group.throughput(Throughput::Elements(100));
-    let bytes = stream(100, 1_200);
-    group.bench_function("decode_100", |bencher| {
-        bencher.iter(|| {
-            let mut decoder = Decoder::new();
-            decoder.push(bytes.clone());
-            while let Ok(Some(item)) = decoder.poll() {
-                black_box(item);
-            }
-        });
-    });
-    group.bench_function("encode_100", |bencher| bencher.iter(|| black_box(stream(100, 0))));
-    group.finish();
-}
+use bytes::Bytes;
+use criterion::{Criterion, criterion_group, criterion_main};
 
 fn messages(criterion: &mut Criterion) {
     let subscribe = Bytes::from_static(&[
@@ -64,5 +25,5 @@ fn messages(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, objects, messages);
+criterion_group!(benches, messages);
 criterion_main!(benches);

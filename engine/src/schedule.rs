@@ -8,10 +8,7 @@
 //! Back of the envelope: a heap of requests, and in each a heap of its streams; a turn costs a few
 //! comparisons in both, and allocates nothing once the heaps have grown.
 
-use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
-};
+use std::{cmp::Reverse, collections::BinaryHeap};
 
 use aip_codec::moqt::{
     id::{GroupId, RequestId, SubgroupId},
@@ -19,7 +16,7 @@ use aip_codec::moqt::{
 };
 use slab::Slab;
 
-use crate::stream_map::StreamMap;
+use crate::stream_map::{NumberMap, StreamMap};
 
 /// A priority that was not given (draft-22 section 9.20.9).
 pub const DEFAULT_PRIORITY: u8 = 128;
@@ -162,12 +159,12 @@ struct Entry {
 pub struct Scheduler {
     streams: StreamMap<Entry>,
     flows: Slab<Flow>,
-    by_request: HashMap<(Band, RequestId), usize>,
+    by_request: NumberMap<(Band, RequestId), usize>,
     /// Flows with something to send: band, what they have used, and which.
     queue: BinaryHeap<Reverse<(Band, u64, usize)>>,
     /// What had been used by the flow that was served last in each band that has flows, and how
     /// many it has.
-    reached: HashMap<Band, (u64, usize)>,
+    reached: NumberMap<Band, (u64, usize)>,
     turns: u64,
     ready: usize,
 }

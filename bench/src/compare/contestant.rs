@@ -125,11 +125,12 @@ impl Contestant {
         Some(command)
     }
 
-    /// The command that starts it at an address with a certificate (`cert.pem`, `key.pem`) in
+    /// The command that starts it at an address with `certificates/cert.pem` and `key.pem` in
     /// `folder`, where it may keep files, too.
     pub fn start(&self, program: &Path, address: SocketAddr, folder: &Path) -> Command {
         let mut command = Command::new(program);
-        let (certificate, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+        let (certificate, key) =
+            (folder.join("certificates/cert.pem"), folder.join("certificates/key.pem"));
         let address_text = address.to_string();
         match self.program {
             "aip-relay" => {

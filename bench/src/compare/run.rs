@@ -51,8 +51,12 @@ impl<'a> Stage<'a> {
     pub fn new(plan: &'a Plan, folder: &Path) -> io::Result<Self> {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let made = rcgen::generate_simple_self_signed(names).map_err(io::Error::other)?;
-        fs::write(folder.join("cert.pem"), made.cert.pem())?;
-        fs::write(folder.join("key.pem"), made.signing_key.serialize_pem())?;
+        // A folder of their own: moq-relay reads its certificate again whenever anything is
+        // written beside it, its log included.
+        let certificates = folder.join("certificates");
+        fs::create_dir_all(&certificates)?;
+        fs::write(certificates.join("cert.pem"), made.cert.pem())?;
+        fs::write(certificates.join("key.pem"), made.signing_key.serialize_pem())?;
         Ok(Self { plan, folder: folder.to_owned() })
     }
 

@@ -11,7 +11,7 @@ mod publisher;
 mod subscriber;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -37,6 +37,7 @@ use self::{
 };
 use crate::{
     session::{self, Event as SessionEvent, Request, Response, Session},
+    stream_map::NumberMap,
     transport::{Action, Closed, Peer, SessionId, StreamId},
 };
 
@@ -68,7 +69,7 @@ pub struct Client {
 struct Current {
     id: SessionId,
     session: Session,
-    owners: HashMap<RequestId, Owner>,
+    owners: NumberMap<RequestId, Owner>,
     streams: assembly::Readings,
     going_away: bool,
 }
@@ -140,7 +141,7 @@ impl Client {
         self.current = Some(Current {
             id,
             session,
-            owners: HashMap::new(),
+            owners: NumberMap::default(),
             streams: assembly::Readings::default(),
             going_away: false,
         });

@@ -222,6 +222,8 @@ impl Relay {
                 let (track, task) = (*track, *task);
                 self.pump_fetch(track, task, now);
             }
+            // Nothing to collect where no fill is under way, which is nearly always.
+            Some(Owner::Subscriber { track, .. }) if self.tracks[track.0].tasks.is_empty() => {}
             Some(Owner::Subscriber { track, .. }) => {
                 let track = *track;
                 let fills: Vec<u64> = self.tracks[track.0]

@@ -60,6 +60,7 @@ use self::{
 use crate::{
     metrics::Service,
     session::{Event, Request, Response, Session},
+    stream_map::NumberMap,
     transport::{Action, Closed, Driver, Peer as TransportPeer, SessionId, Side, StreamId},
 };
 
@@ -72,7 +73,7 @@ pub enum Command {}
 pub struct Relay {
     config: Config,
     peers: Slab<Peer>,
-    by_session: HashMap<SessionId, PeerIndex>,
+    by_session: NumberMap<SessionId, PeerIndex>,
     tracks: Slab<Track>,
     by_name: HashMap<FullTrackName, TrackIndex>,
     namespaces: NamespaceTree,
@@ -114,7 +115,7 @@ impl Relay {
         Self {
             config,
             peers: Slab::new(),
-            by_session: HashMap::new(),
+            by_session: NumberMap::default(),
             tracks: Slab::new(),
             by_name: HashMap::new(),
             namespaces: NamespaceTree::new(),

@@ -11,6 +11,7 @@ use std::{
 };
 
 use aip_codec::moqt::error_code::{PublishDoneCode, RequestCode, ResetCode};
+use slab::Slab;
 
 use super::{
     Relay,
@@ -41,7 +42,9 @@ pub struct Load {
 #[derive(Debug, Default)]
 pub(super) struct Levels {
     load: Load,
-    identities: HashMap<IpAddr, Identity>,
+    /// Each session holds its place here.
+    identities: Slab<Identity>,
+    by_address: HashMap<IpAddr, usize>,
 }
 
 /// Everyone at one address: there is no better proof of who it is.
@@ -95,8 +98,9 @@ impl Relay {
             *by_address.entry(peer.transport.address.ip()).or_default() += account;
         }
         #[expect(clippy::disallowed_methods, reason = "each is looked at alone")]
-        let identities_add_up = self.levels.identities.iter().all(|(address, identity)| {
-            by_address.get(address).copied().unwrap_or_default() == identity.queued
+        let identities_add_up = self.levels.by_address.iter().all(|(address, place)| {
+            let queued = self.levels.identities.get(*place).map(|identity| identity.queued);
+            by_address.get(address).copied().unwrap_or_default() == queued.unwrap_or_default()
         });
         sessions_add_up && identities_add_up && all == self.levels.load.queued
     }
@@ -116,10 +120,14 @@ impl Relay {
 
     /// A session has begun.
     pub(super) fn join_levels(&mut self, index: PeerIndex, now: Instant) {
-        let Some(peer) = self.peers.get(index.0) else { return };
-        let identity = self.levels.identities.entry(peer.transport.address.ip());
+        let Some(peer) = self.peers.get_mut(index.0) else { return };
+        let Levels { identities, by_address, .. } = &mut self.levels;
         let new = || Identity { queued: Account::ZERO, sessions: 0, requests: Bucket::new(now) };
-        identity.or_insert_with(new).sessions += 1;
+        let place = by_address.entry(peer.transport.address.ip());
+        peer.identity = *place.or_insert_with(|| identities.insert(new()));
+        if let Some(identity) = identities.get_mut(peer.identity) {
+            identity.sessions += 1;
+        }
     }
 
     /// A session is over; nothing waits for it any more.
@@ -129,28 +137,32 @@ impl Relay {
         let address = peer.transport.address.ip();
         self.levels.load.queued -= accounted;
         let is_needed = |it: &Identity| 0 < it.sessions || now < it.requests.paid_until;
-        let identities = &mut self.levels.identities;
-        if let Some(identity) = identities.get_mut(&address) {
+        let Levels { identities, by_address, .. } = &mut self.levels;
+        if let Some(identity) = identities.get_mut(peer.identity) {
             identity.queued -= accounted;
             identity.sessions -= 1;
             if !is_needed(identity) {
-                identities.remove(&address);
+                identities.remove(peer.identity);
+                by_address.remove(&address);
             }
         }
         if self.peers.len() * 2 + IDENTITIES_SPARE < identities.len() {
             identities.retain(|_, identity| is_needed(identity));
+            by_address.retain(|_, place| identities.contains(*place));
         }
     }
 
     /// Brings all levels in step with what waits for a session, and relieves those that have too
     /// much.
     pub(super) fn settle_account(&mut self, index: PeerIndex) {
-        self.take_account(index);
+        if !self.take_account(index) {
+            return;
+        }
         while self.is_over(index) && self.relieve(index) {}
         let Some(peer) = self.peers.get(index.0) else { return };
-        let address = peer.transport.address.ip();
-        while self.is_identity_over(address)
-            && let Some(heaviest) = self.heaviest(|peer| peer.transport.address.ip() == address)
+        let identity = peer.identity;
+        while self.is_identity_over(identity)
+            && let Some(heaviest) = self.heaviest(|peer| peer.identity == identity)
             && self.relieve(heaviest)
         {}
         while self.config.queued_bytes_max < self.levels.load.queued.total()
@@ -159,20 +171,21 @@ impl Relay {
         {}
     }
 
-    fn take_account(&mut self, index: PeerIndex) {
-        let Some(peer) = self.peers.get_mut(index.0) else { return };
+    /// False if nothing has changed.
+    fn take_account(&mut self, index: PeerIndex) -> bool {
+        let Some(peer) = self.peers.get_mut(index.0) else { return false };
         let account = peer.session.account();
         if account == peer.accounted {
-            return;
+            return false;
         }
         let before = std::mem::replace(&mut peer.accounted, account);
-        let address = peer.transport.address.ip();
-        let identity =
-            self.levels.identities.get_mut(&address).map(|identity| &mut identity.queued);
+        let identity = self.levels.identities.get_mut(peer.identity);
+        let identity = identity.map(|identity| &mut identity.queued);
         for level in identity.into_iter().chain([&mut self.levels.load.queued]) {
             *level += account;
             *level -= before;
         }
+        true
     }
 
     fn is_over(&self, index: PeerIndex) -> bool {
@@ -180,8 +193,8 @@ impl Relay {
         peer.is_some_and(|peer| self.config.session_queued_bytes_max < peer.accounted.total())
     }
 
-    fn is_identity_over(&self, address: IpAddr) -> bool {
-        let identity = self.levels.identities.get(&address);
+    fn is_identity_over(&self, identity: usize) -> bool {
+        let identity = self.levels.identities.get(identity);
         identity.is_some_and(|it| self.config.identity_queued_bytes_max < it.queued.total())
     }
 
@@ -255,7 +268,7 @@ impl Relay {
             && self
                 .levels
                 .identities
-                .get_mut(&peer.transport.address.ip())
+                .get_mut(peer.identity)
                 .is_none_or(|it| it.requests.admit(self.config.identity_request_rate, now));
         self.levels.load.requests_refused_total += u64::from(!admitted);
         admitted

@@ -1,9 +1,6 @@
 //! One session of the relay, and what the relay remembers of it.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Instant,
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use aip_codec::{
     aip::hops::RelayId,
@@ -20,6 +17,7 @@ use super::{
 use crate::{
     account::Account,
     session::Session,
+    stream_map::NumberMap,
     transport::{Peer as TransportPeer, SessionId, Side, StreamId},
 };
 
@@ -64,9 +62,9 @@ pub(crate) struct Peer {
     pub(crate) id: SessionId,
     pub(crate) session: Session,
     pub(crate) transport: TransportPeer,
-    pub(crate) requests: HashMap<RequestId, Owner>,
+    pub(crate) requests: NumberMap<RequestId, Owner>,
     /// Streams of tracks that we receive.
-    pub(crate) incoming: HashMap<StreamId, IncomingSubgroup>,
+    pub(crate) incoming: NumberMap<StreamId, IncomingSubgroup>,
     /// Tracks that we receive, by the peer's alias.
     pub(crate) aliases: BTreeMap<TrackAlias, TrackIndex>,
     /// What this relay was told of namespaces.
@@ -77,6 +75,8 @@ pub(crate) struct Peer {
     pub(crate) watch_count: usize,
     /// Requests of the peer that wait for a publisher.
     pub(crate) waiting_count: usize,
+    /// The place of its address among the identities.
+    pub(crate) identity: usize,
     /// What the levels above hold of its queues.
     pub(crate) accounted: Account,
     /// How many requests it made lately.
@@ -100,13 +100,14 @@ impl Peer {
             id,
             session,
             transport,
-            requests: HashMap::new(),
-            incoming: HashMap::new(),
+            requests: NumberMap::default(),
+            incoming: NumberMap::default(),
             aliases: BTreeMap::new(),
             announced: BTreeMap::new(),
             namespace_count: 0,
             watch_count: 0,
             waiting_count: 0,
+            identity: usize::MAX,
             accounted: Account::ZERO,
             bucket: Bucket::new(now),
             publication_count: 0,

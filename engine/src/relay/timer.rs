@@ -7,20 +7,20 @@ use aip_codec::moqt::error_code::{RequestCode, ResetCode};
 use super::{Relay, peer::PeerIndex, track::TrackIndex};
 
 impl Relay {
-    /// Brings the relay's timer of a session in step with the session.
+    /// Sees to it that a session is looked at when it wants to be, at the latest.
+    ///
+    /// A timer that is due before that stays: what a session waits for changes with every object,
+    /// and one look for nothing now and then costs less than two changes of the table each time.
     pub(super) fn arm_session_timer(&mut self, index: PeerIndex) {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
-        let wanted = peer.session.poll_timeout();
-        if peer.timer == wanted {
+        let Some(wanted) = peer.session.poll_timeout() else { return };
+        if peer.timer.is_some_and(|timer| timer <= wanted) {
             return;
         }
-        if let Some(timer) = peer.timer.take() {
+        if let Some(timer) = peer.timer.replace(wanted) {
             self.session_timers.remove(&(timer, index));
         }
-        if let Some(wanted) = wanted {
-            self.session_timers.insert((wanted, index));
-            peer.timer = Some(wanted);
-        }
+        self.session_timers.insert((wanted, index));
     }
 
     /// Looks at a track again at `when`.

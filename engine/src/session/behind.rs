@@ -26,21 +26,24 @@ impl Session {
     /// track is cut down here, so that it is not behind.
     pub fn is_behind(&mut self, subscription: RequestId, now: Instant) -> bool {
         self.clock = self.clock.max(now);
-        let limits = self.config.delivery.clone();
+        let limits = &self.config.delivery;
+        let (queued_bytes_max, standing_bytes_max) =
+            (limits.queued_bytes_max, limits.standing_bytes_max);
+        let standstill_max = limits.standstill_max;
         let Some(publication) = self.publication(subscription) else { return false };
         if publication.is_idle() {
             publication.waits_since = Some(now);
         }
         let since = *publication.waits_since.get_or_insert(now);
         let waits = publication.account.total();
-        let stands_still = since + limits.standstill_max <= now;
+        let stands_still = since + standstill_max <= now;
         let is_timed = publication.timed;
         self.watch_queues();
-        if is_timed && limits.standing_bytes_max < waits {
-            self.shed(subscription, limits.standing_bytes_max);
+        if is_timed && standing_bytes_max < waits {
+            self.shed(subscription, standing_bytes_max);
             return false;
         }
-        limits.queued_bytes_max < waits || stands_still && limits.standing_bytes_max < waits
+        queued_bytes_max < waits || stands_still && standing_bytes_max < waits
     }
 
     /// Resets streams of a timed subscription, the least important first and of those the oldest

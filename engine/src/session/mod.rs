@@ -29,7 +29,7 @@ mod track_alias;
 mod update;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Instant,
 };
 
@@ -62,6 +62,7 @@ use self::{
 };
 use crate::{
     account::Account,
+    stream_map::NumberMap,
     transport::{Action, Side, StreamId},
 };
 
@@ -78,7 +79,7 @@ pub struct Session {
     control: Control,
     requests: Requests,
     /// Bidirectional streams of the peer whose first message is not yet whole.
-    opening: HashMap<StreamId, (FrameDecoder, Instant)>,
+    opening: NumberMap<StreamId, (FrameDecoder, Instant)>,
     /// Streams of the peer whose request is over: the rest of what it says there is ignored.
     /// With when they began.
     draining: BTreeMap<StreamId, Instant>,
@@ -86,8 +87,8 @@ pub struct Session {
     flood: Flood,
     /// Fills that our updates asked for: the subscription that each belongs to, and its order.
     fills: BTreeMap<RequestId, (RequestId, GroupOrder)>,
-    incoming: HashMap<StreamId, Incoming>,
-    outgoing: HashMap<StreamId, Outgoing>,
+    incoming: NumberMap<StreamId, Incoming>,
+    outgoing: NumberMap<StreamId, Outgoing>,
     aliases: TrackAliases,
     tokens: TokenCache,
     /// What came before the peer's SETUP.
@@ -110,7 +111,7 @@ pub struct Session {
     /// When messages last left while others waited. `None` while none do.
     messages_wait_since: Option<Instant>,
     /// Bytes of streams that were given up and of which the transport has not told yet.
-    given_up: HashMap<StreamId, usize>,
+    given_up: NumberMap<StreamId, usize>,
     /// When the queues are looked at.
     queues_watched_at: Option<Instant>,
     /// When objects and subgroups are too late.
@@ -144,12 +145,12 @@ impl Session {
             state: State::Starting { deadline: now + config.setup_timeout },
             control: Control::default(),
             requests: Requests::new(side, config.request_gaps_max),
-            opening: HashMap::new(),
+            opening: NumberMap::default(),
             draining: BTreeMap::new(),
             flood: Flood::default(),
             fills: BTreeMap::new(),
-            incoming: HashMap::new(),
-            outgoing: HashMap::new(),
+            incoming: NumberMap::default(),
+            outgoing: NumberMap::default(),
             aliases: TrackAliases::default(),
             tokens: TokenCache::new(config.auth_token_cache_size_max),
             early: VecDeque::new(),
@@ -163,7 +164,7 @@ impl Session {
             streams_account: Account::ZERO,
             messages: Account::ZERO,
             messages_wait_since: None,
-            given_up: HashMap::new(),
+            given_up: NumberMap::default(),
             queues_watched_at: None,
             late: Deadlines::default(),
             clock: now,

@@ -147,7 +147,9 @@ impl Session {
         self.streams_account -= less;
         let (owner, fin, rest) = (outgoing.owner, outgoing.fin, length - less.bytes);
         let all_sent = fin && outgoing.account.bytes == 0;
-        self.timed_progress(stream);
+        if outgoing.timed.is_some() {
+            self.timed_progress(stream);
+        }
         if let Some(publication) = self.publication(owner) {
             publication.account -= less;
             publication.given_up = 0;

@@ -1,7 +1,7 @@
 //! Requests of one session: their numbers, streams, kinds and states.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, VecDeque},
     time::Instant,
 };
 
@@ -19,6 +19,7 @@ use aip_codec::{
 use super::error::Misbehavior;
 use crate::{
     account::Account,
+    stream_map::NumberMap,
     transport::{Side, StreamId},
 };
 
@@ -349,8 +350,8 @@ impl Request {
 /// Every request that is open, and the numbers that were used.
 #[derive(Debug)]
 pub(crate) struct Requests {
-    table: HashMap<RequestId, Request>,
-    by_stream: HashMap<StreamId, RequestId>,
+    table: NumberMap<RequestId, Request>,
+    by_stream: NumberMap<StreamId, RequestId>,
     received: usize,
     next: u64,
     seen: SeenIds,
@@ -363,8 +364,8 @@ impl Requests {
             Side::Server => 1,
         };
         Self {
-            table: HashMap::new(),
-            by_stream: HashMap::new(),
+            table: NumberMap::default(),
+            by_stream: NumberMap::default(),
             received: 0,
             next: parity(side),
             seen: SeenIds::new(parity(side.peer()), gaps_max),

@@ -116,8 +116,11 @@ impl Session {
         }
         outgoing.fin = fin;
         let all_sent = fin && outgoing.account.bytes == 0 && bytes.is_empty();
+        let is_timed = outgoing.timed.is_some();
         self.queue(stream, bytes, fin);
-        self.timed_send(stream);
+        if is_timed {
+            self.timed_send(stream);
+        }
         if all_sent {
             self.outgoing_ended(stream);
         }

@@ -111,18 +111,21 @@ impl Session {
         };
         let stopped = self.stopped.first().map(|(deadline, _)| *deadline);
         let done = self.done_deadlines.first().map(|(deadline, _)| *deadline);
-        [
-            setup,
-            self.control.closed_by,
-            self.partial.next(),
-            self.unknown_alias.deadline(),
-            stopped,
-            done,
-            self.queues_watched_at.filter(|_| 0 < self.queued_bytes()),
-            self.late.next(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        let queues = self.queues_watched_at.filter(|_| 0 < self.queued_bytes());
+        // One after the other: this is asked for each object and subscriber.
+        let first = earlier(setup, self.control.closed_by);
+        let first = earlier(first, self.partial.next());
+        let first = earlier(first, self.unknown_alias.deadline());
+        let first = earlier(earlier(first, stopped), done);
+        earlier(earlier(first, queues), self.late.next())
+    }
+}
+
+/// The earlier of two moments, as far as there are any.
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, None) => one,
+        (None, other) => other,
     }
 }

@@ -195,14 +195,16 @@ impl Group {
                 .any(|(_, object)| object.subgroup == Some(subgroup) && is_object(object))
     }
 
-    /// The first object number from `from` on of which nothing is known; `None` if all is known.
+    /// The first object number from `from` to `to` of which nothing is known; `None` if all is
+    /// known. No further object is looked at: a FETCH asks this for each that it sends.
     pub(super) fn first_unknown(
         &self,
         from: ObjectId,
+        to: ObjectId,
         fresh: impl Fn(&CachedObject) -> bool,
     ) -> Option<ObjectId> {
         let mut next = from;
-        loop {
+        while next <= to {
             if self.last.is_some_and(|last| last < next) || self.end.is_some_and(|end| end <= next)
             {
                 return None;
@@ -218,6 +220,7 @@ impl Group {
             };
             next = ObjectId(covered_to.0.checked_add(1)?);
         }
+        None
     }
 
     /// Forgets objects, lowest first, until `excess` bytes are gone; the last one stays.

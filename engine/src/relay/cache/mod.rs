@@ -445,11 +445,9 @@ impl Cache {
                 continue;
             };
             let fresh = |object: &CachedObject| object.is_complete() && self.is_fresh(object, now);
-            match group.first_unknown(from, fresh) {
-                Some(object) if group_id < end.group || object <= end.object => {
-                    return Some(Location { group: group_id, object });
-                }
-                _ => {}
+            let to = if group_id < end.group { ObjectId(u64::MAX) } else { end.object };
+            if let Some(object) = group.first_unknown(from, to, fresh) {
+                return Some(Location { group: group_id, object });
             }
             group_id = GroupId(group_id.0.checked_add(1)?);
             from = ObjectId(0);
