@@ -2,12 +2,13 @@
 
 use aip_codec::{Version, aip::hops::RelayId, moqt::parameter::Parameter};
 use aip_engine::{
-    relay::{Config, Relay},
+    relay::Config,
     session::{Event, Request},
 };
 use aip_tests::sim::{
     LinkId, NodeId,
     peer::{FetchItem, Subgroup},
+    shards::Shards,
 };
 use bytes::Bytes;
 
@@ -22,10 +23,10 @@ struct Mesh {
     links: Vec<LinkId>,
 }
 
-fn relay(number: u64) -> Relay {
+fn relay(number: u64) -> Shards {
     let mut config = Config::default();
     config.session.relay_id = Some(RelayId(number));
-    Relay::new(config)
+    Shards::new(&config, super::super::SHARDS)
 }
 
 /// Three relays; the first of each pair dials the second.
@@ -50,7 +51,7 @@ const TWO_UPSTREAMS: [(usize, usize); 2] = [(2, 0), (2, 1)];
 impl Mesh {
     fn namespaces(&mut self, relay: usize) -> usize {
         let relay = self.relays[relay];
-        self.stage.world.with(relay, |relay: &mut Relay, _| relay.namespaces().len())
+        self.stage.world.with(relay, |relay: &mut Shards, _| relay.namespaces().len())
     }
 
     fn publisher(&mut self, relay: usize, version: Version) -> (NodeId, LinkId) {
