@@ -6,7 +6,6 @@ const SHARDS: usize = 1;
 
 mod relay;
 mod runner;
-mod sharded;
 mod swarm;
 mod tracks;
 

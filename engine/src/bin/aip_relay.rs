@@ -185,7 +185,7 @@ fn configuration(arguments: Arguments, file: ConfigFile) -> Result<Config, Error
         .with_handshake(file.handshake)
         .with_dial(file.dial)
         .with_signals(true);
-    config.workers = arguments.workers.or(file.workers).unwrap_or(1);
+    config.workers = arguments.workers.or(file.workers).unwrap_or_else(cores);
     config.admin = arguments.admin.or(file.admin);
     if let Some(timeout) = file.drain_timeout {
         config.drain_timeout = timeout;

@@ -183,10 +183,7 @@ mod tests {
     fn a_token_of_another_retry_or_process_is_refused() {
         let Minted { mut tokens, token, peer, now } = minted(b"12345678");
         assert_eq!(tokens.open(&token, peer, &[8; 8], now), None);
-        assert_eq!(
-            Tokens::new(&[2; 16], 0, now).unwrap().open(&token, peer, &RETRY, now),
-            None
-        );
+        assert_eq!(Tokens::new(&[2; 16], 0, now).unwrap().open(&token, peer, &RETRY, now), None);
     }
 
     #[test]

@@ -450,7 +450,9 @@ impl<D: Driver> Worker<D> {
             let role = Role::Client { target, key: Some(key) };
             let begun = match self.phase {
                 Phase::Running => self.endpoint.connect(role, address, now).map(drop),
-                Phase::Draining { .. } | Phase::Closing { .. } | Phase::Over => Err("draining".to_owned()),
+                Phase::Draining { .. } | Phase::Closing { .. } | Phase::Over => {
+                    Err("draining".to_owned())
+                }
             };
             if let Err(reason) = begun {
                 self.driver.handle_connect_failed(key, &reason, now);

@@ -127,7 +127,8 @@ impl Service {
     pub fn add(&mut self, other: &Self) {
         self.counters.add(&other.counters);
         self.sessions.add(&other.sessions);
-        let session_max = self.queued_bytes.get("session_max").max(other.queued_bytes.get("session_max"));
+        let session_max =
+            self.queued_bytes.get("session_max").max(other.queued_bytes.get("session_max"));
         self.queued_bytes.add(&other.queued_bytes);
         self.queued_bytes.set("session_max", session_max);
         self.requests_received.add(&other.requests_received);

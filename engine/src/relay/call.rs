@@ -86,13 +86,13 @@ impl Relay {
             })
         };
         let from_shard = self.peers[key.peer.0].is_shard();
-        let is_direct = |route: &&Route| {
-            route.is_direct() && !self.peers[route.key.peer.0].is_relay()
-        };
+        let is_direct =
+            |route: &&Route| route.is_direct() && !self.peers[route.key.peer.0].is_relay();
         let routes = || {
             self.namespaces.routes_to(namespace).filter(|route| {
                 (!from_shard || !route.shard)
-                    && takes_calls(route.key.peer) && !route.hops.iter().any(|relay| hops.contains(relay))
+                    && takes_calls(route.key.peer)
+                    && !route.hops.iter().any(|relay| hops.contains(relay))
             })
         };
         let found = routes().find(is_direct).or_else(|| routes().next());

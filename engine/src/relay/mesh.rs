@@ -132,18 +132,12 @@ impl Relay {
     }
 
     /// What another shard tells.
-    pub fn handle_notice(
-        &mut self,
-        shard: SessionId,
-        notice: Notice,
-        now: Instant,
-    ) {
+    pub fn handle_notice(&mut self, shard: SessionId, notice: Notice, now: Instant) {
         let Some(&peer) = self.by_session.get(&shard) else { return };
         match notice {
             Notice::Namespace { namespace, way } => {
                 let key = RequestKey { peer, request: TOLD };
-                let route =
-                    way.map(|Way { hops, cost }| Route { key, hops, cost, shard: true });
+                let route = way.map(|Way { hops, cost }| Route { key, hops, cost, shard: true });
                 let is_known =
                     self.namespaces.routes(&namespace).iter().any(|route| route.key == key);
                 if is_known || route.is_some() {
@@ -344,7 +338,11 @@ impl Relay {
     }
 
     /// Takes the requests that a publisher in this session can serve from those that wait.
-    pub(super) fn take_served_by(&mut self, index: TrackIndex, peer: PeerIndex) -> VecDeque<Waiting> {
+    pub(super) fn take_served_by(
+        &mut self,
+        index: TrackIndex,
+        peer: PeerIndex,
+    ) -> VecDeque<Waiting> {
         let by_shard = self.peers.get(peer.0).is_some_and(Peer::is_shard);
         let Some(track) = self.tracks.get_mut(index.0) else { return VecDeque::new() };
         let waiting = std::mem::take(&mut track.waiting);
@@ -389,9 +387,7 @@ impl Relay {
         if track.upstreams.iter().any(|upstream| !upstream.is_shard) {
             return;
         }
-        let is_shard = |key: &RequestKey| {
-            self.peers.get(key.peer.0).is_some_and(Peer::is_shard)
-        };
+        let is_shard = |key: &RequestKey| self.peers.get(key.peer.0).is_some_and(Peer::is_shard);
         let keys: Vec<RequestKey> =
             track.waiting.iter().map(|waiting| waiting.key).filter(is_shard).collect();
         for key in keys {
@@ -436,4 +432,3 @@ impl Track {
         self.upstreams.iter().any(|upstream| upstream.by_publish)
     }
 }
-

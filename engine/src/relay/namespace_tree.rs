@@ -295,14 +295,20 @@ mod tests {
         for (peer, relays, cost) in
             [(1, &[7, 8][..], 1), (2, &[9], 2), (3, &[5], 1), (4, &[6], 1), (5, &[4], 3)]
         {
-            tree.publish(&namespace("a"), Route { key: key(peer), hops: hops(relays), cost, shard: false });
+            tree.publish(
+                &namespace("a"),
+                Route { key: key(peer), hops: hops(relays), cost, shard: false },
+            );
         }
         let order = |tree: &NamespaceTree| -> Vec<usize> {
             tree.routes(&namespace("a")).iter().map(|route| route.key.peer.0).collect()
         };
         assert_eq!(order(&tree), [3, 4, 1, 2, 5]);
         // What is told again by the same request takes the place of what it told before.
-        assert!(!tree.publish(&namespace("a"), Route { key: key(5), hops: hops(&[4]), cost: 0, shard: false }));
+        assert!(!tree.publish(
+            &namespace("a"),
+            Route { key: key(5), hops: hops(&[4]), cost: 0, shard: false }
+        ));
         assert_eq!((order(&tree), tree.published()), (vec![5, 3, 4, 1, 2], 5));
     }
 

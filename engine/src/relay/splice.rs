@@ -14,12 +14,7 @@ use aip_codec::moqt::{
 };
 use bytes::{Bytes, BytesMut};
 
-use super::{
-    Relay,
-    fanout::Source,
-    forwarder::IncomingSubgroup,
-    namespace_tree::RequestKey,
-};
+use super::{Relay, fanout::Source, forwarder::IncomingSubgroup, namespace_tree::RequestKey};
 use crate::{
     session::{Delivery, ReceivedObject, StreamEnd},
     transport::StreamId,

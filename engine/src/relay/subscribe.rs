@@ -108,9 +108,7 @@ impl Relay {
             let peer = self.peers.get(upstream.key.peer.0);
             let comes_back = is_relay && upstream.key.peer == key.peer
                 || is_shard && upstream.is_shard
-                || peer
-                    .and_then(Peer::relay_id)
-                    .is_some_and(|relay| hops.contains(relay));
+                || peer.and_then(Peer::relay_id).is_some_and(|relay| hops.contains(relay));
             upstream.established && !comes_back
         })
     }
@@ -178,8 +176,8 @@ impl Relay {
             track.new_group = track.new_group.max(new_group);
         }
         let serves = |up: &Upstream| up.key.peer != key.peer && !(is_shard && up.is_shard);
-        let asked = track.upstreams.iter().any(serves)
-            || self.ask_publishers(index, Some(key), now);
+        let asked =
+            track.upstreams.iter().any(serves) || self.ask_publishers(index, Some(key), now);
         if !asked && patience.is_zero() {
             self.reject(key, RequestCode::DOES_NOT_EXIST, "nobody publishes this track");
             self.forget_track_if_unused(index);
@@ -236,7 +234,8 @@ impl Relay {
                 break;
             }
             let is_shard = self.peers.get(peer.0).is_some_and(Peer::is_shard);
-            let hops = if is_shard { self.hops_to_shard(index, on_behalf_of) } else { hops.clone() };
+            let hops =
+                if is_shard { self.hops_to_shard(index, on_behalf_of) } else { hops.clone() };
             let Some(session) = self.session(peer) else { continue };
             let mut parameters = parameters.clone();
             let hops = hops.filter(|_| session.peer_relay().is_some());
@@ -395,16 +394,8 @@ impl Relay {
         let (start, end) = subscription_range(wish.filter, track.largest);
         let joined_at = track.largest.filter(|_| wish.forward);
         let is_shard = self.peers[key.peer.0].is_shard();
-        let entry = Subscriber {
-            key,
-            is_shard,
-            told_of_leaving: false,
-            hops,
-            wish,
-            start,
-            end,
-            joined_at,
-        };
+        let entry =
+            Subscriber { key, is_shard, told_of_leaving: false, hops, wish, start, end, joined_at };
         let subscriber = track.subscribers.insert(entry);
         if is_shard {
             track.shards.push(subscriber);

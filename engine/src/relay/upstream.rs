@@ -361,7 +361,12 @@ impl Relay {
     }
 
     /// Ends one subscriber after what is being sent to it.
-    pub(super) fn finish_subscriber(&mut self, index: TrackIndex, subscriber: usize, code: PublishDoneCode) {
+    pub(super) fn finish_subscriber(
+        &mut self,
+        index: TrackIndex,
+        subscriber: usize,
+        code: PublishDoneCode,
+    ) {
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         let Some(entry) = track.remove_subscriber(subscriber) else { return };
         let reset = track.loss_code();

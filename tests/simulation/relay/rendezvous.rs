@@ -10,9 +10,7 @@ use aip_codec::{
         property::{DYNAMIC_GROUPS, Properties},
     },
 };
-use aip_engine::{
-    session::{self, Event, Request, Response},
-};
+use aip_engine::session::{self, Event, Request, Response};
 use aip_tests::sim::{
     NodeId,
     peer::{Peer, Subgroup},
