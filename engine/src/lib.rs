@@ -2,7 +2,8 @@
 //!
 //! [`schedule`] decides what is sent next, [`account`] counts what waits; [`session`] is one MOQT
 //! session, [`client`] a publisher, subscriber and caller on one session,
-//! [`relay`] many sessions and the tracks between them. None of them knows a clock, a socket or a
+//! [`relay`] many sessions and the tracks between them, [`shard`] several of these that
+//! are one relay. None of them knows a clock, a socket or a
 //! thread: they meet the world at [`transport`]. The feature `io` (on by default) adds the world.
 #![warn(missing_docs)]
 
@@ -12,6 +13,7 @@ pub mod metrics;
 pub mod relay;
 pub mod schedule;
 pub mod session;
+pub mod shard;
 mod stream_map;
 pub mod transport;
 

@@ -10,7 +10,7 @@ use std::{fmt, net::SocketAddr, time::Instant};
 use aip_codec::{Version, moqt::error_code::SessionCode};
 use bytes::Bytes;
 
-use crate::{metrics::Service, schedule::Precedence};
+use crate::{metrics::Service, schedule::Precedence, shard::Parcel};
 
 /// Which end of a connection one is.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -153,12 +153,32 @@ pub struct Peer {
     pub path: Option<String>,
     /// On connections that the driver asked for: its key.
     pub key: Option<u64>,
+    /// If this is no connection, but the link to another shard of the same relay: which.
+    pub shard: Option<Neighbour>,
+}
+
+/// Another shard of the same relay.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Neighbour {
+    /// Its number; shards count from 0.
+    pub index: usize,
+    /// Whether it is the one that dials other relays.
+    pub dials: bool,
 }
 
 impl Peer {
     /// A peer that is known by these alone.
     pub const fn new(side: Side, version: Version, address: SocketAddr) -> Self {
-        Self { side, version, address, target: None, authority: None, path: None, key: None }
+        Self {
+            side,
+            version,
+            address,
+            target: None,
+            authority: None,
+            path: None,
+            key: None,
+            shard: None,
+        }
     }
 }
 
@@ -202,6 +222,8 @@ pub trait Driver {
     /// What other threads may tell this driver through the worker's mailbox.
     type Command: Send;
 
+    /// It is about to be driven: said once, before all else.
+    fn handle_begin(&mut self, _now: Instant) {}
     /// A connection is up: its handshake is complete and its draft chosen.
     fn handle_connected(&mut self, session: SessionId, peer: Peer, now: Instant);
     /// Bytes of a stream, in order; a stream's first bytes open it. `fin`: nothing follows.
@@ -243,6 +265,13 @@ pub trait Driver {
     }
     /// When `handle_timeout` is wanted at the latest.
     fn poll_timeout(&self) -> Option<Instant>;
+    /// What another shard of the same relay hands over.
+    fn handle_parcel(&mut self, _from: usize, _parcel: Parcel, _now: Instant) {}
+    /// What is to be handed to another shard of the same relay. To be asked only while there is
+    /// room for it: what is told here has left, and the other shard gets it, in order.
+    fn poll_parcel(&mut self, _to: usize, _now: Instant) -> Option<Parcel> {
+        None
+    }
     /// What a relay counts; asked about once a second. Nothing, for other drivers.
     fn poll_metrics(&self) -> Option<Service> {
         None

@@ -19,10 +19,10 @@ use aip_codec::{
     },
 };
 use aip_engine::{
-    relay::{Config, Relay},
-    transport::{Action, Driver as _, SessionId, Side, StreamId},
+    relay::Config,
+    transport::{Action, SessionId, Side, StreamId},
 };
-use aip_tests::sim::{Weather, World, peer::Peer};
+use aip_tests::sim::{Weather, World, node::Node as _, peer::Peer, shards::Shards};
 use bytes::{Bytes, BytesMut};
 
 thread_local! {
@@ -96,13 +96,14 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(subscribers: usize) -> Self {
-        Self::with(Config::default(), subscribers)
+    fn new(shards: usize, subscribers: usize) -> Self {
+        Self::with(&Config::default(), shards, subscribers)
     }
 
-    fn with(config: Config, subscribers: usize) -> Self {
+    /// The publisher is the first shard's, subscribers are all shards'.
+    fn with(config: &Config, shards: usize, subscribers: usize) -> Self {
         let mut world = World::new(1, Weather::CALM);
-        let relay = world.add(Relay::new(config));
+        let relay = world.add(Shards::new(config, shards));
         let publisher = world.add(Peer::default());
         let link = world.connect(publisher, relay, Version::Draft22, None);
         let pause = Duration::from_millis(20);
@@ -147,7 +148,7 @@ impl Stage {
         chunk.extend_from_slice(b"0123456789");
         let (publisher, stream) = (self.publisher, StreamId::new(Side::Client, false, 100 + group));
         let bytes = chunk.freeze();
-        self.world.with(self.relay, |relay: &mut Relay, now: Instant| {
+        self.world.with(self.relay, |relay: &mut Shards, now: Instant| {
             relay.handle_stream(publisher, stream, bytes, true, now);
             while relay.poll_action().is_some() {}
         });
@@ -175,13 +176,17 @@ impl Stage {
     fn hand_over(&mut self, chunk: &Bytes) -> (Vec<(usize, usize)>, usize) {
         let (publisher, stream) = (self.publisher, self.stream);
         let mut sent = Vec::with_capacity(10_000);
-        let count = self.world.with(self.relay, |relay: &mut Relay, now: Instant| {
+        let count = self.world.with(self.relay, |relay: &mut Shards, now: Instant| {
             let before = ALLOCATIONS.with(Cell::get);
             relay.handle_stream(publisher, stream, chunk.clone(), false, now);
-            while let Some((session, action)) = relay.poll_action() {
-                if let Action::Send { stream, bytes, .. } = action {
-                    sent.push((bytes.as_ptr() as usize, bytes.len()));
-                    relay.handle_sent(session, stream, bytes.len(), now);
+            // Until what goes from shard to shard has arrived.
+            for milliseconds in 0..3 {
+                relay.handle_timeout(now + Duration::from_millis(milliseconds));
+                while let Some((session, action)) = relay.poll_action() {
+                    if let Action::Send { stream, bytes, .. } = action {
+                        sent.push((bytes.as_ptr() as usize, bytes.len()));
+                        relay.handle_sent(session, stream, bytes.len(), now);
+                    }
                 }
             }
             ALLOCATIONS.with(Cell::get) - before
@@ -191,8 +196,8 @@ impl Stage {
 }
 
 /// Allocations of the relay for each of some objects, once things are warm.
-fn allocations(subscribers: usize) -> Vec<usize> {
-    let mut stage = Stage::new(subscribers);
+fn allocations(shards: usize, subscribers: usize) -> Vec<usize> {
+    let mut stage = Stage::new(shards, subscribers);
     let mut counts = Vec::new();
     for round in 0..40 {
         let (chunk, place) = stage.object();
@@ -215,11 +220,22 @@ fn allocations(subscribers: usize) -> Vec<usize> {
 
 #[test]
 fn forwarding_allocates_the_same_for_one_and_for_many() {
-    let one = allocations(1);
+    let one = allocations(1, 1);
     let most = one.iter().max().copied().unwrap_or_default();
     assert!(most <= 12, "an object takes {most} allocations");
     for subscribers in [10, 100, 300] {
-        assert_eq!(allocations(subscribers), one, "{subscribers} subscribers");
+        assert_eq!(allocations(1, subscribers), one, "{subscribers} subscribers");
+    }
+}
+
+#[test]
+fn forwarding_to_other_shards_allocates_the_same_for_few_and_for_many() {
+    // One subscriber of each shard, then more of each.
+    let few = allocations(3, 3);
+    let most = few.iter().max().copied().unwrap_or_default();
+    assert!(most <= 36, "an object takes {most} allocations");
+    for subscribers in [9, 99, 300] {
+        assert_eq!(allocations(3, subscribers), few, "{subscribers} subscribers");
     }
 }
 
@@ -228,7 +244,7 @@ fn the_caches_account_is_what_it_costs() {
     const GROUPS: usize = 2_000;
     let mut config = Config::default();
     config.cache_groups_max = usize::MAX;
-    let mut stage = Stage::with(config, 1);
+    let mut stage = Stage::with(&config, 1, 1);
     let before = LIVE.with(Cell::get);
     for group in (2..).take(GROUPS) {
         stage.tiny_group(group);
@@ -238,7 +254,7 @@ fn the_caches_account_is_what_it_costs() {
     // Once they have rested they are copied together: the chunks are free.
     stage.world.run(Duration::from_secs(6));
     let held = LIVE.with(Cell::get) - before;
-    let accounted = stage.world.with(stage.relay, |relay: &mut Relay, _| relay.cached_bytes());
+    let accounted = stage.world.with(stage.relay, |relay: &mut Shards, _| relay.cached_bytes());
     assert!(held <= accounted + accounted / 5, "{held} bytes are held, {accounted} accounted for");
     let each = accounted / GROUPS;
     assert!(each <= 1_500, "{each} bytes for a group of one small object");

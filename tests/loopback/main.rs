@@ -19,3 +19,5 @@ mod node;
 mod streams;
 #[cfg(test)]
 mod transfer;
+#[cfg(test)]
+mod workers;

@@ -62,6 +62,19 @@ struct Probe {
 }
 
 impl Probe {
+    fn new(habits: Habits, tell: mpsc::Sender<Told>) -> Self {
+        Self {
+            habits,
+            tell,
+            actions: VecDeque::new(),
+            connects: VecDeque::new(),
+            sides: HashMap::new(),
+            answers: HashMap::new(),
+            opened: HashMap::new(),
+            drained: false,
+        }
+    }
+
     fn tell(&self, told: Told) {
         // The test may be over.
         drop(self.tell.send(told));
@@ -189,17 +202,16 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn new(config: Config, habits: Habits) -> Self {
         let (tell, told) = mpsc::channel();
-        let probe = move || Probe {
-            habits,
-            tell,
-            actions: VecDeque::new(),
-            connects: VecDeque::new(),
-            sides: HashMap::new(),
-            answers: HashMap::new(),
-            opened: HashMap::new(),
-            drained: false,
-        };
-        let handle = io::spawn(config, probe).unwrap();
+        let handle = io::spawn(config, move || Probe::new(habits, tell)).unwrap();
+        Self { handle, told, kept: RefCell::new(VecDeque::new()) }
+    }
+
+    /// As many workers as `config` says, of which the first takes commands. Sessions of different
+    /// workers may have one number.
+    pub(crate) fn of_workers(config: Config, habits: Habits) -> Self {
+        let (tell, told) = mpsc::channel();
+        let probe = move |_| Probe::new(habits, tell.clone());
+        let handle = io::spawn_workers(config, probe).unwrap();
         Self { handle, told, kept: RefCell::new(VecDeque::new()) }
     }
 
@@ -220,8 +232,13 @@ impl Node {
 
     /// How to reach this server by another port.
     pub(crate) fn target_at(&self, port: u16) -> Target {
+        self.target_of(&format!("127.0.0.1:{port}"))
+    }
+
+    /// How to reach this server at another address.
+    pub(crate) fn target_of(&self, authority: &str) -> Target {
         let pin = self.handle.certificate_sha256().unwrap();
-        let url = format!("moqt://127.0.0.1:{port}/path?query=1");
+        let url = format!("moqt://{authority}/path?query=1");
         Target::new(&url, Trust::CertificateSha256(vec![pin])).unwrap()
     }
 

@@ -1,6 +1,9 @@
 //! Relay and clients on virtual links.
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
 
+/// Shards of each relay.
+const SHARDS: usize = 1;
+
 mod relay;
 mod runner;
 mod swarm;

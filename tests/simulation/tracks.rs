@@ -14,9 +14,9 @@ use aip_codec::{
 };
 use aip_engine::{
     client::{CallEnd, Client, Config, Event, TrackVersion},
-    relay::{self, Relay},
+    relay,
 };
-use aip_tests::sim::{NodeId, Weather, World};
+use aip_tests::sim::{NodeId, Weather, World, shards::Shards};
 use bytes::Bytes;
 
 const LONG: Duration = Duration::from_secs(5);
@@ -49,7 +49,7 @@ struct Stage {
 
 fn stage(agents: usize, version: Version) -> Stage {
     let mut world = World::new(1, Weather::CALM);
-    let relay = world.add(Relay::new(relay::Config::default()));
+    let relay = world.add(Shards::new(&relay::Config::default(), super::SHARDS));
     let origin = world.add(Client::new(Config::default()));
     world.connect(origin, relay, version, None);
     world.with(origin, |origin: &mut Client, _| origin.announce(namespace()));

@@ -13,7 +13,8 @@ use aip_engine::{
         Config, ConfigFile, EXAMPLE, Error, Identity, LogFormat, Ready, Target, Trust,
         log_to_stderr,
     },
-    relay::{self, Relay},
+    relay,
+    shard::Shard,
 };
 use clap::Parser;
 
@@ -39,6 +40,9 @@ struct Arguments {
     /// for clients to pin.
     #[arg(long)]
     dev_cert: bool,
+    /// Worker threads, 1 to 64, each with connections of its own; one for each core by default.
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
     /// Let anyone publish and subscribe. Needed: there is no other access control yet.
     #[arg(long)]
     open: bool,
@@ -145,8 +149,8 @@ fn start(arguments: Arguments, file: ConfigFile) -> Result<(), Error> {
     limits.session.relay_id =
         Some(relay_id(arguments.relay_id.as_ref().or(file.relay_id.as_ref()))?);
     let config = configuration(arguments, file)?;
-    let relay = Relay::new(limits);
-    aip_engine::io::run(config, relay, announce)
+    let dials = !config.targets.is_empty();
+    aip_engine::io::run(config, move |place| Shard::new(&limits, place, dials), announce)
 }
 
 /// What the command line and the file say together.
@@ -181,11 +185,17 @@ fn configuration(arguments: Arguments, file: ConfigFile) -> Result<Config, Error
         .with_handshake(file.handshake)
         .with_dial(file.dial)
         .with_signals(true);
+    config.workers = arguments.workers.or(file.workers).unwrap_or_else(cores);
     config.admin = arguments.admin.or(file.admin);
     if let Some(timeout) = file.drain_timeout {
         config.drain_timeout = timeout;
     }
     Ok(config)
+}
+
+/// How many cores this process may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().min(64))
 }
 
 /// Why upstream relays are believed. The command line's reason replaces the file's.

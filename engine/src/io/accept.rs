@@ -6,13 +6,13 @@
 use std::{net::SocketAddr, time::Instant};
 
 use aip_codec::Version;
-use boring::rand::rand_bytes;
 
 use super::{
     cid::{Cid, Issuer, RetryCid},
     config::{Config, RetryPolicy},
     connection_table::{InitialKey, generation_of},
     error::Error,
+    keys::Keys,
     packet::{INITIAL_MIN, Packet},
     quic::{self, Quic},
     stateless_reset::{Limiter, ResetKey},
@@ -52,6 +52,7 @@ pub(super) struct Stranger<'a> {
 /// Where a new connection would go.
 pub(super) struct Room<'a> {
     pub(super) next: Option<(u32, SessionId)>,
+    /// Connections of all workers.
     pub(super) connections: usize,
     pub(super) ids: &'a Issuer,
 }
@@ -99,25 +100,26 @@ impl Acceptor {
     pub(super) fn new(
         config: &Config,
         certificate: &tls::Certificate,
-        reset_key: ResetKey,
+        keys: &Keys,
+        worker: u8,
         now: Instant,
     ) -> Result<Self, Error> {
-        let mut ticket_key = [0; 48];
-        rand_bytes(&mut ticket_key)?;
         let handshake = &config.handshake;
-        let per_second = handshake.stateless_resets_per_second;
+        // What all workers may do together is shared out among them.
+        let workers = u32::try_from(config.workers).unwrap_or(u32::MAX).max(1);
+        let per_second = handshake.stateless_resets_per_second.div_ceil(workers);
         Ok(Self {
             config: quic::config(
                 certificate.server()?,
                 &Version::PREFERENCE,
                 &config.quic,
-                Some(&ticket_key),
+                Some(&keys.ticket),
             )?,
             retry: handshake.retry,
-            half_open_max: handshake.half_open_max,
+            half_open_max: handshake.half_open_max.div_ceil(config.workers.max(1)),
             connections_max: handshake.connections_max,
-            tokens: Tokens::new(now)?,
-            reset_key,
+            tokens: Tokens::new(&keys.token, worker, keys.epoch)?,
+            reset_key: keys.reset.clone(),
             resets: Limiter::new(per_second, now),
             negotiations: Limiter::new(per_second, now),
             half_open: 0,
@@ -304,8 +306,8 @@ mod tests {
         config.quic.streams_unidirectional_max = (1 << 14) - 1;
         config.quic.check().unwrap();
         let certificate = tls::Certificate::new(&Identity::Development).unwrap();
-        let key = ResetKey::random().unwrap();
-        let mut acceptor = Acceptor::new(&config, &certificate, key, now).unwrap();
+        let keys = Keys::new(&config, now).unwrap();
+        let mut acceptor = Acceptor::new(&config, &certificate, &keys, 0, now).unwrap();
         let ids = Issuer::new(0).unwrap();
         let retry = ids.issue_retry().unwrap();
         let from = "127.0.0.1:1".parse().unwrap();

@@ -201,7 +201,7 @@ mod tests {
     use crate::metrics::{Service, Snapshot};
 
     fn admin() -> (Admin, Arc<Status>) {
-        let status = Arc::new(Status::default());
+        let status = Arc::new(Status::new(1));
         (Admin::new("127.0.0.1:0".parse().unwrap(), Arc::clone(&status)).unwrap(), status)
     }
 
@@ -239,7 +239,7 @@ mod tests {
         let (admin, status) = admin();
         let mut snapshot = Snapshot { service: Some(Service::default()), ..Snapshot::default() };
         snapshot.worker.sessions = 41;
-        assert!(status.publish(snapshot));
+        assert!(status.publish(0, snapshot));
         check(&admin, &get("/metrics"), "200 OK", "\naip_sessions 41\n");
         check(&admin, &get("/metrics"), "200 OK", "content-type: application/openmetrics-text");
         check(&admin, &get("/metrics"), "200 OK", "\n# EOF\n");

@@ -18,8 +18,11 @@ pub struct Config {
     /// Servers to connect to, and to connect to again, for ever. [`crate::transport::Peer::target`]
     /// counts in this list.
     pub targets: Vec<Target>,
-    /// Worker threads. 1; no other number works yet.
+    /// Worker threads, 1 to 64, each with sockets and connections of its own. 1.
     pub workers: usize,
+    /// Whether the kernel is asked to give each worker the packets of its connections; otherwise the
+    /// workers hand them to each other, as they do if it refuses. true.
+    pub steer: bool,
     /// Whether SIGTERM and SIGINT drain the worker. false; binaries set it.
     pub signals: bool,
     /// Where `/metrics`, `/healthz` and `/readyz` are served over plain HTTP. Nowhere by default.
@@ -48,6 +51,7 @@ impl Default for Config {
             identity: None,
             targets: Vec::new(),
             workers: 1,
+            steer: true,
             signals: false,
             admin: None,
             mailbox_capacity: 4_096,
@@ -70,6 +74,12 @@ impl Config {
     /// A server at these addresses.
     pub fn server(listen: Vec<SocketAddr>, identity: Identity) -> Self {
         Self { listen, identity: Some(identity), ..Self::default() }
+    }
+
+    /// The same with so many workers.
+    #[must_use]
+    pub fn with_workers(self, workers: usize) -> Self {
+        Self { workers, ..self }
     }
 
     /// The same with these targets.

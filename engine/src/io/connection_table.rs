@@ -43,11 +43,6 @@ impl InitialKey {
 }
 
 impl ConnectionTable {
-    /// Connections there are.
-    pub(super) fn len(&self) -> usize {
-        self.connections.len()
-    }
-
     /// Connections that we opened.
     pub(super) const fn clients(&self) -> usize {
         self.clients.len()

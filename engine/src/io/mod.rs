@@ -1,12 +1,15 @@
 //! Sockets, clock, threads and QUIC beneath a [`Driver`](crate::transport::Driver).
 //!
 //! [`spawn`] runs a driver on a thread of its own and leaves a [`Handle`], by whose [`Mailbox`]
-//! other threads talk to it; [`run`] runs one on the current thread until it is told to end. Both
-//! bind every address and read every file first, so that what is wrong with a [`Config`] is said
+//! other threads talk to it, [`spawn_workers`] several; [`run`] runs them, one on the current thread,
+//! until they are told to end. All bind every address and read every file first, so that what is wrong with a [`Config`] is said
 //! before anything begins.
 
 mod accept;
 mod admin;
+mod atomic {
+    pub(super) use std::sync::atomic::{AtomicBool, Ordering};
+}
 mod chunk_pool;
 mod cid;
 mod clock;
@@ -17,17 +20,21 @@ mod connection_table;
 mod dial;
 mod endpoint;
 mod error;
+mod hub;
 mod incoming;
+mod keys;
 mod log;
 mod mailbox;
 mod outgoing;
 mod packet;
+mod park;
 mod quic;
 mod resolver;
 mod runtime;
 mod signals;
 mod stateless_reset;
 mod status;
+mod steering;
 mod target;
 mod timer_wheel;
 mod tls;
@@ -45,6 +52,6 @@ pub use self::{
     error::Error,
     log::{LogFormat, log_to_stderr},
     mailbox::{Mailbox, Rejected},
-    runtime::{Handle, Ready, run, spawn},
+    runtime::{Handle, Ready, run, spawn, spawn_workers},
     target::{Target, Trust, Url, random_relay_id},
 };

@@ -1,4 +1,4 @@
-//! From a configuration to a running worker.
+//! From a configuration to running workers.
 
 use std::{
     net::SocketAddr,
@@ -13,17 +13,21 @@ use super::{
     admin::Admin,
     clock::Clock,
     config::{Config, Identity},
-    endpoint::Endpoint,
+    endpoint::{Endpoint, Site},
     error::Error,
+    hub::{Hub, Seat, WORKERS_MAX, Watch},
+    keys::Keys,
     mailbox::{Mailbox, Receiver},
     signals::Signals,
     status::Status,
-    tls,
+    steering, tls,
+    udp::Socket,
     wake::Wake,
     worker::{Parts, SIGNALS, WAKE, Worker},
 };
 use crate::{
     metrics::{Counters, Snapshot},
+    shard::Place,
     transport::Driver,
 };
 
@@ -41,20 +45,26 @@ pub struct Ready {
     pub admin: Option<SocketAddr>,
 }
 
-/// A worker on a thread of its own. Dropping this lets the worker run on.
+/// Workers, each on a thread of its own. Dropping this lets them run on.
 #[derive(Debug)]
 pub struct Handle<C> {
-    mailbox: Mailbox<C>,
+    /// By worker.
+    mailboxes: Vec<Mailbox<C>>,
     ready: Ready,
     status: Arc<Status>,
-    thread: thread::JoinHandle<Result<(), Error>>,
+    threads: Vec<thread::JoinHandle<Result<(), Error>>>,
     ended: mpsc::Receiver<()>,
 }
 
 impl<C> Handle<C> {
-    /// The way to the worker's driver.
+    /// The way to the first worker's driver.
     pub fn mailbox(&self) -> Mailbox<C> {
-        self.mailbox.clone()
+        self.mailboxes[0].clone()
+    }
+
+    /// The ways to all workers' drivers.
+    pub fn mailboxes(&self) -> &[Mailbox<C>] {
+        &self.mailboxes
     }
 
     /// What is known once everything is bound.
@@ -72,9 +82,14 @@ impl<C> Handle<C> {
         self.ready.certificate_sha256
     }
 
-    /// The counters, as they were at most about a second ago.
+    /// The counters of all workers together, as they were at most about a second ago.
     pub fn counters(&self) -> Counters {
         self.status.snapshot().worker
+    }
+
+    /// The counters of each worker.
+    pub fn counters_by_worker(&self) -> Vec<Counters> {
+        self.status.workers()
     }
 
     /// Everything that is counted, as it was at most about a second ago.
@@ -82,20 +97,25 @@ impl<C> Handle<C> {
         self.status.snapshot()
     }
 
-    /// Tells the worker to drain ([`Driver::handle_drain`]) and then to end. Does not wait.
+    /// Tells the workers to drain ([`Driver::handle_drain`]) and then to end. Does not wait.
     pub fn shutdown(&self) {
-        self.mailbox.drain();
+        for mailbox in &self.mailboxes {
+            mailbox.drain();
+        }
     }
 
-    /// Waits until the worker has ended.
+    /// Waits until all workers have ended.
     ///
     /// # Errors
-    /// What ended it, unless it was told to end.
+    /// What ended the first of those that were not told to end.
     pub fn join(self) -> Result<(), Error> {
-        self.thread.join().unwrap_or(Err(Error::Panicked))
+        let outcomes = self.threads.into_iter().map(thread::JoinHandle::join);
+        let outcomes: Vec<_> =
+            outcomes.map(|outcome| outcome.unwrap_or(Err(Error::Panicked))).collect();
+        outcomes.into_iter().collect()
     }
 
-    /// Waits until the worker has ended, but no longer than `timeout`; says whether it has.
+    /// Waits until all workers have ended, but no longer than `timeout`; says whether they have.
     pub fn wait(&self, timeout: Duration) -> bool {
         !matches!(self.ended.recv_timeout(timeout), Err(mpsc::RecvTimeoutError::Timeout))
     }
@@ -106,92 +126,242 @@ impl<C> Handle<C> {
 /// `driver` is called once, on that thread; drivers need not be [`Send`].
 ///
 /// # Errors
-/// Whatever is wrong with `config`, and what the system refuses: nothing then runs.
+/// Whatever is wrong with `config`, and what the system refuses: nothing then runs. More than one
+/// worker needs [`spawn_workers`].
 pub fn spawn<D, F>(config: Config, driver: F) -> Result<Handle<D::Command>, Error>
 where
     D: Driver,
     D::Command: 'static,
     F: FnOnce() -> D + Send + 'static,
 {
-    let Prepared { parts, ready, admin } = Prepared::new(config)?;
-    let mailbox = parts.receiver.mailbox();
-    let status = Arc::clone(&parts.status);
-    let (alive, ended) = mpsc::channel();
-    let thread = thread::Builder::new()
-        .name("aip-worker-0".to_owned())
-        .spawn(move || {
-            let _alive = alive;
-            let _admin = admin;
-            Worker::new(parts, driver()).run()
-        })
-        .map_err(|source| Error::System { what: "thread", source })?;
-    Ok(Handle { mailbox, ready, status, thread, ended })
+    if config.workers != 1 {
+        return Err(Error::Config("workers: this driver runs on one".to_owned()));
+    }
+    let mut driver = Some(driver);
+    start(config, |_| driver.take())
 }
 
-/// Runs a driver on this thread until it has drained, which a signal begins if
-/// [`Config::signals`] says so.
+/// Runs as many drivers as `config` has workers, each on a thread of its own.
 ///
-/// `ready` is called once, when packets to the addresses listened on are received.
+/// `driver` is called on each of these threads, and told which one it is; drivers need not be
+/// [`Send`].
+///
+/// # Errors
+/// Whatever is wrong with `config`, and what the system refuses: nothing then runs.
+pub fn spawn_workers<D, F>(config: Config, driver: F) -> Result<Handle<D::Command>, Error>
+where
+    D: Driver,
+    D::Command: 'static,
+    F: Fn(Place) -> D + Clone + Send + 'static,
+{
+    start(config, |place| {
+        let driver = driver.clone();
+        Some(move || driver(place))
+    })
+}
+
+/// Runs what `driver` makes for each worker.
+fn start<D, F>(
+    config: Config,
+    mut driver: impl FnMut(Place) -> Option<F>,
+) -> Result<Handle<D::Command>, Error>
+where
+    D: Driver,
+    D::Command: 'static,
+    F: FnOnce() -> D + Send + 'static,
+{
+    let Prepared { parts, ready, status, common } = Prepared::new(config)?;
+    let mailboxes = parts.iter().map(|parts| parts.receiver.mailbox()).collect();
+    let (alive, ended) = mpsc::channel();
+    let count = parts.len();
+    let mut threads = Vec::with_capacity(count);
+    for (index, parts) in parts.into_iter().enumerate() {
+        let place = Place { index, count };
+        let Some(driver) = driver(place) else { break };
+        let common = common.clone();
+        threads.push(begin(place, parts, driver, (common, alive.clone()))?);
+    }
+    Ok(Handle { mailboxes, ready, status, threads, ended })
+}
+
+/// What is kept until the last worker has ended, and what it tells the others by.
+#[derive(Clone)]
+struct Common {
+    hub: Arc<Hub>,
+    /// Held only.
+    _admin: Option<Arc<Admin>>,
+}
+
+/// Runs one worker on a thread of its own. `kept` is let go when it has ended.
+fn begin<D, F, K>(
+    place: Place,
+    parts: Parts<D::Command>,
+    driver: F,
+    kept: (Common, K),
+) -> Result<thread::JoinHandle<Result<(), Error>>, Error>
+where
+    D: Driver,
+    D::Command: 'static,
+    F: FnOnce() -> D + Send + 'static,
+    K: Send + 'static,
+{
+    let watch = Watch::new(Arc::clone(&kept.0.hub));
+    thread::Builder::new()
+        .name(format!("aip-worker-{}", place.index))
+        .spawn(move || {
+            let (_common, _kept) = kept;
+            let outcome = Worker::new(parts, driver()).run();
+            if outcome.is_ok() {
+                watch.end();
+            }
+            outcome
+        })
+        .map_err(|source| Error::System { what: "thread", source })
+}
+
+/// Runs as many drivers as `config` has workers, the first on this thread, until they have drained,
+/// which a signal begins if [`Config::signals`] says so.
+///
+/// `driver` is called on each of their threads, and told which one it is. `ready` is called once,
+/// when packets to the addresses listened on are received.
 ///
 /// # Errors
 /// Whatever is wrong with `config`, and what the system refuses.
-pub fn run<D: Driver>(config: Config, driver: D, ready: impl FnOnce(&Ready)) -> Result<(), Error> {
-    let Prepared { parts, ready: known, admin } = Prepared::new(config)?;
+pub fn run<D, F>(config: Config, driver: F, ready: impl FnOnce(&Ready)) -> Result<(), Error>
+where
+    D: Driver,
+    D::Command: 'static,
+    F: Fn(Place) -> D + Clone + Send + 'static,
+{
+    let Prepared { parts, ready: known, common, .. } = Prepared::new(config)?;
+    let count = parts.len();
+    let mut parts = parts.into_iter().enumerate();
+    let Some((_, first)) = parts.next() else { return Ok(()) };
+    let watch = Watch::new(Arc::clone(&common.hub));
+    let mut threads = Vec::with_capacity(count - 1);
+    for (index, parts) in parts {
+        let place = Place { index, count };
+        let driver = driver.clone();
+        threads.push(begin(place, parts, move || driver(place), (common.clone(), ()))?);
+    }
     ready(&known);
-    let outcome = Worker::new(parts, driver).run();
-    drop(admin);
-    outcome
+    let outcome = Worker::new(first, driver(Place { index: 0, count })).run();
+    if outcome.is_ok() {
+        watch.end();
+    } else {
+        drop(watch);
+    }
+    let others = threads.into_iter().map(|it| it.join().unwrap_or(Err(Error::Panicked)));
+    let others: Vec<_> = others.collect();
+    others.into_iter().fold(outcome, Result::and)
 }
 
 /// Everything bound, nothing running.
 struct Prepared<C> {
-    parts: Parts<C>,
+    /// By worker.
+    parts: Vec<Parts<C>>,
     ready: Ready,
-    admin: Option<Admin>,
+    status: Arc<Status>,
+    common: Common,
+}
+
+/// What a worker is told and woken by.
+struct Ear<C> {
+    poll: Poll,
+    wake: Arc<Wake>,
+    receiver: Receiver<C>,
+}
+
+impl<C> Ear<C> {
+    fn new(capacity: usize) -> Result<Self, Error> {
+        let poll = Poll::new().map_err(system("poll"))?;
+        let wake = Arc::new(Wake::new(poll.registry(), WAKE).map_err(system("waker"))?);
+        let receiver = Receiver::new(Arc::clone(&wake), capacity);
+        Ok(Self { poll, wake, receiver })
+    }
+}
+
+fn system(what: &'static str) -> impl Fn(std::io::Error) -> Error {
+    move |source| Error::System { what, source }
 }
 
 impl<C> Prepared<C> {
     fn new(config: Config) -> Result<Self, Error> {
         check(&config)?;
-        let system = |what| move |source| Error::System { what, source };
         let now = Clock::new().now();
-        let poll = Poll::new().map_err(system("poll"))?;
-        let registry = poll.registry().try_clone().map_err(system("poll"))?;
-        let wake = Arc::new(Wake::new(&registry, WAKE).map_err(system("waker"))?);
-        let receiver = Receiver::new(Arc::clone(&wake), config.mailbox_capacity);
-        let signals = if config.signals {
-            Some(Signals::new(&registry, SIGNALS).map_err(system("signals"))?)
-        } else {
-            None
-        };
+        let ears = (0..config.workers)
+            .map(|_| Ear::new(config.mailbox_capacity))
+            .collect::<Result<Vec<Ear<C>>, _>>()?;
         let certificate = match &config.identity {
             Some(identity) if !config.listen.is_empty() => Some(tls::Certificate::new(identity)?),
             _ => None,
         };
-        let status = Arc::new(Status::default());
+        let status = Arc::new(Status::new(config.workers));
+        let mut sockets = listen(&config)?.into_iter();
+        let hub = Hub::new(ears.iter().map(|ear| Arc::clone(&ear.wake)).collect());
+        let keys = Keys::new(&config, now)?;
+        let mut parts: Vec<Parts<C>> = Vec::with_capacity(config.workers);
+        for (worker, Ear { poll, wake, receiver }) in ears.into_iter().enumerate() {
+            let registry = poll.registry().try_clone().map_err(system("poll"))?;
+            let signals = if config.signals && worker == 0 {
+                Some(Signals::new(&registry, SIGNALS).map_err(system("signals"))?)
+            } else {
+                None
+            };
+            let mut config = config.clone();
+            if worker != 0 {
+                // The first one dials, for all.
+                config.targets.clear();
+            }
+            let sockets = sockets.next().unwrap_or_default();
+            let (hub, keys) = (Arc::clone(&hub), keys.clone());
+            let site = Site { hub: Arc::clone(&hub), worker, sockets, keys };
+            let endpoint = Endpoint::new(config, certificate.as_ref(), registry, site, now)?;
+            let status = Arc::clone(&status);
+            let seat = Seat::new(hub, worker);
+            parts.push(Parts { poll, wake, receiver, endpoint, signals, status, seat });
+        }
         let admin = match config.admin {
-            Some(address) => Some(Admin::new(address, Arc::clone(&status))?),
+            Some(address) => Some(Arc::new(Admin::new(address, Arc::clone(&status))?)),
             None => None,
         };
         let development = matches!(config.identity, Some(Identity::Development));
-        let endpoint = Endpoint::new(config, certificate.as_ref(), registry, now)?;
         let certificate_sha256 = certificate.map(|certificate| certificate.sha256);
         let ready = Ready {
-            addresses: endpoint.addresses(),
+            addresses: parts.first().map_or_else(Vec::new, |parts| parts.endpoint.addresses()),
             certificate_sha256,
             development_certificate_sha256: certificate_sha256.filter(|_| development),
-            admin: admin.as_ref().map(Admin::address),
+            admin: admin.as_ref().map(|admin| admin.address()),
         };
-        let parts = Parts { poll, wake, receiver, endpoint, signals, status };
-        Ok(Self { parts, ready, admin })
+        Ok(Self { parts, ready, status, common: Common { hub, _admin: admin } })
     }
+}
+
+/// Each worker's sockets, one for each address.
+fn listen(config: &Config) -> Result<Vec<Vec<Socket>>, Error> {
+    let mut sockets: Vec<Vec<Socket>> = (0..config.workers).map(|_| Vec::new()).collect();
+    for &address in &config.listen {
+        let bind = |source| Error::Bind { address, source };
+        let group = Socket::bind_group(address, config.workers).map_err(bind)?;
+        if config.steer
+            && 1 < config.workers
+            && let Some(first) = group.first()
+            && let Err(error) = steering::attach(first.fd())
+        {
+            tracing::warn!(%error, %address, "the kernel does not steer packets to workers; they do");
+        }
+        for (worker, socket) in sockets.iter_mut().zip(group) {
+            worker.push(socket);
+        }
+    }
+    Ok(sockets)
 }
 
 /// What is wrong with a configuration whatever the system says.
 fn check(config: &Config) -> Result<(), Error> {
     let wrong = |reason: &str| Err(Error::Config(reason.to_owned()));
-    if config.workers != 1 {
-        return wrong("workers: only 1 works yet");
+    if !(1..=WORKERS_MAX).contains(&config.workers) {
+        return wrong("workers must be between 1 and 64");
     }
     if config.listen.is_empty() != config.identity.is_none() {
         return wrong("a certificate is needed to listen, and for nothing else");

@@ -1,4 +1,4 @@
-//! What other threads may know of a worker.
+//! What other threads may know of the workers.
 
 use std::{
     sync::{
@@ -9,16 +9,17 @@ use std::{
 };
 
 use super::clock::Clock;
-use crate::metrics::Snapshot;
+use crate::metrics::{Counters, Snapshot};
 
 /// How old a snapshot is when its worker is taken to stand still.
 const STILL: Duration = Duration::from_secs(10);
 
-/// The state of one worker, as of its last snapshot.
+/// The state of all workers, as of their last snapshots.
 #[derive(Debug)]
 pub(super) struct Status {
     draining: AtomicBool,
-    latest: Mutex<Latest>,
+    /// By worker.
+    latest: Vec<Mutex<Latest>>,
 }
 
 #[derive(Debug)]
@@ -27,14 +28,14 @@ struct Latest {
     at: Instant,
 }
 
-impl Default for Status {
-    fn default() -> Self {
-        let latest = Latest { snapshot: Snapshot::default(), at: Clock::new().now() };
-        Self { draining: AtomicBool::new(false), latest: Mutex::new(latest) }
-    }
-}
-
 impl Status {
+    /// Of so many workers, which have told nothing yet.
+    pub(super) fn new(workers: usize) -> Self {
+        let latest = || Latest { snapshot: Snapshot::default(), at: Clock::new().now() };
+        let latest = (0..workers).map(|_| Mutex::new(latest())).collect();
+        Self { draining: AtomicBool::new(false), latest }
+    }
+
     /// Whether new work is no longer taken.
     pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
@@ -44,20 +45,36 @@ impl Status {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the worker has told nothing for so long that it must hang.
+    /// Whether a worker has told nothing for so long that it must hang.
     pub(super) fn stands_still(&self) -> bool {
-        let at = self.latest.lock().unwrap_or_else(PoisonError::into_inner).at;
-        STILL < Clock::new().now().saturating_duration_since(at)
+        let now = Clock::new().now();
+        self.latest.iter().any(|latest| {
+            let at = latest.lock().unwrap_or_else(PoisonError::into_inner).at;
+            STILL < now.saturating_duration_since(at)
+        })
     }
 
-    /// The last snapshot.
+    /// The last snapshots, as one.
     pub(super) fn snapshot(&self) -> Snapshot {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner).snapshot.clone()
+        let mut sum = Snapshot::default();
+        for latest in &self.latest {
+            sum.add(&latest.lock().unwrap_or_else(PoisonError::into_inner).snapshot);
+        }
+        sum
     }
 
-    /// Replaces the snapshot, unless someone looks at it just now; says whether.
-    pub(super) fn publish(&self, snapshot: Snapshot) -> bool {
-        let mut latest = match self.latest.try_lock() {
+    /// What each worker counts.
+    pub(super) fn workers(&self) -> Vec<Counters> {
+        let snapshot = |latest: &Mutex<Latest>| {
+            latest.lock().unwrap_or_else(PoisonError::into_inner).snapshot.worker.clone()
+        };
+        self.latest.iter().map(snapshot).collect()
+    }
+
+    /// Replaces a worker's snapshot, unless someone looks at it just now; says whether.
+    pub(super) fn publish(&self, worker: usize, snapshot: Snapshot) -> bool {
+        let Some(latest) = self.latest.get(worker) else { return false };
+        let mut latest = match latest.try_lock() {
             Ok(latest) => latest,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return false,

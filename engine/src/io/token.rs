@@ -52,13 +52,13 @@ impl OriginalId {
 
 impl Tokens {
     /// A mint with a new key.
-    pub(super) fn new(now: Instant) -> Result<Self, ErrorStack> {
-        let mut key = [0; 16];
-        rand_bytes(&mut key)?;
+    pub(super) fn new(key: &[u8; 16], worker: u8, epoch: Instant) -> Result<Self, ErrorStack> {
         let mut nonce = [0; NONCE];
         rand_bytes(&mut nonce)?;
-        let aead = AeadCtx::new_default_tag(&Algorithm::aes_128_gcm(), &key)?;
-        Ok(Self { aead, nonce, minted: 0, epoch: now })
+        // No two workers use one nonce.
+        nonce[0] = worker;
+        let aead = AeadCtx::new_default_tag(&Algorithm::aes_128_gcm(), key)?;
+        Ok(Self { aead, nonce, minted: 0, epoch })
     }
 
     /// Writes a token to the front of `out` and says how long it is.
@@ -148,7 +148,7 @@ mod tests {
     fn minted(original: &[u8]) -> Minted {
         let now = Instant::now();
         let peer = "192.0.2.1:4433".parse().unwrap();
-        let mut tokens = Tokens::new(now).unwrap();
+        let mut tokens = Tokens::new(&[1; 16], 0, now).unwrap();
         let mut token = [0; TOKEN_MAX];
         let length = tokens.mint(&mut token, peer, original, &RETRY, now).unwrap();
         Minted { tokens, token: token[..length].to_vec(), peer, now }
@@ -183,7 +183,14 @@ mod tests {
     fn a_token_of_another_retry_or_process_is_refused() {
         let Minted { mut tokens, token, peer, now } = minted(b"12345678");
         assert_eq!(tokens.open(&token, peer, &[8; 8], now), None);
-        assert_eq!(Tokens::new(now).unwrap().open(&token, peer, &RETRY, now), None);
+        assert_eq!(Tokens::new(&[2; 16], 0, now).unwrap().open(&token, peer, &RETRY, now), None);
+    }
+
+    #[test]
+    fn another_worker_of_the_process_takes_a_token() {
+        let Minted { token, peer, now, .. } = minted(b"12345678");
+        let mut other = Tokens::new(&[1; 16], 1, now).unwrap();
+        assert_eq!(other.open(&token, peer, &RETRY, now).unwrap().bytes(), b"12345678");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::{
     dial::Dialer,
     endpoint::Endpoint,
     error::Error,
+    hub::Seat,
     mailbox::Receiver,
     quic,
     resolver::Resolver,
@@ -39,6 +40,8 @@ pub(super) const WAKE: Token = Token(0);
 pub(super) const SIGNALS: Token = Token(1);
 /// Commands taken in one turn.
 const COMMANDS_MAX: usize = 256;
+/// Datagrams taken in one turn from one other worker.
+const STRAYS_MAX: usize = 256;
 /// Time between two snapshots of the counters.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long farewells may take.
@@ -52,6 +55,7 @@ pub(super) struct Parts<C> {
     pub(super) endpoint: Endpoint,
     pub(super) signals: Option<Signals>,
     pub(super) status: Arc<Status>,
+    pub(super) seat: Seat,
 }
 
 /// One thread's loop.
@@ -67,6 +71,8 @@ pub(super) struct Worker<D: Driver> {
     resolver: Resolver,
     signals: Option<Signals>,
     status: Arc<Status>,
+    /// Where it meets the other workers.
+    seat: Seat,
     driver: D,
     phase: Phase,
     /// Connections that have more to say than one turn allows.
@@ -86,12 +92,14 @@ enum Phase {
     Closing {
         deadline: Instant,
     },
+    /// Only other workers have something to do.
+    Over,
 }
 
 impl<D: Driver> Worker<D> {
     /// A worker that has not begun.
     pub(super) fn new(parts: Parts<D::Command>, driver: D) -> Self {
-        let Parts { poll, wake, receiver, endpoint, signals, status } = parts;
+        let Parts { poll, wake, receiver, endpoint, signals, status, seat } = parts;
         let clock = Clock::new();
         let config = endpoint.config();
         let kept_up = if config.dial.on_request { &[][..] } else { &config.targets };
@@ -111,12 +119,14 @@ impl<D: Driver> Worker<D> {
             endpoint,
             signals,
             status,
+            seat,
             driver,
         }
     }
 
     /// Turns until it has drained.
     pub(super) fn run(mut self) -> Result<(), Error> {
+        self.driver.handle_begin(self.clock.now());
         while !self.is_over() {
             self.turn()?;
         }
@@ -130,10 +140,14 @@ impl<D: Driver> Worker<D> {
         self.wait(before)?;
         let now = self.clock.tick();
         self.endpoint.receive(&mut self.batch, now);
+        // What other workers said before these packets were sent comes before them.
+        self.take_parcels(now);
         self.serve_all(now);
         self.handle_commands(now);
         self.handle_timeouts(now);
+        self.hand_over(now);
         self.transmit_all(now);
+        self.hand_over(now);
         self.endpoint.flush();
         for slot in self.backlog.drain(..) {
             self.endpoint.attend(slot);
@@ -180,7 +194,45 @@ impl<D: Driver> Worker<D> {
     /// Whether no other thread has said anything.
     fn is_quiet(&self) -> bool {
         let drain = matches!(self.phase, Phase::Running) && self.receiver.wants_drain();
-        self.receiver.is_empty() && self.resolver.is_empty() && !drain
+        let drain = drain || matches!(self.phase, Phase::Running) && self.seat.wants_drain();
+        self.receiver.is_empty() && self.resolver.is_empty() && !drain && self.seat.is_quiet()
+    }
+
+    /// Tells the driver what other workers have handed over until now.
+    fn take_parcels(&mut self, now: Instant) {
+        for from in self.seat.others() {
+            for _ in 0..self.seat.waiting(from) {
+                let Some(parcel) = self.seat.pop(from) else { break };
+                self.driver.handle_parcel(from, parcel, now);
+                self.act(now);
+            }
+            for _ in 0..STRAYS_MAX {
+                let Some(stray) = self.seat.pop_stray(from) else { break };
+                self.endpoint.handle_stray(stray, now);
+            }
+        }
+    }
+
+    /// Hands over what the driver has for other workers, as far as they have room.
+    fn hand_over(&mut self, now: Instant) {
+        for to in self.seat.others() {
+            loop {
+                if !self.seat.has_room(to) {
+                    let was_blocked = self.seat.is_blocked(to);
+                    self.endpoint.counters.worker_full_total += u64::from(!was_blocked);
+                    self.seat.set_blocked(to, true);
+                    break;
+                }
+                let Some(parcel) = self.driver.poll_parcel(to, now) else {
+                    self.seat.set_blocked(to, false);
+                    break;
+                };
+                self.seat.push(to, parcel);
+                self.endpoint.counters.worker_parcels_total += 1;
+                self.act(now);
+            }
+        }
+        self.seat.wake_others(&mut self.endpoint.counters);
     }
 
     /// Tells the driver what connections have to say.
@@ -351,7 +403,9 @@ impl<D: Driver> Worker<D> {
             self.act(now);
         }
         let signalled = self.signals.as_mut().is_some_and(Signals::take);
-        if matches!(self.phase, Phase::Running) && (signalled || self.receiver.wants_drain()) {
+        let wanted = signalled || self.receiver.wants_drain() || self.seat.wants_drain();
+        if matches!(self.phase, Phase::Running) && wanted {
+            self.seat.drain_all();
             self.drain(now);
         }
     }
@@ -396,7 +450,9 @@ impl<D: Driver> Worker<D> {
             let role = Role::Client { target, key: Some(key) };
             let begun = match self.phase {
                 Phase::Running => self.endpoint.connect(role, address, now).map(drop),
-                Phase::Draining { .. } | Phase::Closing { .. } => Err("draining".to_owned()),
+                Phase::Draining { .. } | Phase::Closing { .. } | Phase::Over => {
+                    Err("draining".to_owned())
+                }
             };
             if let Err(reason) = begun {
                 self.driver.handle_connect_failed(key, &reason, now);
@@ -451,10 +507,16 @@ impl<D: Driver> Worker<D> {
         }
     }
 
-    /// Whether every farewell is said, or time is up.
+    /// Whether every farewell is said, or time is up; of all workers, since until then one may have
+    /// something for another.
     fn is_over(&mut self) -> bool {
-        let Phase::Closing { deadline } = self.phase else { return false };
-        deadline <= self.clock.now() || !self.endpoint.is_any_up()
+        if let Phase::Closing { deadline } = self.phase
+            && (deadline <= self.clock.now() || !self.endpoint.is_any_up())
+        {
+            self.phase = Phase::Over;
+            self.seat.note_over();
+        }
+        matches!(self.phase, Phase::Over) && self.seat.is_all_over() || self.seat.has_failed()
     }
 
     /// Accounts for this turn, and lets others see the counters now and then.
@@ -484,19 +546,21 @@ impl<D: Driver> Worker<D> {
             })
             .collect();
         // One that is being looked at stays for another interval.
-        self.status.publish(Snapshot {
+        let worker = self.seat.index();
+        let snapshot = Snapshot {
             worker: self.endpoint.counters.clone(),
             turns: self.turns.clone(),
             upstreams,
             service: self.driver.poll_metrics(),
-        });
+        };
+        self.status.publish(worker, snapshot);
     }
 }
 
 impl Phase {
     const fn deadline(self) -> Option<Instant> {
         match self {
-            Self::Running => None,
+            Self::Running | Self::Over => None,
             Self::Draining { deadline } | Self::Closing { deadline } => Some(deadline),
         }
     }

@@ -47,3 +47,17 @@ pub struct Snapshot {
     /// What its driver counts, if that is a relay.
     pub service: Option<Service>,
 }
+
+impl Snapshot {
+    /// Adds another worker's.
+    pub fn add(&mut self, other: &Self) {
+        self.worker.add(&other.worker);
+        self.turns.add(&other.turns);
+        self.upstreams.extend_from_slice(&other.upstreams);
+        match (&mut self.service, &other.service) {
+            (Some(service), Some(other)) => service.add(other),
+            (service @ None, Some(other)) => *service = Some(other.clone()),
+            (_, None) => {}
+        }
+    }
+}

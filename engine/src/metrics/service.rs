@@ -29,6 +29,9 @@ counters! {
         object_bytes_received_total: Counter Bytes "objects_received" "Payload of objects that came from publishers.",
         objects_forwarded_total: Counter Count "objects_forwarded" "Objects sent to subscribers as they came; each subscriber counts.",
         object_bytes_forwarded_total: Counter Bytes "objects_forwarded" "Their payload; each subscriber counts.",
+        objects_to_workers_total: Counter Count "objects_to_workers" "Objects that one worker handed to another; each of the others counts.",
+        worker_datagrams_dropped_total: Counter Count "worker_datagrams_dropped" "Datagrams for another worker for which too many waited.",
+        worker_links_lost_total: Counter Count "worker_links_lost" "Links between workers that had to be made anew: a fault of this program.",
         objects_fetched_total: Counter Count "objects_fetched" "Objects that came in answer to our FETCHes.",
     }
 }
@@ -129,7 +132,10 @@ impl Service {
     pub fn add(&mut self, other: &Self) {
         self.counters.add(&other.counters);
         self.sessions.add(&other.sessions);
+        let session_max =
+            self.queued_bytes.get("session_max").max(other.queued_bytes.get("session_max"));
         self.queued_bytes.add(&other.queued_bytes);
+        self.queued_bytes.set("session_max", session_max);
         self.requests_received.add(&other.requests_received);
         self.requests_refused.add(&other.requests_refused);
         self.subscriptions_ended.add(&other.subscriptions_ended);

@@ -41,6 +41,12 @@ counters! {
         udp_send_refused_total: Counter Count "udp_send_refused" "UDP datagrams that the system refused.",
         udp_send_blocked_total: Counter Count "udp_send_blocked" "Times that the system took no more for now.",
         chunks_allocated_total: Counter Count "chunks_allocated" "Receive chunks allocated; constant once use is steady.",
+        worker_parcels_total: Counter Count "worker_parcels" "Messages handed to other workers.",
+        worker_full_total: Counter Count "worker_full" "Times that another worker had no room for more messages.",
+        worker_wakes_total: Counter Count "worker_wakes" "Times that another worker was woken.",
+        worker_wakes_spared_total: Counter Count "worker_wakes_spared" "Times that something was handed to a worker that was awake.",
+        datagrams_misrouted_total: Counter Count "datagrams_misrouted" "UDP datagrams that came to another worker than the one that they were for, and were handed on.",
+        datagrams_misrouted_dropped_total: Counter Count "datagrams_misrouted_dropped" "The same, for which there was no room.",
         commands_total: Counter Count "commands" "Commands taken from the mailbox.",
         busy_nanoseconds_total: Counter Nanoseconds "busy" "Time not spent waiting.",
     }

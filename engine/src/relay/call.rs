@@ -41,8 +41,10 @@ impl Relay {
             self.refuse_call(key, code, reason);
             return;
         };
+        let is_shard = self.peers[target.0].is_shard();
+        let hops = if is_shard { self.without_us(Some(&hops)) } else { Some(hops) };
         let Some(session) = self.session(target) else { return };
-        let hops = Some(hops).filter(|hops| !hops.is_empty() && session.peer_relay().is_some());
+        let hops = hops.filter(|hops| !hops.is_empty() && session.peer_relay().is_some());
         match session.call(body.namespace, body.name, onward(&body.parameters, hops)) {
             Ok(request) => {
                 let other = RequestKey { peer: target, request };
@@ -83,16 +85,21 @@ impl Relay {
                     && !entry.relay_id().is_some_and(|relay| hops.contains(relay))
             })
         };
-        let is_direct = |route: &&Route| !self.peers[route.key.peer.0].is_relay();
+        let from_shard = self.peers[key.peer.0].is_shard();
+        let is_direct =
+            |route: &&Route| route.is_direct() && !self.peers[route.key.peer.0].is_relay();
         let routes = || {
             self.namespaces.routes_to(namespace).filter(|route| {
-                takes_calls(route.key.peer) && !route.hops.iter().any(|relay| hops.contains(relay))
+                (!from_shard || !route.shard)
+                    && takes_calls(route.key.peer)
+                    && !route.hops.iter().any(|relay| hops.contains(relay))
             })
         };
         let found = routes().find(is_direct).or_else(|| routes().next());
         let from_upstream = self.peers[key.peer.0].is_upstream_relay();
         found.map(|route| route.key.peer).or_else(|| {
-            let upstream = self.upstream_relays();
+            let mut upstream = self.upstream_relays();
+            upstream.extend(self.dialling_shard().filter(|_| !from_shard));
             upstream.into_iter().find(|peer| !from_upstream && takes_calls(*peer))
         })
     }

@@ -73,6 +73,37 @@ pub struct Config {
     pub cache_age_max: Duration,
 }
 
+impl Config {
+    /// What one of so many shards of a relay may have of it. Memory is shared out, so that all
+    /// together hold what one would; an address may have on each shard what one session may.
+    /// Limits of sessions and tracks hold for each shard.
+    #[must_use]
+    pub(crate) fn share(&self, shards: usize) -> Self {
+        if shards <= 1 {
+            return self.clone();
+        }
+        let rate = |all: Rate, one: Rate| {
+            let count = u32::try_from(shards).unwrap_or(u32::MAX);
+            if all.per_second == 0 {
+                return all;
+            }
+            Rate {
+                per_second: (all.per_second / count).max(one.per_second),
+                burst: (all.burst / count).max(one.burst),
+            }
+        };
+        Self {
+            queued_bytes_max: self.queued_bytes_max / shards,
+            identity_queued_bytes_max: (self.identity_queued_bytes_max / shards)
+                .max(self.session_queued_bytes_max),
+            identity_request_rate: rate(self.identity_request_rate, self.session_request_rate),
+            cache_bytes_max: self.cache_bytes_max / shards,
+            rendezvous_max: self.rendezvous_max.div_ceil(shards),
+            ..self.clone()
+        }
+    }
+}
+
 /// How often something may happen.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Rate {

@@ -190,6 +190,9 @@ impl Relay {
         let (mut behind, mut forwarded) = (Vec::new(), 0);
         let mut wire = WireCache::default();
         for (index, subscriber) in &track.subscribers {
+            if subscriber.is_shard {
+                continue;
+            }
             let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) else { continue };
             let session = &mut peer.session;
             let slot = &mut active.streams[index];

@@ -26,6 +26,7 @@ use super::{
     cache::{CachedObject, Feeder, Inserted, Standing},
     fanout::Fanout,
     peer::PeerIndex,
+    splice::Splice,
     track::TrackIndex,
 };
 use crate::{
@@ -47,6 +48,8 @@ pub(crate) struct IncomingSubgroup {
     pub(crate) payload_length: usize,
     /// Whether it goes out as it comes; a duplicate does not.
     pub(crate) forwards: bool,
+    /// Where it goes on to other shards, as it is.
+    pub(crate) splices: Vec<Splice>,
 }
 
 impl Relay {
@@ -74,6 +77,7 @@ impl Relay {
             previous: None,
             payload_length: 0,
             forwards: false,
+            splices: Vec::new(),
         };
         entry.incoming.insert(stream, incoming);
         if let Some(subgroup) = subgroup {
@@ -138,6 +142,7 @@ impl Relay {
         {
             incoming.forwards = forwards && !object.last;
         }
+        self.splice_object((peer, stream), source_previous, object, now);
         self.note_cached(track_index, now);
         if forwards {
             self.set_current(track_index, key, (!object.last).then_some((peer, stream)));
@@ -233,6 +238,7 @@ impl Relay {
             return;
         }
         track.cache.append(location, feeder, bytes.clone(), last);
+        self.splice_payload((peer, stream), bytes, now);
         if forwards {
             self.fan_out_payload(track_index, key, bytes, now);
         }
@@ -370,7 +376,15 @@ impl Relay {
         now: Instant,
     ) {
         let Some(entry) = self.peers.get_mut(peer.0) else { return };
+        if let StreamEnd::Reset(ResetCode::SESSION_CLOSED) = end
+            && entry.is_shard()
+        {
+            // Another shard has lost the publisher, and will say so.
+            self.source_lost(peer, stream, ResetCode::SESSION_CLOSED, now);
+            return;
+        }
         let Some(incoming) = entry.incoming.remove(&stream) else { return };
+        self.end_splices(&incoming, end);
         let Some(subgroup) = incoming.subgroup else { return };
         let (index, key) = (incoming.track, (incoming.header.group, subgroup));
         let Some(track) = self.tracks.get_mut(index.0) else { return };
@@ -414,6 +428,7 @@ impl Relay {
         now: Instant,
     ) {
         let Some(entry) = self.peers.get(peer.0) else { return };
+        let from_shard = entry.is_shard();
         let Some(&index) = entry.aliases.get(&object.track_alias) else {
             self.note_dropped(Drop::Unwanted);
             return;
@@ -440,14 +455,17 @@ impl Relay {
         };
         let outgoing = ObjectDatagram { track_alias: track.alias, ..object };
         let mut bytes = BytesMut::new();
-        if !is_new || outgoing.encode(&mut bytes).is_err() {
+        let has_receivers = is_new || !from_shard && !track.shards.is_empty();
+        if !has_receivers || outgoing.encode(&mut bytes).is_err() {
             return;
         }
         let bytes = bytes.freeze();
         let properties = &outgoing.properties;
         let candidate = Candidate { location, subgroup: None, priority, properties };
         for (_, subscriber) in &track.subscribers {
-            if !subscriber.wants(&candidate) {
+            // What a shard told is told to no other; the others see to copies themselves.
+            let is_for_it = if subscriber.is_shard { !from_shard } else { is_new };
+            if !is_for_it || !subscriber.wants(&candidate) {
                 continue;
             }
             if let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) {

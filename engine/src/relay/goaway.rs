@@ -53,8 +53,29 @@ impl Relay {
             return;
         };
         upstream.is_leaving = true;
+        self.tell_shards_of_leaving(index);
         if has_demand {
             self.ask_publishers(index, None, now);
+        }
+    }
+
+    /// Other shards that have a track from here look for other publishers, too, unless this shard
+    /// has one that stays.
+    fn tell_shards_of_leaving(&mut self, index: TrackIndex) {
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        if track.upstreams.iter().any(|upstream| !upstream.is_shard && !upstream.is_leaving) {
+            return;
+        }
+        let untold = track.subscribers.iter_mut().filter_map(|(_, subscriber)| {
+            let is_new = !std::mem::replace(&mut subscriber.told_of_leaving, true);
+            (subscriber.is_shard && is_new).then_some(subscriber.key)
+        });
+        let keys: Vec<RequestKey> = untold.collect();
+        for key in keys {
+            if let Some(session) = self.session(key.peer) {
+                session.request_goaway(key.request, 0);
+            }
+            self.answered.push_back(key.peer);
         }
     }
 
@@ -82,7 +103,8 @@ impl Relay {
     /// Whether a session is asked for a track already, and need not be once more. Draft 18 has one
     /// subscription for each track.
     pub(super) fn is_asked(&self, index: TrackIndex, peer: PeerIndex) -> bool {
-        let takes_one = self.peers[peer.0].session.version() == Version::Draft18;
+        let takes_one = self.peers[peer.0].session.version() == Version::Draft18
+            || self.peers[peer.0].is_shard();
         let mut upstreams = self.tracks[index.0].upstreams.iter();
         upstreams.any(|upstream| upstream.key.peer == peer && (takes_one || !upstream.is_leaving))
     }

@@ -2,7 +2,10 @@
 
 use aip_codec::moqt::datagram::Content;
 
-use super::Relay;
+use super::{
+    Relay,
+    peer::{Peer, PeerIndex},
+};
 use crate::{
     metrics::{Drop, Service},
     session::{Event, Request},
@@ -14,7 +17,7 @@ impl Relay {
         let mut service = self.service.clone();
         let counters = &mut service.counters;
         counters.tracks = self.tracks.len() as u64;
-        counters.namespaces = self.namespaces.published() as u64;
+        counters.namespaces = self.namespaces.published_here() as u64;
         counters.cache_bytes = self.cached_bytes() as u64;
         counters.cache_bytes_max = self.config.cache_bytes_max as u64;
         let load = self.load();
@@ -23,8 +26,9 @@ impl Relay {
         counters.answers_given_up_total = load.answers_given_up_total;
         counters.requests_over_rate_total = load.requests_refused_total;
         for (_, track) in &self.tracks {
-            counters.subscriptions += track.subscribers.len() as u64;
-            counters.upstream_subscriptions += track.upstreams.len() as u64;
+            counters.subscriptions += (track.subscribers.len() - track.shards.len()) as u64;
+            let ours = track.upstreams.iter().filter(|upstream| !upstream.is_shard);
+            counters.upstream_subscriptions += ours.count() as u64;
             counters.cache_groups += track.cache.group_count() as u64;
         }
         let (mut queued, mut queued_max) = (0, 0);
@@ -32,6 +36,9 @@ impl Relay {
             let bytes = peer.session.queued_bytes() as u64;
             queued += bytes;
             queued_max = bytes.max(queued_max);
+            if peer.is_shard() {
+                continue;
+            }
             service.counters.requests += peer.requests.len() as u64;
             let draft = peer.session.version().alpn();
             service.sessions.set(draft, service.sessions.get(draft) + 1);
@@ -43,7 +50,11 @@ impl Relay {
     }
 
     /// Counts what a session tells.
-    pub(super) fn note_event(&mut self, event: &Event) {
+    pub(super) fn note_event(&mut self, peer: PeerIndex, event: &Event) {
+        // What comes from another shard has been counted there.
+        if self.peers.get(peer.0).is_some_and(Peer::is_shard) {
+            return;
+        }
         let counters = &mut self.service.counters;
         match event {
             Event::Object { object, .. } => {

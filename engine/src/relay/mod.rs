@@ -11,6 +11,7 @@ mod fetch;
 mod fetch_task;
 mod forwarder;
 mod goaway;
+mod mesh;
 mod metrics;
 mod namespace;
 mod namespace_announce;
@@ -22,6 +23,7 @@ mod publish;
 mod redirect;
 mod rendezvous;
 mod retention;
+mod splice;
 mod subscribe;
 mod timer;
 mod track;
@@ -49,6 +51,7 @@ pub use self::{
     overload::Load,
 };
 use self::{
+    mesh::Mesh,
     namespace_tree::{NamespaceTree, RequestKey},
     peer::{Owner, Peer, PeerIndex},
     publish::TracksWatch,
@@ -94,6 +97,8 @@ pub struct Relay {
     track_timers: BTreeSet<(Instant, TrackIndex)>,
     retention: Retention,
     rendezvous: Rendezvous,
+    /// The other shards of this relay.
+    mesh: Mesh,
     redirects: Redirects,
     /// What waits above the sessions, and who asks how often.
     levels: overload::Levels,
@@ -129,6 +134,7 @@ impl Relay {
             track_timers: BTreeSet::new(),
             retention: Retention::default(),
             rendezvous: Rendezvous::default(),
+            mesh: Mesh::default(),
             redirects: Redirects::default(),
             levels: overload::Levels::default(),
             draining: false,
@@ -206,7 +212,7 @@ impl Relay {
         while let Some(event) =
             self.peers.get_mut(peer.0).and_then(|entry| entry.session.poll_event())
         {
-            self.note_event(&event);
+            self.note_event(peer, &event);
             self.handle_event(peer, event, now);
         }
         if let Some(fault) = self.peers.get_mut(peer.0).and_then(|entry| entry.session.take_fault())
@@ -419,6 +425,7 @@ impl Relay {
         if let Some(timer) = self.peers[peer.0].timer {
             self.session_timers.remove(&(timer, peer));
         }
+        self.leave_mesh(peer, now);
         self.leave_levels(peer, now);
         self.touched.retain(|other| *other != peer);
         self.peers.remove(peer.0);
@@ -434,16 +441,23 @@ impl Driver for Relay {
     type Command = Command;
 
     fn handle_connected(&mut self, id: SessionId, transport: TransportPeer, now: Instant) {
-        let mut config = self.config.session.clone();
+        let mut config = match transport.shard {
+            Some(_) => mesh::session_config(&self.config.session),
+            None => self.config.session.clone(),
+        };
         if transport.side == Side::Client {
             config.authority.clone_from(&transport.authority);
             config.path.clone_from(&transport.path);
         }
         let mut session = Session::new(config, transport.side, transport.version, now);
-        if self.draining {
+        let is_shard = transport.shard.is_some();
+        if self.draining && !is_shard {
             session.goaway(Bytes::new(), 0);
         }
         let index = PeerIndex(self.peers.insert(Peer::new(id, session, transport, now)));
+        if is_shard {
+            self.mesh.join(index);
+        }
         self.join_levels(index, now);
         self.by_session.insert(id, index);
         touch(&mut self.touched, &mut self.peers[index.0], index);
@@ -498,7 +512,8 @@ impl Driver for Relay {
     fn handle_drain(&mut self, now: Instant) {
         self.draining = true;
         for index in 0..self.peers.capacity() {
-            if let Some(session) = self.session(PeerIndex(index)) {
+            let is_shard = self.peers.get(index).is_some_and(Peer::is_shard);
+            if !is_shard && let Some(session) = self.session(PeerIndex(index)) {
                 session.goaway(Bytes::new(), 0);
             }
         }
@@ -506,7 +521,8 @@ impl Driver for Relay {
     }
 
     fn is_drained(&self) -> bool {
-        self.draining && self.peers.iter().all(|(_, peer)| peer.is_drained())
+        let mut sessions = self.peers.iter().filter(|(_, peer)| !peer.is_shard());
+        self.draining && sessions.all(|(_, peer)| peer.is_drained())
     }
 
     fn handle_timeout(&mut self, now: Instant) {

@@ -77,6 +77,11 @@ impl Relay {
         namespace: &TrackNamespace,
         now: Instant,
     ) {
+        for (_, track) in &mut self.tracks {
+            if namespace.is_prefix_of(track.name.namespace()) {
+                track.refused.remove(&key.peer);
+            }
+        }
         if self.peers[key.peer.0].is_relay() {
             return;
         }
@@ -199,6 +204,9 @@ impl Relay {
             .collect();
         for index in existing {
             self.publish_to(index, key, now);
+        }
+        for name in self.mesh.published_under(prefix) {
+            self.publish_from_shards(&name, Some(key), now);
         }
     }
 

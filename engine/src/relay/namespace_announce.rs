@@ -66,7 +66,7 @@ impl Relay {
             return None;
         }
         let cost = parameters.cost().unwrap_or(0).saturating_add(self.config.link_cost);
-        Some(Route { key, hops, cost })
+        Some(Route { key, hops, cost, shard: false })
     }
 
     /// Notes the way that a request tells to a namespace, or that it tells none (any more).
@@ -88,6 +88,9 @@ impl Relay {
                     self.tell_namespace(watcher, namespace, is_new);
                 }
             }
+        }
+        if self.peers.get(key.peer.0).is_some_and(|peer| !peer.is_shard()) {
+            self.mesh.namespace_changed(namespace.clone());
         }
         self.announce(namespace);
         if is_new {

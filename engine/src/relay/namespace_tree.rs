@@ -27,18 +27,25 @@ pub(crate) struct Route {
     pub(crate) hops: Hops,
     /// What the whole way costs.
     pub(crate) cost: u64,
+    /// Whether the next step is another shard of this relay, which is no hop.
+    pub(crate) shard: bool,
 }
 
 impl Route {
     /// A way to a session of ours that publishes.
     pub(crate) const fn direct(key: RequestKey) -> Self {
-        Self { key, hops: Hops::new(), cost: 0 }
+        Self { key, hops: Hops::new(), cost: 0, shard: false }
+    }
+
+    /// Whether who publishes is no further relay.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.hops.is_empty()
     }
 
     /// The smaller, the better: the cost, then the relays passed, then what is the same everywhere
-    /// and at all times.
-    fn rank(&self) -> (u64, usize, &Hops, RequestKey) {
-        (self.cost, self.hops.len(), &self.hops, self.key)
+    /// and at all times; of equal ways the one that needs no other shard.
+    fn rank(&self) -> (u64, usize, &Hops, bool, RequestKey) {
+        (self.cost, self.hops.len(), &self.hops, self.shard, self.key)
     }
 }
 
@@ -57,6 +64,8 @@ pub(crate) struct NamespaceTree {
     nodes: Slab<Node>,
     root: usize,
     published: usize,
+    /// Those of them that other shards have told.
+    by_shards: usize,
 }
 
 #[derive(Debug, Default)]
@@ -73,12 +82,17 @@ impl NamespaceTree {
     pub(crate) fn new() -> Self {
         let mut nodes = Slab::new();
         let root = nodes.insert(Node::default());
-        Self { nodes, root, published: 0 }
+        Self { nodes, root, published: 0, by_shards: 0 }
     }
 
     /// Namespaces published, each publisher counted.
     pub(crate) const fn published(&self) -> usize {
         self.published
+    }
+
+    /// The same without those that other shards have told.
+    pub(crate) const fn published_here(&self) -> usize {
+        self.published - self.by_shards
     }
 
     /// Notes a way to `namespace`, in the place of what the same request told before; true if it
@@ -89,7 +103,9 @@ impl NamespaceTree {
         let is_first = publishers.is_empty();
         let before = publishers.len();
         publishers.retain(|other| other.key != route.key);
-        self.published += 1 - (before - publishers.len());
+        let is_new = 1 - (before - publishers.len());
+        self.published += is_new;
+        self.by_shards += if route.shard { is_new } else { 0 };
         let at = publishers.partition_point(|other| other.rank() < route.rank());
         publishers.insert(at, route);
         is_first
@@ -100,8 +116,10 @@ impl NamespaceTree {
         let Some(node) = self.find(namespace) else { return false };
         let publishers = &mut self.nodes[node].publishers;
         let before = publishers.len();
+        let by_shard = publishers.iter().any(|other| other.key == publisher && other.shard);
         publishers.retain(|other| other.key != publisher);
         let removed = before - publishers.len();
+        self.by_shards -= usize::from(by_shard);
         let last = 0 < removed && publishers.is_empty();
         self.published -= removed;
         self.prune(node);
@@ -277,14 +295,20 @@ mod tests {
         for (peer, relays, cost) in
             [(1, &[7, 8][..], 1), (2, &[9], 2), (3, &[5], 1), (4, &[6], 1), (5, &[4], 3)]
         {
-            tree.publish(&namespace("a"), Route { key: key(peer), hops: hops(relays), cost });
+            tree.publish(
+                &namespace("a"),
+                Route { key: key(peer), hops: hops(relays), cost, shard: false },
+            );
         }
         let order = |tree: &NamespaceTree| -> Vec<usize> {
             tree.routes(&namespace("a")).iter().map(|route| route.key.peer.0).collect()
         };
         assert_eq!(order(&tree), [3, 4, 1, 2, 5]);
         // What is told again by the same request takes the place of what it told before.
-        assert!(!tree.publish(&namespace("a"), Route { key: key(5), hops: hops(&[4]), cost: 0 }));
+        assert!(!tree.publish(
+            &namespace("a"),
+            Route { key: key(5), hops: hops(&[4]), cost: 0, shard: false }
+        ));
         assert_eq!((order(&tree), tree.published()), (vec![5, 3, 4, 1, 2], 5));
     }
 

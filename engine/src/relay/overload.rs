@@ -107,9 +107,8 @@ impl Relay {
 
     /// Bytes that wait for the address for whose sessions most do.
     pub(super) fn heaviest_identity_bytes(&self) -> usize {
-        #[expect(clippy::disallowed_methods, reason = "the largest does not depend on the order")]
-        let identities = self.levels.identities.values();
-        identities.map(|identity| identity.queued.bytes).max().unwrap_or(0)
+        let identities = self.levels.identities.iter();
+        identities.map(|(_, identity)| identity.queued.bytes).max().unwrap_or(0)
     }
 
     /// What waits for one session, by its number.
@@ -226,7 +225,12 @@ impl Relay {
         let owner = self.peers.get(key.peer.0).and_then(|peer| peer.requests.get(&key.request));
         if let Some(&Owner::Subscriber { track, subscriber }) = owner {
             let now = self.peers[key.peer.0].session.clock();
-            self.end_subscriber(track, subscriber, PublishDoneCode::TOO_FAR_BEHIND);
+            if self.peers[key.peer.0].is_shard() {
+                // It subscribes anew, and fetches what it missed.
+                self.cut_shard(track, subscriber);
+            } else {
+                self.end_subscriber(track, subscriber, PublishDoneCode::TOO_FAR_BEHIND);
+            }
             // It may have been the last: nobody else would see to its track.
             self.update_linger(track, now);
             self.forget_track_if_unused(track);
@@ -260,11 +264,13 @@ impl Relay {
     /// Whether a session may ask for one more thing: neither it nor its address asks too often.
     /// Relays that we have dialled may always.
     pub(super) fn admits(&mut self, index: PeerIndex, now: Instant) -> bool {
+        let is_congested = self.is_mesh_congested();
         let Some(peer) = self.peers.get_mut(index.0) else { return false };
-        if peer.is_upstream_relay() {
+        if peer.is_upstream_relay() || peer.is_shard() {
             return true;
         }
-        let admitted = peer.bucket.admit(self.config.session_request_rate, now)
+        let admitted = !is_congested
+            && peer.bucket.admit(self.config.session_request_rate, now)
             && self
                 .levels
                 .identities

@@ -132,9 +132,19 @@ impl Peer {
         request.0.is_multiple_of(2) == matches!(self.session.side(), Side::Client)
     }
 
+    /// Whether this is another shard of this relay.
+    pub(crate) const fn is_shard(&self) -> bool {
+        self.transport.shard.is_some()
+    }
+
+    /// Whether this is the shard that dials other relays.
+    pub(crate) fn is_dialling_shard(&self) -> bool {
+        self.transport.shard.is_some_and(|shard| shard.dials)
+    }
+
     /// Its number, if it is another relay that has told one.
     pub(crate) const fn relay_id(&self) -> Option<RelayId> {
-        self.session.peer_relay()
+        if self.is_shard() { None } else { self.session.peer_relay() }
     }
 
     /// Whether this is another relay: one that we have dialled, or that has told its number.

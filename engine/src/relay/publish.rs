@@ -19,9 +19,9 @@ use aip_codec::{
 use super::{
     Relay,
     namespace_tree::{Interest, RequestKey},
-    peer::Owner,
+    peer::{Owner, PeerIndex},
     subscribe::Terms,
-    track::{Track, TrackIndex, Upstream, Wish},
+    track::{TrackIndex, Upstream, Wish},
 };
 
 impl Relay {
@@ -43,9 +43,11 @@ impl Relay {
         self.tracks[index.0].upstreams.push(Upstream {
             key,
             by_publish: true,
+            is_shard: false,
             established: false,
             alias: Some(body.track_alias),
             forward: body.parameters.forward().unwrap_or(true),
+            told_hops: None,
             deadline: now,
             is_leaving: false,
         });
@@ -57,9 +59,22 @@ impl Relay {
         let terms = Terms { alias: body.track_alias, largest, properties: body.properties };
         self.establish_upstream(index, key, terms, now);
         self.want_forward(index, now);
-        let interested = self.namespaces.interested_in(body.track.namespace(), Interest::Tracks);
-        let alias = self.tracks[index.0].alias;
-        for watcher in interested.into_iter().filter(|watcher| watcher.peer != key.peer) {
+        self.mesh.publication_changed(body.track.clone());
+        self.publish_to_watchers(index, key.peer, now);
+    }
+
+    /// There is one more publication of a track: everyone who wants every track under a prefix of
+    /// its namespace is told, but for its publisher.
+    pub(super) fn publish_to_watchers(
+        &mut self,
+        index: TrackIndex,
+        publisher: PeerIndex,
+        now: Instant,
+    ) {
+        let track = &self.tracks[index.0];
+        let alias = track.alias;
+        let interested = self.namespaces.interested_in(track.name.namespace(), Interest::Tracks);
+        for watcher in interested.into_iter().filter(|watcher| watcher.peer != publisher) {
             if let Some(watch) = self.track_watches.get_mut(&watcher) {
                 // This is another publication than what it was not to be told of.
                 watch.done_with.remove(&alias);
@@ -118,10 +133,10 @@ impl Relay {
     }
 
     /// A track is no more: nor is what its watchers were told of it.
-    pub(super) fn forget_publication(&mut self, track: &Track) {
-        for watcher in self.namespaces.interested_in(track.name.namespace(), Interest::Tracks) {
+    pub(super) fn forget_publication(&mut self, track: &FullTrackName, alias: TrackAlias) {
+        for watcher in self.namespaces.interested_in(track.namespace(), Interest::Tracks) {
             if let Some(watch) = self.track_watches.get_mut(&watcher) {
-                watch.done_with.remove(&track.alias);
+                watch.done_with.remove(&alias);
             }
         }
     }

@@ -20,7 +20,7 @@ use crate::session::subscription_range;
 use super::{
     Relay,
     namespace_tree::RequestKey,
-    peer::Owner,
+    peer::{Owner, Peer},
     rendezvous::TOO_MANY,
     track::{FillKey, Subscriber, Track, TrackIndex, Upstream, Waiting, WaitingBody, Wish},
 };
@@ -32,7 +32,12 @@ impl Relay {
         }
         let Some(index) = self.track_for(key, &body.track) else { return };
         if self.is_served_to(index, key, &self.hops_of(key, &body.parameters)) {
+            let is_first = !self.asks_shards(&self.tracks[index.0], None);
             self.accept_subscriber(index, key, &body, now);
+            if is_first && self.asks_shards(&self.tracks[index.0], None) {
+                // Until now only other shards had it from here, which see to the others themselves.
+                self.ask_other_shards(index, now);
+            }
         } else if self.redirect_again(key, &body.track, now) {
             self.forget_track_if_unused(index);
         } else {
@@ -70,8 +75,12 @@ impl Relay {
 
     /// The relays that a request has passed, its sender among them.
     fn hops_of(&self, key: RequestKey, parameters: &Parameters) -> Hops {
-        let Some(sender) = self.peers[key.peer.0].relay_id() else { return Hops::new() };
+        let peer = &self.peers[key.peer.0];
         let told = parameters.hops().cloned().unwrap_or_default();
+        if peer.is_shard() {
+            return told;
+        }
+        let Some(sender) = peer.relay_id() else { return Hops::new() };
         if told.contains(sender) { told } else { told.then(sender).unwrap_or(told) }
     }
 
@@ -94,12 +103,12 @@ impl Relay {
     /// when that relay asks, or one that asks through it.
     fn is_served_to(&self, index: TrackIndex, key: RequestKey, hops: &Hops) -> bool {
         let is_relay = self.peers[key.peer.0].is_relay();
+        let is_shard = self.peers[key.peer.0].is_shard();
         self.tracks[index.0].upstreams.iter().any(|upstream| {
             let peer = self.peers.get(upstream.key.peer.0);
             let comes_back = is_relay && upstream.key.peer == key.peer
-                || peer
-                    .and_then(super::peer::Peer::relay_id)
-                    .is_some_and(|relay| hops.contains(relay));
+                || is_shard && upstream.is_shard
+                || peer.and_then(Peer::relay_id).is_some_and(|relay| hops.contains(relay));
             upstream.established && !comes_back
         })
     }
@@ -121,11 +130,24 @@ impl Relay {
             self.reject(key, RequestCode::EXCESSIVE_LOAD, "too many tracks");
             return None;
         }
-        let alias = TrackAlias(self.next_alias);
+        Some(self.begin_track(name))
+    }
+
+    /// An alias that no track has.
+    pub(super) const fn next_alias(&mut self) -> TrackAlias {
         self.next_alias += 1;
+        TrackAlias(self.next_alias - 1)
+    }
+
+    /// A track of which nothing was known.
+    pub(super) fn begin_track(&mut self, name: &FullTrackName) -> TrackIndex {
+        let alias = match self.mesh.alias_of(name) {
+            Some(alias) => alias,
+            None => self.next_alias(),
+        };
         let index = TrackIndex(self.tracks.insert(Track::new(name.clone(), alias)));
         self.by_name.insert(name.clone(), index);
-        Some(index)
+        index
     }
 
     /// Holds a request until a publisher has answered, asking one if there is one.
@@ -137,7 +159,8 @@ impl Relay {
         patience: Duration,
         now: Instant,
     ) {
-        if self.config.session_waiting_max <= self.peers[key.peer.0].waiting_count {
+        let is_shard = self.peers[key.peer.0].is_shard();
+        if !is_shard && self.config.session_waiting_max <= self.peers[key.peer.0].waiting_count {
             self.reject(key, RequestCode::EXCESSIVE_LOAD, "too many requests wait for publishers");
             self.forget_track_if_unused(index);
             return;
@@ -152,8 +175,9 @@ impl Relay {
             // Whoever is asked already has been asked for what was wanted then.
             track.new_group = track.new_group.max(new_group);
         }
-        let asked = track.upstreams.iter().any(|up| up.key.peer != key.peer)
-            || self.ask_publishers(index, Some(key), now);
+        let serves = |up: &Upstream| up.key.peer != key.peer && !(is_shard && up.is_shard);
+        let asked =
+            track.upstreams.iter().any(serves) || self.ask_publishers(index, Some(key), now);
         if !asked && patience.is_zero() {
             self.reject(key, RequestCode::DOES_NOT_EXIST, "nobody publishes this track");
             self.forget_track_if_unused(index);
@@ -169,7 +193,7 @@ impl Relay {
         }
         let deadline = now + patience;
         self.arm_track_timer(index, deadline);
-        self.tracks[index.0].waiting.push_back(Waiting { key, hops, body, deadline });
+        self.tracks[index.0].waiting.push_back(Waiting { key, is_shard, hops, body, deadline });
         self.peers[key.peer.0].waiting_count += 1;
         self.own(key, Owner::Waiting(index));
         self.note_below(index, key);
@@ -177,7 +201,8 @@ impl Relay {
 
     /// A request for a track has come: if from another relay, there is one more below.
     fn note_below(&mut self, index: TrackIndex, key: RequestKey) {
-        if self.peers[key.peer.0].relay_id().is_some() {
+        let peer = &self.peers[key.peer.0];
+        if peer.is_shard() || peer.relay_id().is_some() {
             self.below_changed.push_back((index, self.tracks[index.0].alias));
         }
     }
@@ -208,9 +233,14 @@ impl Relay {
                 tracing::debug!("a track has more publishers than are asked");
                 break;
             }
+            let is_shard = self.peers.get(peer.0).is_some_and(Peer::is_shard);
+            let hops =
+                if is_shard { self.hops_to_shard(index, on_behalf_of) } else { hops.clone() };
             let Some(session) = self.session(peer) else { continue };
             let mut parameters = parameters.clone();
-            if let Some(hops) = hops.clone().filter(|_| session.peer_relay().is_some()) {
+            let hops = hops.filter(|_| session.peer_relay().is_some());
+            let told_hops = hops.clone();
+            if let Some(hops) = hops {
                 parameters.push(Parameter::Hops(hops));
             }
             let Ok(request) = session.subscribe(name.clone(), parameters) else {
@@ -221,9 +251,11 @@ impl Relay {
             self.tracks[index.0].upstreams.push(Upstream {
                 key,
                 by_publish: false,
+                is_shard,
                 established: false,
                 alias: None,
                 forward: true,
+                told_hops,
                 deadline,
                 is_leaving: false,
             });
@@ -288,8 +320,9 @@ impl Relay {
         }
         track.note_properties(properties);
         track.refused.clear();
+        track.ended_with = None;
         self.peers[key.peer.0].aliases.insert(alias, index);
-        for waiting in std::mem::take(&mut self.tracks[index.0].waiting) {
+        for waiting in self.take_served_by(index, key.peer) {
             self.peers[waiting.key.peer.0].waiting_count -= 1;
             self.disown(waiting.key);
             match waiting.body {
@@ -301,6 +334,7 @@ impl Relay {
             }
             self.answered.push_back(waiting.key.peer);
         }
+        self.publish_watched(index, now);
         self.update_linger(index, now);
         self.leave_after_overlap(index, now);
         self.recover(index, now);
@@ -359,8 +393,13 @@ impl Relay {
         let track = &mut self.tracks[index.0];
         let (start, end) = subscription_range(wish.filter, track.largest);
         let joined_at = track.largest.filter(|_| wish.forward);
-        let entry = Subscriber { key, hops, wish, start, end, joined_at };
+        let is_shard = self.peers[key.peer.0].is_shard();
+        let entry =
+            Subscriber { key, is_shard, told_of_leaving: false, hops, wish, start, end, joined_at };
         let subscriber = track.subscribers.insert(entry);
+        if is_shard {
+            track.shards.push(subscriber);
+        }
         self.own(key, Owner::Subscriber { track: index, subscriber });
         if self.peers[key.peer.0].is_relay() {
             // What we have of this relay would from now on be our own echo.
@@ -394,21 +433,40 @@ impl Relay {
         }
         let Some(hops) = self.hops_above(index, None) else { return };
         let below = self.tracks[index.0].relays_below();
-        let above: Vec<(RequestKey, RelayId)> = self.tracks[index.0]
+        let for_shards = self.hops_to_shard(index, None);
+        let above: Vec<(RequestKey, Option<RelayId>)> = self.tracks[index.0]
             .upstreams
             .iter()
             .filter(|upstream| !upstream.by_publish)
             .filter_map(|upstream| {
-                Some((upstream.key, self.peers.get(upstream.key.peer.0)?.relay_id()?))
+                let relay = self.peers.get(upstream.key.peer.0)?.relay_id();
+                (upstream.is_shard || relay.is_some()).then_some((upstream.key, relay))
             })
             .collect();
         for (key, relay) in above {
-            if below.contains(&relay) {
+            if relay.is_some_and(|relay| below.contains(&relay)) {
                 self.leave_upstreams(index, now, |upstream| upstream.key == key);
-            } else if let Some(session) = self.session(key.peer) {
-                let parameters = Parameters::default().with(Parameter::Hops(hops.clone()));
-                if let Err(error) = session.update(key.request, parameters) {
-                    tracing::debug!(%error, "a relay cannot be told who is below");
+                continue;
+            }
+            let told = if relay.is_none() { for_shards.clone() } else { Some(hops.clone()) };
+            let Some(told) = told else { continue };
+            let upstream = self.tracks[index.0].upstream_mut(key);
+            if upstream.is_none_or(|upstream| upstream.told_hops.as_ref() == Some(&told)) {
+                continue;
+            }
+            if let Some(session) = self.session(key.peer)
+                && session.peer_relay().is_some()
+            {
+                let parameters = Parameters::default().with(Parameter::Hops(told.clone()));
+                match session.update(key.request, parameters) {
+                    Ok(_) => {
+                        if let Some(upstream) = self.tracks[index.0].upstream_mut(key) {
+                            upstream.told_hops = Some(told);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "a relay cannot be told who is below");
+                    }
                 }
             }
         }

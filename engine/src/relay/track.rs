@@ -8,6 +8,7 @@ use std::{
 use aip_codec::{
     aip::hops::{Hops, RelayId},
     moqt::{
+        error_code::PublishDoneCode,
         filter::LocationFilter,
         id::{GroupId, RequestId, SubgroupId, TrackAlias},
         location::Location,
@@ -48,6 +49,10 @@ pub(crate) struct Track {
     pub(crate) alias: TrackAlias,
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) subscribers: Slab<Subscriber>,
+    /// Those of them that are other shards of this relay.
+    pub(crate) shards: Vec<usize>,
+    /// Whether who wants every track under a prefix waits for this one, which another shard has.
+    pub(crate) is_watched: bool,
     pub(crate) waiting: VecDeque<Waiting>,
     /// Requests that are passed on, since no publisher takes a SUBSCRIBE.
     pub(crate) passed_on: Vec<PassedOn>,
@@ -74,6 +79,8 @@ pub(crate) struct Track {
     pub(crate) recovered_to: Option<Location>,
     /// Subgroups whose streams wait for another publisher's.
     pub(crate) orphans: Orphans,
+    /// What the publisher that ended last has said of it.
+    pub(crate) ended_with: Option<PublishDoneCode>,
     /// Publishers that have refused to take the place of one that was lost.
     pub(crate) refused: BTreeSet<PeerIndex>,
     /// When publishers that go away are left.
@@ -87,10 +94,14 @@ pub(crate) struct Track {
 pub(crate) struct Upstream {
     pub(crate) key: RequestKey,
     pub(crate) by_publish: bool,
+    /// Whether it is another shard of this relay, which is never told what it told.
+    pub(crate) is_shard: bool,
     pub(crate) established: bool,
     pub(crate) alias: Option<TrackAlias>,
     /// Whether it sends objects (Forward).
     pub(crate) forward: bool,
+    /// The relays below, as it was told them last.
+    pub(crate) told_hops: Option<Hops>,
     /// When its answer is given up, while it is not established.
     pub(crate) deadline: Instant,
     /// Whether it has said that it is going away.
@@ -101,6 +112,10 @@ pub(crate) struct Upstream {
 #[derive(Debug)]
 pub(crate) struct Subscriber {
     pub(crate) key: RequestKey,
+    /// Whether it is another shard of this relay: it gets publishers' streams as they are.
+    pub(crate) is_shard: bool,
+    /// Whether it was told, as a shard, that its publishers are going away.
+    pub(crate) told_of_leaving: bool,
     /// The relays that the subscription has passed; none if no relay is below.
     pub(crate) hops: Hops,
     pub(crate) wish: Wish,
@@ -178,6 +193,8 @@ impl Subscriber {
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) key: RequestKey,
+    /// Whether it is of another shard of this relay.
+    pub(crate) is_shard: bool,
     /// The relays that the request has passed.
     pub(crate) hops: Hops,
     pub(crate) body: WaitingBody,
@@ -211,6 +228,8 @@ impl Track {
             alias,
             upstreams: Vec::new(),
             subscribers: Slab::new(),
+            shards: Vec::new(),
+            is_watched: false,
             waiting: VecDeque::new(),
             passed_on: Vec::new(),
             properties: Properties::default(),
@@ -228,6 +247,7 @@ impl Track {
             recovery: None,
             recovered_to: None,
             orphans: Orphans::new(),
+            ended_with: None,
             refused: BTreeSet::new(),
             leave_at: None,
             linger_until: None,
@@ -260,6 +280,14 @@ impl Track {
         subscribers.chain(waiting).flat_map(Hops::iter).collect()
     }
 
+    /// Those of them that are not below another shard: what one shard told is told to no other.
+    pub(crate) fn relays_below_this_shard(&self) -> BTreeSet<RelayId> {
+        let subscribers = self.subscribers.iter().map(|(_, subscriber)| subscriber);
+        let subscribers = subscribers.filter(|it| !it.is_shard).map(|it| &it.hops);
+        let waiting = self.waiting.iter().filter(|it| !it.is_shard).map(|it| &it.hops);
+        subscribers.chain(waiting).flat_map(Hops::iter).collect()
+    }
+
     /// Whether nothing keeps the track any more.
     pub(crate) fn is_unused(&self) -> bool {
         self.upstreams.is_empty()
@@ -271,7 +299,22 @@ impl Track {
 
     /// Whether anybody is interested in what the publishers send.
     pub(crate) fn has_demand(&self) -> bool {
-        !self.subscribers.is_empty() || !self.waiting.is_empty() || !self.tasks.is_empty()
+        !self.subscribers.is_empty()
+            || !self.waiting.is_empty()
+            || !self.tasks.is_empty()
+            || self.is_watched
+    }
+
+    /// Takes a subscriber off the list.
+    pub(crate) fn remove_subscriber(&mut self, subscriber: usize) -> Option<Subscriber> {
+        let entry = self.subscribers.try_remove(subscriber)?;
+        if entry.is_shard {
+            self.shards.retain(|shard| *shard != subscriber);
+        }
+        for active in self.active.values_mut() {
+            active.forget(subscriber);
+        }
+        Some(entry)
     }
 
     /// Notes that an object at `location` exists.

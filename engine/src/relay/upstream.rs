@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use aip_codec::moqt::{
     error_code::{PublishDoneCode, RequestCode, ResetCode, SessionCode},
+    id::TrackAlias,
     message::RequestError,
     name::TrackNamespace,
     parameter::Parameters,
@@ -20,9 +21,10 @@ use super::{
 use crate::metrics::Drop;
 
 impl Relay {
-    /// Sessions to ask for a track: those of our own that publish a prefix of its namespace; or, if
-    /// there are none, the next step of the best way to who does; or, if nobody is known to, the
-    /// relays that we have dialled. Never a relay that has the track from us, or would.
+    /// Sessions to ask for a track: those of this relay that publish a prefix of its namespace, or
+    /// the shards that have them; or, if there are none, the next step of the best way to who does;
+    /// or, if nobody is known to, the relays that we have dialled. Never a relay that has the track
+    /// from us, or would; never a shard on behalf of another.
     pub(super) fn publishers_for(
         &self,
         track: &Track,
@@ -30,18 +32,27 @@ impl Relay {
     ) -> Vec<PeerIndex> {
         let is_relay =
             |peer: &PeerIndex| self.peers.get(peer.0).is_some_and(super::peer::Peer::is_relay);
-        let routes = || self.namespaces.routes_to(track.name.namespace());
+        let asks_shards = self.asks_shards(track, on_behalf_of);
+        let routes = || {
+            let all = self.namespaces.routes_to(track.name.namespace());
+            all.filter(|route| asks_shards || !route.shard)
+        };
+        let direct = routes().filter(|route| route.is_direct());
         let mut peers: Vec<PeerIndex> =
-            routes().map(|route| route.key.peer).filter(|peer| !is_relay(peer)).collect();
+            direct.map(|route| route.key.peer).filter(|peer| !is_relay(peer)).collect();
+        if asks_shards {
+            peers.extend(self.mesh.publishers_of(&track.name));
+        }
         peers.sort_unstable();
         peers.dedup();
+        // One that has just refused is not asked in the place of another.
+        let has_refused = |peer: PeerIndex| on_behalf_of.is_none() && track.refused.contains(&peer);
+        peers.retain(|peer| !has_refused(*peer));
         if !peers.is_empty() {
             return peers;
         }
         let below = track.relays_below();
         let asks = |peer: PeerIndex| on_behalf_of.is_some_and(|key| key.peer == peer);
-        // One that has just refused is not asked in the place of another.
-        let has_refused = |peer: PeerIndex| on_behalf_of.is_none() && track.refused.contains(&peer);
         let is_below = |peer: PeerIndex| {
             let relay = self.peers.get(peer.0).and_then(super::peer::Peer::relay_id);
             asks(peer)
@@ -64,6 +75,9 @@ impl Relay {
             return Vec::new();
         }
         let mut relays = self.upstream_relays();
+        if asks_shards {
+            relays.extend(self.dialling_shard());
+        }
         relays.retain(|relay| !is_below(*relay) && !has_refused(*relay));
         relays
     }
@@ -83,6 +97,10 @@ impl Relay {
 
     pub(super) fn session_established(&mut self, peer: PeerIndex, now: Instant) {
         let entry = &self.peers[peer.0];
+        if entry.is_shard() {
+            self.shard_established(peer, now);
+            return;
+        }
         if entry.relay_id().is_some() && entry.relay_id() == self.config.session.relay_id {
             tracing::warn!(session = %entry.id, "this relay has reached itself");
             if let Some(session) = self.session(peer) {
@@ -123,8 +141,10 @@ impl Relay {
         now: Instant,
     ) {
         let Some(Owner::Upstream(index)) = self.disown(key) else { return };
-        self.remove_upstream(index, key, now);
+        let was_ours = self.remove_upstream(index, key, now);
+        self.release_shards_after(index, was_ours, code);
         let Some(track) = self.tracks.get_mut(index.0) else { return };
+        track.ended_with = code;
         if is_final(code) {
             track.recovery = None;
         }
@@ -146,23 +166,45 @@ impl Relay {
         let Some(track) = self.tracks.get(index.0) else { return };
         let asked = !is_final(code) && track.has_demand() && self.ask_publishers(index, None, now);
         if !asked {
+            if let Some(track) = self.tracks.get_mut(index.0) {
+                track.is_watched = false;
+            }
             self.end_subscribers(index, done_code(code));
             self.refuse_waiting_of(index, RequestCode::DOES_NOT_EXIST, now);
         }
         self.forget_track_if_unused(index);
     }
 
-    /// Forgets one publisher of a track, and what its streams were bringing.
-    fn remove_upstream(&mut self, index: TrackIndex, key: RequestKey, now: Instant) {
-        let Some(track) = self.tracks.get_mut(index.0) else { return };
+    /// Forgets one publisher of a track, and what its streams were bringing. Whether it was a session
+    /// of this shard that sent the track.
+    fn remove_upstream(&mut self, index: TrackIndex, key: RequestKey, now: Instant) -> bool {
+        let Some(track) = self.tracks.get_mut(index.0) else { return false };
         let Some(position) = track.upstreams.iter().position(|upstream| upstream.key == key) else {
-            return;
+            return false;
         };
         let upstream = track.upstreams.remove(position);
+        let was_ours = upstream.established && !upstream.is_shard;
+        if upstream.by_publish {
+            let name = track.name.clone();
+            self.mesh.publication_changed(name);
+        }
         if upstream.established {
             self.note_loss(index, ResetCode::INTERNAL_ERROR);
         }
-        let Some(alias) = upstream.alias else { return };
+        if let Some(alias) = upstream.alias {
+            self.leave_streams(index, key, alias, now);
+        }
+        was_ours
+    }
+
+    /// Forgets what a publisher's streams were bringing.
+    fn leave_streams(
+        &mut self,
+        index: TrackIndex,
+        key: RequestKey,
+        alias: TrackAlias,
+        now: Instant,
+    ) {
         let Some(track) = self.tracks.get(index.0) else { return };
         let is_shared = track
             .upstreams
@@ -196,12 +238,16 @@ impl Relay {
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         track.upstreams.retain(|upstream| upstream.key != key);
         track.refused.insert(key.peer);
+        self.refuse_shards_waiting(index, code);
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
         if track.upstreams.is_empty() {
+            track.is_watched = false;
+            let ended_with = done_code(track.ended_with);
             if !track.subscribers.is_empty() && self.ask_publishers(index, None, now) {
                 return;
             }
             self.refuse_waiting_of(index, code, now);
-            self.end_subscribers(index, PublishDoneCode::INTERNAL_ERROR);
+            self.end_subscribers(index, ended_with);
         }
         self.forget_track_if_unused(index);
     }
@@ -274,11 +320,8 @@ impl Relay {
 
     pub(super) fn forget_subscriber(&mut self, index: TrackIndex, subscriber: usize, now: Instant) {
         let Some(track) = self.tracks.get_mut(index.0) else { return };
-        if track.subscribers.try_remove(subscriber).is_none() {
+        if track.remove_subscriber(subscriber).is_none() {
             return;
-        }
-        for active in track.active.values_mut() {
-            active.forget(subscriber);
         }
         self.forget_fills_of(index);
         self.update_linger(index, now);
@@ -293,11 +336,8 @@ impl Relay {
         code: PublishDoneCode,
     ) {
         let Some(track) = self.tracks.get_mut(index.0) else { return };
-        let Some(entry) = track.subscribers.try_remove(subscriber) else { return };
-        for active in track.active.values_mut() {
-            active.forget(subscriber);
-        }
-        self.service.subscriptions_ended.count(code.name());
+        let Some(entry) = track.remove_subscriber(subscriber) else { return };
+        self.note_ended(&entry, code);
         self.disown(entry.key);
         self.forget_fills_of(index);
         if let Some(session) = self.session(entry.key.peer) {
@@ -321,14 +361,16 @@ impl Relay {
     }
 
     /// Ends one subscriber after what is being sent to it.
-    fn finish_subscriber(&mut self, index: TrackIndex, subscriber: usize, code: PublishDoneCode) {
+    pub(super) fn finish_subscriber(
+        &mut self,
+        index: TrackIndex,
+        subscriber: usize,
+        code: PublishDoneCode,
+    ) {
         let Some(track) = self.tracks.get_mut(index.0) else { return };
-        let Some(entry) = track.subscribers.try_remove(subscriber) else { return };
+        let Some(entry) = track.remove_subscriber(subscriber) else { return };
         let reset = track.loss_code();
-        for active in track.active.values_mut() {
-            active.forget(subscriber);
-        }
-        self.service.subscriptions_ended.count(code.name());
+        self.note_ended(&entry, code);
         self.disown(entry.key);
         self.forget_fills_of(index);
         if let Some(session) = self.session(entry.key.peer) {
@@ -339,8 +381,11 @@ impl Relay {
 
     /// Begins or stops the time after which an upstream subscription without demand ends.
     pub(super) fn update_linger(&mut self, index: TrackIndex, now: Instant) {
-        let until = if self.draining { now } else { now + self.config.linger };
         let Some(track) = self.tracks.get_mut(index.0) else { return };
+        // What another shard sends lingers there; and nobody comes back for what goes away.
+        let is_over = |upstream: &Upstream| upstream.is_shard || upstream.is_leaving;
+        let lingers = !self.draining && !track.upstreams.iter().all(is_over);
+        let until = if lingers { now + self.config.linger } else { now };
         if track.has_demand() {
             track.linger_until = None;
         } else if track.linger_until.is_none() && !track.upstreams.is_empty() {
@@ -381,7 +426,8 @@ impl Relay {
             if let Some(session) = self.session(key.peer) {
                 session.cancel(key.request, ResetCode::CANCELLED);
             }
-            self.remove_upstream(index, key, now);
+            let was_ours = self.remove_upstream(index, key, now);
+            self.release_shards_after(index, was_ours, None);
         }
         self.recover(index, now);
     }
@@ -396,7 +442,9 @@ impl Relay {
         self.release_cache(index);
         let track = self.tracks.remove(index.0);
         self.by_name.remove(&track.name);
-        self.forget_publication(&track);
+        if self.mesh.alias_of(&track.name).is_none() {
+            self.forget_publication(&track.name, track.alias);
+        }
         for key in fetches {
             self.disown(key);
             if let Some(session) = self.session(key.peer) {

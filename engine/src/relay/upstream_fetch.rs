@@ -104,7 +104,12 @@ impl Relay {
             publishers = self.publishers_for(track, Some(task.key.owner));
         }
         // Another relay that asks is not asked back.
-        publishers.retain(|peer| *peer != task.key.owner.peer || !self.peers[peer.0].is_relay());
+        let asker = &self.peers[task.key.owner.peer.0];
+        let (from_relay, from_shard) = (asker.is_relay(), asker.is_shard());
+        publishers.retain(|peer| {
+            (*peer != task.key.owner.peer || !from_relay)
+                && !(from_shard && self.peers[peer.0].is_shard())
+        });
         publishers
             .into_iter()
             .any(|peer| self.fetch_from(index, peer, (start, to), order, now).is_some())

@@ -42,6 +42,9 @@ pub struct Config {
     pub unknown_alias_datagrams_max: usize,
     /// How long a stream or datagram of an unknown alias is held. 5 s.
     pub unknown_alias_timeout: Duration,
+    /// Whether a peer that resets most of what it asks before it is answered is disconnected. true;
+    /// not between the shards of one relay, where each speaks for many.
+    pub minds_resets: bool,
     /// What may wait for the peer's network.
     pub delivery: DeliveryLimits,
 }
@@ -108,6 +111,7 @@ impl Default for Config {
             unknown_alias_streams_max: 256,
             unknown_alias_datagrams_max: 64,
             unknown_alias_timeout: Duration::from_secs(5),
+            minds_resets: true,
             delivery: DeliveryLimits::default(),
         }
     }

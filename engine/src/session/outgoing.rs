@@ -56,6 +56,11 @@ impl Session {
         account
     }
 
+    /// Bytes of messages that wait for the network, without those of objects and calls.
+    pub const fn message_bytes(&self) -> usize {
+        self.messages.bytes
+    }
+
     /// Bytes handed to the transport that it has not sent.
     pub const fn queued_bytes(&self) -> usize {
         self.streams_account.bytes + self.messages.bytes

@@ -481,7 +481,8 @@ impl Session {
         let id = self.requests.on_stream(stream);
         let request = id.and_then(|id| self.requests.get(id));
         let unanswered = request.filter(|it| it.is_unanswered()).map(|it| it.began);
-        if stream.opener() != self.side
+        if self.config.minds_resets
+            && stream.opener() != self.side
             && let Some(began) = opening.or(unanswered)
         {
             self.flood.stream_reset(began, now)?;

@@ -7,20 +7,23 @@ use std::{
 
 use aip_engine::{
     io::{self, Config, Handle, Identity},
-    relay::{self, Relay},
+    relay,
+    shard::Shard,
     transport::Driver,
 };
 
-/// A relay on a thread of this process.
+/// A relay of three workers in this process, so that much goes from one to another.
 pub(crate) struct RelayNode {
-    handle: Handle<<Relay as Driver>::Command>,
+    handle: Handle<<Shard as Driver>::Command>,
 }
 
 impl RelayNode {
     pub(crate) fn start() -> Self {
         let listen: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let config = Config::server(vec![listen], Identity::Development);
-        let handle = io::spawn(config, || Relay::new(relay::Config::default())).unwrap();
+        let config = Config::server(vec![listen], Identity::Development).with_workers(3);
+        let limits = relay::Config::default();
+        let shard = move |place| Shard::new(&limits, place, false);
+        let handle = io::spawn_workers(config, shard).unwrap();
         Self { handle }
     }
 

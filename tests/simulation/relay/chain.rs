@@ -5,10 +5,10 @@ use aip_codec::{
     moqt::{error_code::ResetCode, parameter::Parameter},
 };
 use aip_engine::{
-    relay::{Config, Relay},
+    relay::Config,
     session::{Event, Request, Response},
 };
-use aip_tests::sim::{LinkId, NodeId, peer::Subgroup};
+use aip_tests::sim::{LinkId, NodeId, peer::Subgroup, shards::Shards};
 
 use super::{DRAFTS, Stage, at, namespace, none, objects, with};
 
@@ -24,7 +24,7 @@ fn chain(length: usize, version: Version) -> Chain {
     let mut relays = vec![stage.relay];
     let mut links = Vec::new();
     for _ in 1..length {
-        let relay = stage.world.add(Relay::new(Config::default()));
+        let relay = stage.world.add(Shards::new(&Config::default(), super::super::SHARDS));
         links.push(stage.world.connect(relay, relays[relays.len() - 1], version, Some(0)));
         relays.push(relay);
     }
@@ -42,7 +42,7 @@ impl Chain {
 
     fn counts(&mut self, relay: usize) -> (usize, usize, usize) {
         let relay = self.relays[relay];
-        self.stage.world.with(relay, |relay: &mut Relay, _| relay.counts())
+        self.stage.world.with(relay, |relay: &mut Shards, _| relay.counts())
     }
 }
 

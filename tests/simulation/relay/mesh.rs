@@ -2,13 +2,13 @@
 
 use aip_codec::{Version, aip::hops::RelayId, moqt::parameter::Parameter};
 use aip_engine::{
-    relay::{Config, Relay},
+    relay::Config,
     session::{Event, Request},
-    transport::Driver as _,
 };
 use aip_tests::sim::{
     LinkId, NodeId,
     peer::{FetchItem, Subgroup},
+    shards::Shards,
 };
 use bytes::Bytes;
 
@@ -23,13 +23,13 @@ struct Mesh {
     links: Vec<LinkId>,
 }
 
-fn relay(number: u64) -> Relay {
+fn relay(number: u64) -> Shards {
     relay_with(number, Config::default())
 }
 
-fn relay_with(number: u64, mut config: Config) -> Relay {
+fn relay_with(number: u64, mut config: Config) -> Shards {
     config.session.relay_id = Some(RelayId(number));
-    Relay::new(config)
+    Shards::new(&config, super::super::SHARDS)
 }
 
 /// Three relays; the first of each pair dials the second.
@@ -54,7 +54,7 @@ const TWO_UPSTREAMS: [(usize, usize); 2] = [(2, 0), (2, 1)];
 impl Mesh {
     fn namespaces(&mut self, relay: usize) -> usize {
         let relay = self.relays[relay];
-        self.stage.world.with(relay, |relay: &mut Relay, _| relay.namespaces().len())
+        self.stage.world.with(relay, |relay: &mut Shards, _| relay.namespaces().len())
     }
 
     fn publisher(&mut self, relay: usize, version: Version) -> (NodeId, LinkId) {
@@ -224,9 +224,9 @@ fn a_drain_does_not_wait_for_what_relays_tell_each_other() {
         let (_, link) = mesh.publisher(2, version);
         let drains = mesh.relays[2];
         let is_drained = |mesh: &mut Mesh| {
-            mesh.stage.world.with(drains, |relay: &mut Relay, _| relay.is_drained())
+            mesh.stage.world.with(drains, |relay: &mut Shards, _| relay.is_drained())
         };
-        mesh.stage.world.with(drains, |relay: &mut Relay, now| relay.handle_drain(now));
+        mesh.stage.world.with(drains, |relay: &mut Shards, now| relay.handle_drain(now));
         mesh.stage.run(50);
         assert!(!is_drained(&mut mesh), "{version:?}: its publisher is still there");
         mesh.stage.world.kill(link);
@@ -250,9 +250,10 @@ fn what_an_upstream_relay_tells_of_is_bounded_and_counted() {
             stage.announce(publisher, path);
         }
         stage.run(50);
-        stage.world.with(below, |relay: &mut Relay, _| {
+        stage.world.with(below, |relay: &mut Shards, _| {
             assert_eq!(relay.namespaces().len(), 3, "{version:?}");
-            assert_eq!(relay.metrics().counters.namespaces_ignored_total, 2, "{version:?}");
+            let ignored = relay.relays().map(|it| it.metrics().counters.namespaces_ignored_total);
+            assert_eq!(ignored.sum::<u64>(), 2, "{version:?}");
         });
     }
 }

@@ -29,12 +29,13 @@ use aip_codec::{
     },
 };
 use aip_engine::{
-    relay::{Config, Relay},
+    relay::Config,
     session::{Event, Request, Response},
 };
 use aip_tests::sim::{
     LinkId, NodeId, Weather, World, heard,
     peer::{FetchItem, Peer, Subgroup, Writer},
+    shards::Shards,
 };
 use bytes::Bytes;
 
@@ -95,7 +96,7 @@ impl Stage {
 
     fn with(config: Config) -> Self {
         let mut world = World::new(1, Weather::CALM);
-        let relay = world.add(Relay::new(config));
+        let relay = world.add(Shards::new(&config, super::SHARDS));
         Self { world, relay }
     }
 
@@ -127,9 +128,9 @@ impl Stage {
         result
     }
 
-    fn relay<R>(&mut self, look: impl FnOnce(&mut Relay) -> R) -> R {
+    fn relay<R>(&mut self, look: impl FnOnce(&mut Shards) -> R) -> R {
         let relay = self.relay;
-        self.world.with(relay, |relay: &mut Relay, _| look(relay))
+        self.world.with(relay, |relay: &mut Shards, _| look(relay))
     }
 
     fn counts(&mut self) -> (usize, usize, usize) {

@@ -7,6 +7,8 @@ use aip_tests::sim::{Weather, random::Random};
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) relays: usize,
+    /// Shards of each relay.
+    pub(super) shards: usize,
     pub(super) topology: Topology,
     /// Whether relays tell each other their numbers.
     pub(super) mesh: bool,
@@ -93,6 +95,7 @@ impl Plan {
         let relays = if topology == Topology::Chain { random.index(3) + 1 } else { 3 };
         Self {
             relays,
+            shards: random.index(3) + 1,
             topology,
             // Without numbers relays cannot see a ring.
             failover,

@@ -7,8 +7,8 @@ use std::{
 };
 
 use aip_codec::{aip::hops::RelayId, moqt::name::TrackNamespace};
-use aip_engine::relay::{Config, Relay};
-use aip_tests::sim::{LinkId, NodeId, World};
+use aip_engine::relay::Config;
+use aip_tests::sim::{LinkId, NodeId, World, shards::Shards};
 
 use super::{
     Place, Swarm, namespace_of,
@@ -31,6 +31,8 @@ pub(super) struct Tier {
     /// The relay that is cut off from the others.
     pub(super) cut_off: Option<usize>,
     mesh: bool,
+    /// Shards of each relay.
+    shards: usize,
     next_id: u64,
 }
 
@@ -42,6 +44,7 @@ impl Tier {
             dead: BTreeSet::new(),
             cut_off: None,
             mesh: plan.mesh,
+            shards: plan.shards,
             next_id: 1,
         };
         for _ in 0..plan.relays {
@@ -62,7 +65,7 @@ impl Tier {
     }
 
     /// A relay that has just begun.
-    fn relay(&mut self) -> Relay {
+    fn relay(&mut self) -> Shards {
         let mut config = Config::default();
         config.linger = Duration::from_secs(2);
         config.session.delivery.queued_bytes_max = 200_000;
@@ -71,7 +74,7 @@ impl Tier {
             config.session.relay_id = Some(RelayId(self.next_id));
             self.next_id += 1;
         }
-        Relay::new(config)
+        Shards::new(&config, self.shards)
     }
 
     /// Whether a relay takes connections.
@@ -180,7 +183,7 @@ impl Swarm {
                 .cloned()
                 .collect();
             let node = self.tier.nodes[relay];
-            let known = self.world.with(node, |relay: &mut Relay, _| relay.namespaces());
+            let known = self.world.with(node, |relay: &mut Shards, _| relay.namespaces());
             let known: BTreeSet<TrackNamespace> = known.into_iter().collect();
             assert_eq!(known, expected, "relay {relay} does not know what there is");
         }
@@ -190,7 +193,7 @@ impl Swarm {
     pub(super) fn check_relays(&mut self) {
         for relay in 0..self.tier.nodes.len() {
             let node = self.tier.nodes[relay];
-            let found = self.world.with(node, |relay: &mut Relay, _| relay.contradiction());
+            let found = self.world.with(node, |relay: &mut Shards, _| relay.contradiction());
             assert_eq!(found, None, "relay {relay}");
         }
     }
@@ -223,7 +226,7 @@ impl Swarm {
     fn check_forgotten(&mut self, relay: usize, links: usize) {
         let node = self.tier.nodes[relay];
         let left =
-            self.world.with(node, |relay: &mut Relay, _| (relay.counts(), relay.cached_bytes()));
+            self.world.with(node, |relay: &mut Shards, _| (relay.counts(), relay.cached_bytes()));
         assert_eq!(left, ((links, 0, 0), 0), "relay {relay} remembers");
     }
 }

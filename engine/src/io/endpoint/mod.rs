@@ -6,6 +6,7 @@ use std::{
     collections::VecDeque,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
     time::Instant,
 };
 
@@ -19,9 +20,12 @@ use super::{
     connection::{Begin, Connection, Context, Role},
     connection_table::{ConnectionTable, generation_of},
     error::Error,
+    hub::{Hub, Seat, Stray},
+    keys::Keys,
     packet::Packet,
     quic,
     stateless_reset::ResetKey,
+    steering,
     timer_wheel::{Tick, TimerWheel},
     tls,
     udp::{Blocked, ReceiveBatch, SendBatch, Socket},
@@ -52,6 +56,15 @@ struct Port {
     stalled: Vec<u32>,
 }
 
+/// Which of the process's workers an endpoint is of, and what it has from the process.
+pub(in crate::io) struct Site {
+    pub(in crate::io) hub: Arc<Hub>,
+    pub(in crate::io) worker: usize,
+    /// Where it listens, in the order of the configuration.
+    pub(in crate::io) sockets: Vec<Socket>,
+    pub(in crate::io) keys: Keys,
+}
+
 /// How a datagram came.
 #[derive(Clone, Copy)]
 struct Way {
@@ -70,6 +83,7 @@ pub(super) struct Endpoint {
     clients: Vec<quiche::Config>,
     /// Counts the connections that we open: they take the sockets in turn.
     client_turn: usize,
+    site: Site,
     ids: Issuer,
     reset_key: ResetKey,
     table: ConnectionTable,
@@ -87,14 +101,12 @@ impl Endpoint {
         config: Config,
         certificate: Option<&tls::Certificate>,
         registry: Registry,
+        mut site: Site,
         now: Instant,
     ) -> Result<Self, Error> {
-        let reset_key = match &config.handshake.stateless_reset_key {
-            Some(path) => ResetKey::load(path)?,
-            None => ResetKey::random()?,
-        };
+        let worker = u8::try_from(site.worker).unwrap_or_default();
         let acceptor = certificate
-            .map(|certificate| Acceptor::new(&config, certificate, reset_key.clone(), now))
+            .map(|certificate| Acceptor::new(&config, certificate, &site.keys, worker, now))
             .transpose()?;
         let clients = config
             .targets
@@ -103,14 +115,16 @@ impl Endpoint {
                 quic::config(tls::client(target)?, &config.dial.versions, &config.quic, None)
             })
             .collect::<Result<_, _>>()?;
+        let sockets = std::mem::take(&mut site.sockets);
         let mut endpoint = Self {
             registry,
             ports: Vec::new(),
             acceptor,
             clients,
             client_turn: 0,
-            ids: Issuer::new(0)?,
-            reset_key,
+            ids: Issuer::new(worker)?,
+            reset_key: site.keys.reset.clone(),
+            site,
             table: ConnectionTable::default(),
             wheel: TimerWheel::new(now),
             fired: Vec::new(),
@@ -119,8 +133,9 @@ impl Endpoint {
             counters: Counters::default(),
             config,
         };
-        for address in endpoint.config.listen.clone() {
-            endpoint.open(address, true).map_err(|source| Error::Bind { address, source })?;
+        for socket in sockets {
+            let address = socket.local();
+            endpoint.add(socket, true).map_err(|source| Error::Bind { address, source })?;
         }
         Ok(endpoint)
     }
@@ -131,8 +146,7 @@ impl Endpoint {
         listening.map(|port| port.socket.local()).collect()
     }
 
-    fn open(&mut self, address: SocketAddr, listening: bool) -> io::Result<usize> {
-        let mut socket = Socket::bind(address, listening)?;
+    fn add(&mut self, mut socket: Socket, listening: bool) -> io::Result<usize> {
         let index = self.ports.len();
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.registry.register(socket.source(), Token(SOCKET_TOKENS + index), interest)?;
@@ -158,7 +172,7 @@ impl Endpoint {
         }
         let any =
             if v6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
-        self.open(SocketAddr::new(any, 0), false)
+        self.add(Socket::bind(SocketAddr::new(any, 0), false)?, false)
     }
 
     /// Takes note that a socket may have something to be received.
@@ -221,11 +235,39 @@ impl Endpoint {
             for datagram in message.datagrams {
                 bytes += datagram.len();
                 self.counters.udp_received_total += 1;
-                self.handle_datagram(way, datagram, now);
+                if !self.is_elsewhere(way, datagram) {
+                    self.handle_datagram(way, datagram, now);
+                }
             }
         }
         self.counters.udp_received_bytes_total += bytes as u64;
         bytes
+    }
+
+    /// Whether a datagram is for another worker, which has then got it.
+    fn is_elsewhere(&mut self, way: Way, datagram: &[u8]) -> bool {
+        let (hub, own) = (&self.site.hub, self.site.worker);
+        if hub.workers() == 1 || !self.ports[way.port].listening {
+            return false;
+        }
+        let worker = steering::worker_of(datagram, hub.workers());
+        let Some(worker) = worker.filter(|worker| *worker != own) else { return false };
+        let Way { port, from, to } = way;
+        let stray = Stray { port, from, to, bytes: datagram.to_vec() };
+        if Seat::hand_over(hub, (own, worker), stray) {
+            self.counters.datagrams_misrouted_total += 1;
+        } else {
+            self.counters.datagrams_misrouted_dropped_total += 1;
+        }
+        true
+    }
+
+    /// A datagram that came to another worker.
+    pub(super) fn handle_stray(&mut self, mut stray: Stray, now: Instant) {
+        let way = Way { port: stray.port, from: stray.from, to: stray.to };
+        if self.ports.get(way.port).is_some_and(|port| port.listening) {
+            self.handle_datagram(way, &mut stray.bytes, now);
+        }
     }
 
     fn handle_datagram(&mut self, way: Way, datagram: &mut [u8], now: Instant) {
@@ -266,7 +308,7 @@ impl Endpoint {
         let next = self.table.next();
         let verdict = acceptor.handle(
             super::accept::Stranger { from, to, datagram },
-            super::accept::Room { next, connections: self.table.len(), ids: &self.ids },
+            super::accept::Room { next, connections: self.site.hub.connections(), ids: &self.ids },
             &mut self.counters,
             now,
         );
@@ -285,6 +327,7 @@ impl Endpoint {
                 connection.initial = Some(initial);
                 let slot = self.table.insert(connection);
                 self.counters.connections += 1;
+                self.site.hub.connection_begun();
                 self.deliver(slot, way, datagram, now);
             }
         }
@@ -304,7 +347,7 @@ impl Endpoint {
         let port = self.client_port(address.is_ipv6()).map_err(|error| error.to_string())?;
         let local = self.ports[port].socket.local();
         let (slot, session) = self.table.next().ok_or("too many connections")?;
-        if self.config.handshake.connections_max <= self.table.len() {
+        if self.config.handshake.connections_max <= self.site.hub.connections() {
             return Err("too many connections".to_owned());
         }
         let id = self.ids.issue(slot, generation_of(session)).map_err(|error| error.to_string())?;
@@ -323,6 +366,7 @@ impl Endpoint {
         let connection = Connection::new(begin, quic);
         let slot = self.table.insert(connection);
         self.counters.connections += 1;
+        self.site.hub.connection_begun();
         self.counters.dials_total += 1;
         self.attend(slot);
         Ok(session)

@@ -110,6 +110,7 @@ impl Endpoint {
             if let Some(mut connection) = self.table.remove(slot) {
                 connection.clear(&mut self.counters);
                 self.counters.connections -= 1;
+                self.site.hub.connection_over();
             }
             return;
         }

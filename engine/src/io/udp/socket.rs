@@ -30,6 +30,23 @@ impl Socket {
     /// One that is `listening` at no address in particular answers from the address it was asked
     /// at; for one that is not, the system chooses.
     pub(in crate::io) fn bind(address: SocketAddr, listening: bool) -> io::Result<Self> {
+        Self::bind_beside(address, listening, false)
+    }
+
+    /// So many sockets that listen at one address, of which the kernel chooses one for each datagram:
+    /// the first by number, in the order in which they are returned. The first is bound alone, so
+    /// that no other process has the address, not even one of the same program.
+    pub(in crate::io) fn bind_group(address: SocketAddr, count: usize) -> io::Result<Vec<Self>> {
+        let first = Self::bind(address, true)?;
+        if 1 < count {
+            share_port(first.fd())?;
+        }
+        let address = first.local();
+        let others = (1..count).map(|_| Self::bind_beside(address, true, true));
+        std::iter::once(Ok(first)).chain(others).collect()
+    }
+
+    fn bind_beside(address: SocketAddr, listening: bool, shared: bool) -> io::Result<Self> {
         let domain = Domain::for_address(address);
         let socket = socket2::Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
@@ -47,6 +64,9 @@ impl Socket {
         forbid_fragments(fd, address.is_ipv6()).ok();
         set_option(fd, libc::SOL_UDP, libc::UDP_GRO, 1).ok();
         let gso = set_option(fd, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
+        if shared {
+            share_port(fd)?;
+        }
         socket.bind(&address.into())?;
         let socket = mio::net::UdpSocket::from_std(socket.into());
         let local = socket.local_addr()?;
@@ -97,6 +117,11 @@ impl Socket {
     pub(in crate::io) const fn source(&mut self) -> &mut mio::net::UdpSocket {
         &mut self.socket
     }
+}
+
+/// Other sockets may be bound to the same address.
+fn share_port(fd: RawFd) -> io::Result<()> {
+    set_option(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)
 }
 
 /// Each datagram shall say which address it was sent to.

@@ -250,7 +250,7 @@ impl Group {
     pub(super) fn is_forwarded_whole(&self) -> bool {
         (self.last.is_some() || self.end.is_some())
             && self.objects.values().all(|object| is_gone(object))
-            && self.first_unknown(ObjectId(0), |_| true).is_none()
+            && self.first_unknown(ObjectId(0), ObjectId(u64::MAX), |_| true).is_none()
     }
 
     /// What the group says of those before it.

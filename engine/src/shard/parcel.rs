@@ -1,0 +1,103 @@
+//! What goes from one shard of a relay to another.
+
+use aip_codec::{
+    aip::hops::Hops,
+    moqt::name::{FullTrackName, TrackNamespace},
+};
+use bytes::Bytes;
+
+use crate::transport::StreamId;
+
+/// One message from one shard to another. Bytes are references: whoever gets it shares them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Parcel {
+    /// Which of the links that these two shards have had it belongs to; they count from 0.
+    pub epoch: u32,
+    /// What it says.
+    pub content: Content,
+}
+
+/// What a [`Parcel`] says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Content {
+    /// More bytes of a stream.
+    Stream {
+        /// The stream.
+        stream: StreamId,
+        /// The bytes.
+        bytes: Bytes,
+        /// Whether nothing follows.
+        fin: bool,
+    },
+    /// The sender ends its side of a stream; what did not come does not come.
+    Reset {
+        /// The stream.
+        stream: StreamId,
+        /// An application error code.
+        code: u64,
+    },
+    /// The sender reads no more of a stream.
+    Stop {
+        /// The stream.
+        stream: StreamId,
+        /// An application error code.
+        code: u64,
+    },
+    /// The sender takes no more of a stream for now.
+    Pause {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// The sender takes more of a stream again.
+    Resume {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// A datagram.
+    Datagram {
+        /// Its bytes.
+        bytes: Bytes,
+    },
+    /// What the sender has from its own sessions.
+    Notice(Box<Notice>),
+    /// The link is closed; another one begins.
+    Close,
+}
+
+impl Content {
+    /// Bytes that are kept as long as it is.
+    pub const fn size(&self) -> usize {
+        match self {
+            Self::Stream { bytes, .. } | Self::Datagram { bytes } => bytes.len(),
+            _ => 0,
+        }
+    }
+}
+
+/// What a shard knows by itself, and the others are to know.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Notice {
+    /// The best way to a namespace by a session of the shard's own.
+    Namespace {
+        /// The namespace.
+        namespace: TrackNamespace,
+        /// The way; none if nobody publishes it there any more.
+        way: Option<Way>,
+    },
+    /// Whether a session of the shard's own has published a track (PUBLISH).
+    Track {
+        /// The track.
+        track: FullTrackName,
+        /// Whether it is published there.
+        is_published: bool,
+    },
+}
+
+/// A way to who publishes a namespace.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Way {
+    /// The relays on it, the furthest first.
+    pub hops: Hops,
+    /// What it costs.
+    pub cost: u64,
+}

@@ -1,0 +1,274 @@
+//! A relay of several shards, as one node: what they hand each other goes through short queues, a
+//! little later than it was handed over, in an order that a seed makes.
+
+use std::{
+    any::Any,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use aip_codec::moqt::name::TrackNamespace;
+use aip_engine::{
+    relay::{Config, Load, Relay},
+    shard::{Parcel, Place, Shard},
+    transport::{Action, Closed, Driver, Peer, SessionId, StreamId},
+};
+use bytes::Bytes;
+
+use super::{node::Node, random::Random};
+
+/// Parcels that may be on their way from one shard to another.
+const QUEUE_MAX: u64 = 6;
+/// The longest way of a parcel, in microseconds: shorter than any way outside.
+const DELAY_MAX: u64 = 5;
+
+/// A relay of several shards.
+#[derive(Debug)]
+pub struct Shards {
+    shards: Vec<Shard>,
+    homes: BTreeMap<SessionId, usize>,
+    next_home: usize,
+    queues: BTreeMap<(usize, usize), VecDeque<(Instant, Parcel)>>,
+    actions: VecDeque<(SessionId, Action)>,
+    random: Random,
+    begun: bool,
+    /// Parcels handed over so far.
+    pub parcels: u64,
+}
+
+impl Shards {
+    /// A relay of so many shards. Sessions come to them in turn; those that it dials to the first.
+    pub fn new(config: &Config, count: usize) -> Self {
+        let place = |index| Place { index, count };
+        let pairs = (0..count).flat_map(|from| (0..count).map(move |to| (from, to)));
+        Self {
+            shards: (0..count).map(|index| Shard::new(config, place(index), true)).collect(),
+            homes: BTreeMap::new(),
+            next_home: 0,
+            queues: pairs
+                .filter(|(from, to)| from != to)
+                .map(|pair| (pair, VecDeque::new()))
+                .collect(),
+            actions: VecDeque::new(),
+            random: Random::new(count as u64),
+            begun: false,
+            parcels: 0,
+        }
+    }
+
+    /// The relay that each shard is.
+    pub fn relays(&self) -> impl Iterator<Item = &Relay> {
+        self.shards.iter().map(Shard::relay)
+    }
+
+    /// Sessions of all shards, tracks and published namespaces of the one that knows most.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        let links = self.shards.len() - 1;
+        let each = self.relays().map(Relay::counts);
+        each.fold((0, 0, 0), |sum, (sessions, tracks, namespaces)| {
+            (sum.0 + sessions - links, sum.1.max(tracks), sum.2.max(namespaces))
+        })
+    }
+
+    /// Bytes cached by the shard that caches most.
+    pub fn cached_bytes(&self) -> usize {
+        self.relays().map(Relay::cached_bytes).max().unwrap_or_default()
+    }
+
+    /// Groups cached by the shard that caches most.
+    pub fn cached_groups(&self) -> usize {
+        self.relays().map(Relay::cached_groups).max().unwrap_or_default()
+    }
+
+    /// What waits for all shards, and what was given up by all.
+    pub fn load(&self) -> Load {
+        let mut sum = Load::default();
+        for load in self.relays().map(Relay::load) {
+            sum.queued += load.queued;
+            sum.subscriptions_behind_total += load.subscriptions_behind_total;
+            sum.answers_given_up_total += load.answers_given_up_total;
+            sum.requests_refused_total += load.requests_refused_total;
+        }
+        sum
+    }
+
+    /// Whether every shard's accounts add up.
+    pub fn accounts_add_up(&self) -> bool {
+        self.relays().all(Relay::accounts_add_up)
+    }
+
+    /// The namespaces that are published, as every shard knows them.
+    ///
+    /// # Panics
+    /// If one knows others.
+    pub fn namespaces(&self) -> Vec<TrackNamespace> {
+        let known: BTreeSet<Vec<TrackNamespace>> = self.relays().map(Relay::namespaces).collect();
+        assert_eq!(known.len(), 1, "shards know different namespaces: {known:?}");
+        known.into_iter().flatten().collect()
+    }
+
+    /// What contradicts itself in a shard.
+    pub fn contradiction(&self) -> Option<String> {
+        self.relays().find_map(Relay::contradiction)
+    }
+
+    /// Whether a shard still has to do with a track.
+    pub fn has_tracks(&self) -> bool {
+        self.relays().any(|relay| 0 < relay.counts().1)
+    }
+
+    /// Begins to end.
+    pub fn handle_drain(&mut self, now: Instant) {
+        for index in 0..self.shards.len() {
+            self.shards[index].handle_drain(now);
+        }
+        self.carry(now);
+    }
+
+    /// Whether the drain is over.
+    pub fn is_drained(&self) -> bool {
+        self.shards.iter().all(Driver::is_drained)
+    }
+
+    fn home(&mut self, session: SessionId) -> &mut Shard {
+        let home = self.homes.get(&session).copied().unwrap_or_default();
+        &mut self.shards[home]
+    }
+
+    /// Lets shards do what they want, and what is on its way arrive.
+    fn carry(&mut self, now: Instant) {
+        loop {
+            let mut moved = self.deliver(now);
+            for from in 0..self.shards.len() {
+                while let Some(action) = self.shards[from].poll_action() {
+                    self.actions.push_back(action);
+                }
+                moved |= self.hand_over(from, now);
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn hand_over(&mut self, from: usize, now: Instant) -> bool {
+        let mut moved = false;
+        for to in 0..self.shards.len() {
+            if to == from {
+                continue;
+            }
+            let room = self.random.between(1, QUEUE_MAX);
+            while (self.queues[&(from, to)].len() as u64) < room
+                && let Some(parcel) = self.shards[from].poll_parcel(to, now)
+            {
+                let delay = Duration::from_micros(self.random.between(0, DELAY_MAX));
+                let queue = self.queues.get_mut(&(from, to)).expect("there is one for each pair");
+                let after = queue.back().map_or(now, |(when, _)| *when);
+                queue.push_back((after.max(now + delay), parcel));
+                self.parcels += 1;
+                moved = true;
+                while let Some(action) = self.shards[from].poll_action() {
+                    self.actions.push_back(action);
+                }
+            }
+        }
+        moved
+    }
+
+    fn deliver(&mut self, now: Instant) -> bool {
+        // Nothing is allocated here, so that what shards allocate can be counted.
+        let is_due = |queue: &VecDeque<(Instant, Parcel)>| {
+            queue.front().is_some_and(|(when, _)| *when <= now)
+        };
+        let due = self.queues.values().filter(|queue| is_due(queue)).count();
+        if due == 0 {
+            return false;
+        }
+        let chosen = self.random.index(due);
+        let mut queues = self.queues.iter_mut().filter(|(_, queue)| is_due(queue));
+        let Some((&(from, to), queue)) = queues.nth(chosen) else { return false };
+        if let Some((_, parcel)) = queue.pop_front() {
+            self.shards[to].handle_parcel(from, parcel, now);
+        }
+        true
+    }
+}
+
+impl Node for Shards {
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn handle_connected(&mut self, session: SessionId, peer: Peer, now: Instant) {
+        if !std::mem::replace(&mut self.begun, true) {
+            for shard in &mut self.shards {
+                shard.handle_begin(now);
+            }
+            self.carry(now);
+        }
+        let home = if peer.target.is_some() {
+            0
+        } else {
+            self.next_home += 1;
+            (self.next_home - 1) % self.shards.len()
+        };
+        self.homes.insert(session, home);
+        self.shards[home].handle_connected(session, peer, now);
+        self.carry(now);
+    }
+
+    fn handle_stream(
+        &mut self,
+        session: SessionId,
+        stream: StreamId,
+        bytes: Bytes,
+        fin: bool,
+        now: Instant,
+    ) {
+        self.home(session).handle_stream(session, stream, bytes, fin, now);
+        self.carry(now);
+    }
+
+    fn handle_reset(&mut self, session: SessionId, stream: StreamId, code: u64, now: Instant) {
+        self.home(session).handle_reset(session, stream, code, now);
+        self.carry(now);
+    }
+
+    fn handle_stop(&mut self, session: SessionId, stream: StreamId, code: u64, now: Instant) {
+        self.home(session).handle_stop(session, stream, code, now);
+        self.carry(now);
+    }
+
+    fn handle_datagram(&mut self, session: SessionId, bytes: Bytes, now: Instant) {
+        self.home(session).handle_datagram(session, bytes, now);
+        self.carry(now);
+    }
+
+    fn handle_sent(&mut self, session: SessionId, stream: StreamId, length: usize, now: Instant) {
+        self.home(session).handle_sent(session, stream, length, now);
+        self.carry(now);
+    }
+
+    fn handle_closed(&mut self, session: SessionId, closed: Closed, now: Instant) {
+        self.home(session).handle_closed(session, closed, now);
+        self.homes.remove(&session);
+        self.carry(now);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        for shard in &mut self.shards {
+            shard.handle_timeout(now);
+        }
+        self.carry(now);
+    }
+
+    fn poll_action(&mut self) -> Option<(SessionId, Action)> {
+        self.actions.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let fronts = self.queues.values().filter_map(|queue| queue.front());
+        let parcels = fronts.map(|(when, _)| *when).min();
+        self.shards.iter().filter_map(Driver::poll_timeout).chain(parcels).min()
+    }
+}
