@@ -32,6 +32,7 @@ pub struct Shards {
     /// When something was last told; none before anything was.
     now: Option<Instant>,
     random: Random,
+    begun: bool,
     /// Parcels handed over so far.
     pub parcels: u64,
 }
@@ -51,6 +52,7 @@ impl Shards {
                 .collect(),
             now: None,
             random: Random::new(count as u64),
+            begun: false,
             parcels: 0,
         }
     }
@@ -177,7 +179,7 @@ impl Node for Shards {
     }
 
     fn handle_connected(&mut self, session: SessionId, peer: Peer, now: Instant) {
-        if self.now.is_none() {
+        if !std::mem::replace(&mut self.begun, true) {
             for shard in &mut self.shards {
                 shard.handle_begin(now);
             }
