@@ -10,7 +10,8 @@ mod cases {
     use aip_codec::Version;
     use aip_engine::{
         io::{self, Config, Identity, Trust},
-        relay::{self, Relay},
+        relay,
+        shard::Shard,
     };
     use aip_tests::conformance::{self, Endpoint};
 
@@ -25,8 +26,10 @@ mod cases {
 
     fn check(version: Version) {
         let listen = vec!["127.0.0.1:0".parse().unwrap()];
-        let config = Config::server(listen, Identity::Development);
-        let relay = io::spawn(config, || Relay::new(limits())).unwrap();
+        // Connections come to any of its workers: what holds of one relay holds of all together.
+        let config = Config::server(listen, Identity::Development).with_workers(3);
+        let shard = |place| Shard::new(&limits(), place, false);
+        let relay = io::spawn_workers(config, shard).unwrap();
         let url = format!("moqt://{}", relay.addresses()[0]).parse().unwrap();
         let pin = relay.certificate_sha256().unwrap();
         let endpoint = Endpoint::new(url, Trust::CertificateSha256(vec![pin])).unwrap();

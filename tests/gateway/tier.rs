@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use aip_engine::{
     io::{self, Handle, Identity, Target, Trust},
     relay,
+    shard::Shard,
 };
 use aip_gateway::{
     backend::{Backend, News, http, stdio},
@@ -56,8 +57,10 @@ impl Relay {
     fn start_with(address: SocketAddr, relay: relay::Config) -> Self {
         aip_gateway::log::start();
         let config = io::Config::server(vec![address], Identity::Development)
-            .with_drain_timeout(Duration::from_millis(100));
-        let handle = io::spawn(config, move || relay::Relay::new(relay)).unwrap();
+            .with_drain_timeout(Duration::from_millis(100))
+            .with_workers(3);
+        let shard = move |place| Shard::new(&relay, place, false);
+        let handle = io::spawn_workers(config, shard).unwrap();
         let address = handle.addresses()[0];
         let url = format!("moqt://{address}");
         let trust = Trust::CertificateSha256(vec![handle.certificate_sha256().unwrap()]);

@@ -84,7 +84,6 @@ impl Shard {
         peer.shard = Some(Neighbour { index: other, dials: self.dials && other == 0 });
         self.links[other] = Some(Link::new(session, epoch, side));
         self.relay.handle_connected(session, peer, now);
-        self.absorb();
     }
 
     /// Begins a link anew; what was asked by the old one is lost, and asked again.
@@ -129,7 +128,10 @@ impl Shard {
                     self.relay.handle_sent(session, stream, length, now);
                 }
             }
-            self.absorb();
+            // What it wants now may hold back what else was heard.
+            if self.links[other].as_ref().is_some_and(Link::has_heard) {
+                self.absorb();
+            }
         }
     }
 }
@@ -227,7 +229,6 @@ impl Driver for Shard {
             Content::Close => self.reopen_link(from, now),
             Content::Notice(notice) => {
                 self.relay.handle_notice(session, *notice, now);
-                self.absorb();
             }
             content => link.receive(content),
         }

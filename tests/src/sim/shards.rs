@@ -29,7 +29,8 @@ pub struct Shards {
     homes: BTreeMap<SessionId, usize>,
     next_home: usize,
     queues: BTreeMap<(usize, usize), VecDeque<(Instant, Parcel)>>,
-    actions: VecDeque<(SessionId, Action)>,
+    /// When something was last told; none before anything was.
+    now: Option<Instant>,
     random: Random,
     begun: bool,
     /// Parcels handed over so far.
@@ -49,7 +50,7 @@ impl Shards {
                 .filter(|(from, to)| from != to)
                 .map(|pair| (pair, VecDeque::new()))
                 .collect(),
-            actions: VecDeque::new(),
+            now: None,
             random: Random::new(count as u64),
             begun: false,
             parcels: 0,
@@ -122,7 +123,7 @@ impl Shards {
         for index in 0..self.shards.len() {
             self.shards[index].handle_drain(now);
         }
-        self.carry(now);
+        self.now = Some(now);
     }
 
     /// Whether the drain is over.
@@ -135,41 +136,19 @@ impl Shards {
         &mut self.shards[home]
     }
 
-    /// Lets shards do what they want, and what is on its way arrive.
-    fn carry(&mut self, now: Instant) {
-        loop {
-            let mut moved = self.deliver(now);
-            for from in 0..self.shards.len() {
-                while let Some(action) = self.shards[from].poll_action() {
-                    self.actions.push_back(action);
-                }
-                moved |= self.hand_over(from, now);
-            }
-            if !moved {
-                return;
-            }
-        }
-    }
-
-    fn hand_over(&mut self, from: usize, now: Instant) -> bool {
+    /// What shards have for each other; whether there was anything.
+    fn hand_over(&mut self, now: Instant) -> bool {
         let mut moved = false;
-        for to in 0..self.shards.len() {
-            if to == from {
-                continue;
-            }
+        for (&(from, to), queue) in &mut self.queues {
             let room = self.random.between(1, QUEUE_MAX);
-            while (self.queues[&(from, to)].len() as u64) < room
+            while (queue.len() as u64) < room
                 && let Some(parcel) = self.shards[from].poll_parcel(to, now)
             {
                 let delay = Duration::from_micros(self.random.between(0, DELAY_MAX));
-                let queue = self.queues.get_mut(&(from, to)).expect("there is one for each pair");
                 let after = queue.back().map_or(now, |(when, _)| *when);
                 queue.push_back((after.max(now + delay), parcel));
                 self.parcels += 1;
                 moved = true;
-                while let Some(action) = self.shards[from].poll_action() {
-                    self.actions.push_back(action);
-                }
             }
         }
         moved
@@ -204,7 +183,6 @@ impl Node for Shards {
             for shard in &mut self.shards {
                 shard.handle_begin(now);
             }
-            self.carry(now);
         }
         let home = if peer.target.is_some() {
             0
@@ -214,7 +192,7 @@ impl Node for Shards {
         };
         self.homes.insert(session, home);
         self.shards[home].handle_connected(session, peer, now);
-        self.carry(now);
+        self.now = Some(now);
     }
 
     fn handle_stream(
@@ -226,44 +204,54 @@ impl Node for Shards {
         now: Instant,
     ) {
         self.home(session).handle_stream(session, stream, bytes, fin, now);
-        self.carry(now);
+        self.now = Some(now);
     }
 
     fn handle_reset(&mut self, session: SessionId, stream: StreamId, code: u64, now: Instant) {
         self.home(session).handle_reset(session, stream, code, now);
-        self.carry(now);
+        self.now = Some(now);
     }
 
     fn handle_stop(&mut self, session: SessionId, stream: StreamId, code: u64, now: Instant) {
         self.home(session).handle_stop(session, stream, code, now);
-        self.carry(now);
+        self.now = Some(now);
     }
 
     fn handle_datagram(&mut self, session: SessionId, bytes: Bytes, now: Instant) {
         self.home(session).handle_datagram(session, bytes, now);
-        self.carry(now);
+        self.now = Some(now);
     }
 
     fn handle_sent(&mut self, session: SessionId, stream: StreamId, length: usize, now: Instant) {
         self.home(session).handle_sent(session, stream, length, now);
-        self.carry(now);
+        self.now = Some(now);
     }
 
     fn handle_closed(&mut self, session: SessionId, closed: Closed, now: Instant) {
         self.home(session).handle_closed(session, closed, now);
         self.homes.remove(&session);
-        self.carry(now);
+        self.now = Some(now);
     }
 
     fn handle_timeout(&mut self, now: Instant) {
         for shard in &mut self.shards {
             shard.handle_timeout(now);
         }
-        self.carry(now);
+        self.now = Some(now);
     }
 
     fn poll_action(&mut self) -> Option<(SessionId, Action)> {
-        self.actions.pop_front()
+        let now = self.now?;
+        loop {
+            let wanted = self.shards.iter_mut().find_map(Driver::poll_action);
+            if wanted.is_some() {
+                return wanted;
+            }
+            let handed = self.hand_over(now);
+            if !self.deliver(now) && !handed {
+                return None;
+            }
+        }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
