@@ -37,6 +37,8 @@ const SCAN_ALWAYS: usize = 64;
 const SCAN_PER_STREAM: Duration = Duration::from_micros(20);
 /// but at least so often.
 const SCAN_MAX: Duration = Duration::from_millis(50);
+/// How much sooner a keep-alive follows one that was not answered.
+const KEEP_ALIVE_URGENCY: u32 = 3;
 /// Bytes of a closing reason that are sent.
 const REASON_MAX: usize = 1_024;
 /// Bytes of a packet that are not a datagram's: header with our peer's id, number, tag, frame.
@@ -449,7 +451,10 @@ impl Connection {
         }
         if self.keep_alive_at.is_some_and(|deadline| deadline <= now) {
             self.quic.send_ack_eliciting().ok();
-            self.keep_alive_at = self.keep_alive.map(|interval| now + interval);
+            // Until the peer is heard again it is asked more often: its answers may go to where we
+            // were a moment ago.
+            self.keep_alive_at =
+                self.keep_alive.map(|interval| now + interval / KEEP_ALIVE_URGENCY);
         }
         if matches!(self.phase, Phase::Up) && self.dead_at.is_some_and(|at| at <= now) {
             // In case that it lives after all, it is told.
