@@ -96,8 +96,9 @@ pub fn page(rows: &[Row], namespaces: &[Namespaces], rate: f64, stopped: Option<
     page.push_str(&models(rows));
     _ = writeln!(page, "\n## Namespaces\n\n{}", of_namespaces(namespaces));
     page.push_str(
-        "\nMemory is of the relay and of its publisher's session, which share a process here. The \
-         instructions of a lookup stand in [baseline.json](baseline.json).\n",
+        "\nMemory is of the relay and of its publisher's session, which share a process here; below \
+         ten thousand most of it is the allocator's first pages. The instructions of a lookup \
+         stand in [baseline.json](baseline.json).\n",
     );
     page
 }

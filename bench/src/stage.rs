@@ -36,7 +36,7 @@ pub struct Stage {
     sent: u64,
     stream: StreamId,
     next_stream: u64,
-    names: u64,
+    names: usize,
 }
 
 fn track(namespace: &TrackNamespace, name: &'static str) -> FullTrackName {
@@ -127,7 +127,7 @@ impl Stage {
         while let Some(event) = self.peers[index].poll_event() {
             if let Event::Request { request, body: Request::Subscribe(_), .. } = event {
                 let (parameters, properties) = (Parameters::default(), Properties::default());
-                let alias = TrackAlias(ALIAS.0 + self.names);
+                let alias = TrackAlias(ALIAS.0 + self.names as u64);
                 self.peers[index].accept_subscribe(request, alias, parameters, properties);
             }
         }
@@ -165,7 +165,7 @@ impl Stage {
     pub fn find(&mut self, count: usize) {
         self.names += 1;
         // Far apart, so that none is found where the one before it was.
-        let index = self.names as usize * 7_919 % count;
+        let index = self.names * 7_919 % count;
         let fields = ["tools".to_owned(), index.to_string()];
         let namespace = TrackNamespace::new(fields).expect("short");
         let name = Bytes::from(self.names.to_string());

@@ -1,5 +1,9 @@
 //! Batched system calls: trains to many peers at once (sendmmsg with GSO), datagrams of many peers
 //! at once (recvmmsg). IPv4 only: controls run on loopback.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "sizes of the kernel's structures and lengths of a batch, all below 2^16"
+)]
 
 use std::{
     io, mem,
