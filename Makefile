@@ -15,7 +15,7 @@ RELAY ?= target/release/aip-relay
 ARGUMENTS ?=
 HOSTILE ?= no
 
-.PHONY: help demo test requirements simulate conformance interop mcp-conformance overload faults fuzz benchmark bench bench-baseline bench-compare bench-scaling clean
+.PHONY: help demo test requirements simulate conformance interop mcp-conformance mcp-interop overload faults fuzz benchmark bench bench-baseline bench-compare bench-scaling clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
@@ -72,6 +72,13 @@ mcp-conformance: ## the official MCP conformance suite, directly and through 1, 
 	$(CARGO) build --locked --release -p aip-engine -p aip-gateway
 	$(CARGO) build --locked --release -p aip-tests --features io --bin mcp-fixture
 	@tests/mcp_conformance/run target/release
+	@tests/mcp_conformance/run-client target/release
+
+mcp-interop: ## other people's MCP servers and clients, directly and through a relay (SERVERS="git time", CLIENTS="python")
+	@.ci/require build node
+	$(CARGO) build --locked --release -p aip-engine -p aip-gateway
+	$(CARGO) build --locked --release -p aip-tests --features io --bin mcp-fixture
+	@tests/mcp_interop/run target/release
 
 benchmark: ## one MCP server by five ways, through 0, 1 and 3 relays; reports under bench/results (DURATION=10s RATE=100 WAYS=...)
 	@.ci/require build node

@@ -1,6 +1,6 @@
 //! Arguments of tools that travel in headers too (`x-mcp-header`, 2026-07-28).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -13,6 +13,8 @@ const DEPTH_MAX: usize = 16;
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Parameters {
     tools: BTreeMap<String, Vec<(String, Vec<String>)>>,
+    /// Tools whose definitions name headers in a way that is forbidden: nobody may call them.
+    refused: BTreeSet<String>,
 }
 
 impl Parameters {
@@ -22,14 +24,19 @@ impl Parameters {
         for tool in result.get("tools")?.as_array()? {
             let Some(name) = tool.get("name").and_then(Value::as_str) else { continue };
             let mut found = Vec::new();
-            if let Some(schema) = tool.get("inputSchema") {
-                annotated(schema, &mut Vec::new(), &mut found);
-            }
-            if !found.is_empty() {
+            let schema = tool.get("inputSchema").unwrap_or(&Value::Null);
+            if annotated(schema, &mut Vec::new(), &mut found) == Annotations::Forbidden {
+                self.refused.insert(name.to_owned());
+            } else if !found.is_empty() {
                 self.tools.insert(name.to_owned(), found);
             }
         }
         result.get("nextCursor")?.as_str().map(ToOwned::to_owned)
+    }
+
+    /// Whether a tool's definition is one that a client has to reject.
+    pub(crate) fn refuses(&self, tool: &str) -> bool {
+        self.refused.contains(tool)
     }
 
     /// Learns what is known of another server's tools, whose names are changed.
@@ -71,21 +78,49 @@ fn text_of(value: &Value) -> Option<String> {
     }
 }
 
+/// What becomes of a tool's annotations.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Annotations {
+    Good,
+    /// A header's name is none, or stands twice, or is that of no string, integer or boolean.
+    Forbidden,
+}
+
 /// Every annotated property that is reached by `properties` alone.
-fn annotated(schema: &Value, path: &mut Vec<String>, found: &mut Vec<(String, Vec<String>)>) {
-    let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
-    if DEPTH_MAX <= path.len() {
-        return;
-    }
+fn annotated(
+    schema: &Value,
+    path: &mut Vec<String>,
+    found: &mut Vec<(String, Vec<String>)>,
+) -> Annotations {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    let Some(properties) = properties.filter(|_| path.len() < DEPTH_MAX) else {
+        return Annotations::Good;
+    };
     for (name, property) in properties {
         path.push(name.clone());
-        if let Some(header) = property.get("x-mcp-header").and_then(Value::as_str)
-            && is_token(header)
-        {
-            found.push((header.to_ascii_lowercase(), path.clone()));
+        if let Some(header) = property.get("x-mcp-header") {
+            let header = header.as_str().unwrap_or_default().to_ascii_lowercase();
+            let twice = found.iter().any(|(known, _)| *known == header);
+            if !is_token(&header) || twice || !is_primitive(property) {
+                return Annotations::Forbidden;
+            }
+            found.push((header, path.clone()));
         }
-        annotated(property, path, found);
+        if annotated(property, path, found) == Annotations::Forbidden {
+            return Annotations::Forbidden;
+        }
         path.pop();
+    }
+    Annotations::Good
+}
+
+/// Whether a property is, or may be, a string, an integer or a boolean.
+fn is_primitive(property: &Value) -> bool {
+    let primitive = |kind: &Value| matches!(kind.as_str(), Some("string" | "integer" | "boolean"));
+    match property.get("type") {
+        Some(Value::Array(kinds)) => kinds.iter().any(primitive),
+        Some(kind) => primitive(kind),
+        None => true,
     }
 }
 
@@ -109,11 +144,10 @@ mod tests {
         let list = json!({"nextCursor": "c", "tools": [{"name": "sql", "inputSchema": {"properties": {
             "region": {"type": "string", "x-mcp-header": "Region"},
             "deep": {"properties": {"n": {"type": "integer", "x-mcp-header": "N"}}},
-            "bad": {"x-mcp-header": "a b"},
             "list": {"items": {"properties": {"x": {"x-mcp-header": "X"}}}},
         }}}]});
         assert_eq!(parameters.learn(&list.to_string()).as_deref(), Some("c"));
-        let arguments = json!({"region": "zürich", "deep": {"n": -7}, "bad": "b", "query": 1});
+        let arguments = json!({"region": "zürich", "deep": {"n": -7}, "query": 1});
         assert_eq!(
             parameters.headers("sql", &arguments),
             [
@@ -123,5 +157,26 @@ mod tests {
         );
         assert_eq!(parameters.headers("sql", &json!({"region": null})), []);
         assert_eq!(parameters.headers("other", &arguments), []);
+    }
+    #[test]
+    fn a_tool_that_names_headers_wrongly_is_refused() {
+        for property in [
+            json!({"type": "string", "x-mcp-header": "a b"}),
+            json!({"type": "string", "x-mcp-header": ""}),
+            json!({"type": "string", "x-mcp-header": 1}),
+            json!({"type": "number", "x-mcp-header": "N"}),
+            json!({"type": "object", "x-mcp-header": "N"}),
+            json!({"type": "null", "x-mcp-header": "N"}),
+            json!({"type": "string", "x-mcp-header": "TWICE"}),
+        ] {
+            let mut parameters = Parameters::default();
+            let list = json!({"tools": [{"name": "bad", "inputSchema": {"properties": {
+                "good": {"type": "string", "x-mcp-header": "Twice"}, "other": property,
+            }}}, {"name": "good"}]});
+            parameters.learn(&list.to_string());
+            assert!(parameters.refuses("bad"), "{property}");
+            assert!(!parameters.refuses("good"));
+            assert_eq!(parameters.headers("bad", &json!({"good": "x"})), []);
+        }
     }
 }

@@ -6,7 +6,7 @@ use aip_engine::io::{Target, Trust};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::tier::{Agent, Relay, Serving, connector, lines_of, shell, until};
+use crate::tier::{Agent, Relay, Serving, connector, lines_of, modern_shell, shell, until};
 
 /// A relay whose address survives it; its certificate is another one each time.
 fn lasting_relay() -> Relay {
@@ -166,6 +166,69 @@ async fn a_server_that_asks_who_cannot_be_asked_is_told_so() {
         .await;
     let answer = agent.ask("tools/call", json!({"name": "t"})).await.unwrap();
     assert_eq!(answer, json!({"refused": true}));
+    agent.close().await;
+    serving.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trace_context_goes_through_untouched() {
+    let trace = r#""traceparent":"00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01","tracestate":"a=1, b=2","baggage":"k=v""#;
+    for modern in [false, true] {
+        let seen = tempfile::NamedTempFile::new().unwrap();
+        let body = format!(
+            r#"printf '%s\n' "$line" >> {}; printf '{{"jsonrpc":"2.0","id":%s,"result":{{"resultType":"complete"}}}}\n' "$id""#,
+            seen.path().display()
+        );
+        let relay = Relay::start();
+        let capabilities = r#"{"tools":{}}"#;
+        let backend =
+            if modern { modern_shell(capabilities, &body) } else { shell(capabilities, &body) };
+        let serving = Serving::start(&relay, backend).await;
+        let (link, _served, _worker) = relay.link();
+        let mut agent = Agent::begun(connector(link).await).await;
+        let call = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"t","_meta":{{{trace}}}}}}}"#
+        );
+        agent.ask_raw(&call).await;
+        let last = lines_of(&seen).pop().unwrap();
+        assert!(last.contains(trace), "{last}");
+        agent.close().await;
+        serving.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_revisions_do_not_have_in_common_is_an_error_that_says_so() {
+    let relay = Relay::start();
+    let body = r#"printf '{"jsonrpc":"2.0","id":%s,"result":{"resultType":"input_required","inputRequests":{}}}\n' "$id""#;
+    let serving = Serving::start(&relay, modern_shell(r#"{"tools":{}}"#, body)).await;
+    let (link, _served, _worker) = relay.link();
+    let mut agent = Agent::begun(connector(link).await).await;
+    let error = agent.ask("tools/call", json!({"name": "t"})).await.unwrap_err();
+    assert_eq!(error["code"], -32603);
+    let reason = error["message"].as_str().unwrap();
+    assert!(reason.starts_with("the server asks for input by MCP 2026-07-28's way"), "{reason}");
+    agent.close().await;
+    serving.end().await;
+    let relay = Relay::start();
+    let body = r#"case "$line" in
+        *'"tools/call"'*) call=$id; printf '{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{}}\n';;
+        *'"id":"q"'*) told=${line#*\"message\":\"}; told=${told%%\"*}
+            printf '{"jsonrpc":"2.0","id":%s,"result":{"told":"%s"}}\n' "$call" "$told";; esac"#;
+    let serving = Serving::start(&relay, shell(r#"{"tools":{}}"#, body)).await;
+    let (link, _served, _worker) = relay.link();
+    let mut agent = Agent::new(connector(link).await).await;
+    let meta = || {
+        json!({
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {"elicitation": {}},
+        })
+    };
+    let answer = agent.ask("tools/call", json!({"name": "t", "_meta": meta()})).await.unwrap();
+    assert_eq!(answer["told"], "the client cannot be asked by this way");
+    let error = agent.ask("server/discover", json!({"_meta": meta()})).await.unwrap_err();
+    assert_eq!(error["code"], -32601);
+    assert!(error["message"].as_str().unwrap().contains("send `initialize`"), "{error}");
     agent.close().await;
     serving.end().await;
 }

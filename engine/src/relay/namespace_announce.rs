@@ -269,7 +269,8 @@ impl Relay {
         match (is_known, route.is_some()) {
             (false, false) => return,
             (false, true)
-                if self.config.upstream_namespaces_max <= peer.namespace_count
+                if (!peer.is_shard()
+                    && self.config.upstream_namespaces_max <= peer.namespace_count)
                     || self.config.namespaces_max <= self.namespaces.published() =>
             {
                 // Counted, and not logged: a line for each would be a flood of its own.

@@ -65,6 +65,11 @@ struct Exchange<'a> {
 impl Exchange<'_> {
     async fn run(&self) -> Result<Message, Failed> {
         let headers = self.headers().await;
+        if self.is_refused() {
+            let reason = "the MCP server defines this tool with a forbidden x-mcp-header: MCP \
+                          2026-07-28 lets no client call it";
+            return Ok(Message::error(self.sent.id(), code::INVALID_PARAMS, reason, ""));
+        }
         let answer = self.run_with(&headers).await?;
         if is_header_mismatch(&answer) && self.is_call() {
             // The tools may have changed since their headers were learned.
@@ -105,6 +110,13 @@ impl Exchange<'_> {
         });
         let arguments = arguments.and_then(|text| serde_json::from_str::<Value>(text).ok());
         parameters.headers(&tool, &arguments.unwrap_or(Value::Null))
+    }
+
+    /// Whether the tool that is called is one that no client may call.
+    fn is_refused(&self) -> bool {
+        let tool = string_member(self.sent.body(), "name").filter(|_| self.is_call());
+        let known = self.shared.parameters();
+        tool.is_some_and(|tool| known.as_ref().is_some_and(|known| known.refuses(&tool)))
     }
 
     /// Asks for the tools to learn their headers.
