@@ -420,68 +420,6 @@ fn a_track_that_contradicts_itself_is_ended() {
                 peer.session().send_datagram(&datagram(1, 1, Some(128), "b"));
             });
         });
-        // Subgroup 0 is over: what follows comes in others, so that only the group's end speaks.
-        let other = |subgroup| Subgroup { subgroup: Some(subgroup), ..again };
-        let last = |live: &mut Live, object: u64| {
-            let ends = Subgroup { end_of_group: true, ..other(object + 20) };
-            live.subgroup(&ends, &[(object, payload("d"))]);
-        };
-        let status = |live: &mut Live, object: u64, status| {
-            let mut writer = live.open(&other(object + 40));
-            live.stage.tell(live.publisher, |peer| writer.status(peer.session(), object, status));
-            live.finish(&writer);
-        };
-        // Something behind the group's end, which a stream, a status or a datagram told.
-        check_malformed(drafts, |live| {
-            last(live, 3);
-            live.subgroup(&other(1), &[(4, payload("e"))]);
-        });
-        check_malformed(drafts, |live| {
-            status(live, 3, ObjectStatus::EndOfGroup);
-            live.subgroup(&other(1), &[(3, payload("d"))]);
-        });
-        check_malformed(drafts, |live| {
-            status(live, 3, ObjectStatus::EndOfGroup);
-            live.subgroup(&other(1), &[(4, payload("e"))]);
-        });
-        check_malformed(drafts, |live| {
-            live.stage.tell(live.publisher, |peer| {
-                let ends = ObjectDatagram { end_of_group: true, ..datagram(1, 3, None, "d") };
-                peer.session().send_datagram(&ends);
-            });
-            live.subgroup(&other(1), &[(4, payload("e"))]);
-        });
-        // An end in front of what was there, or in its place.
-        check_malformed(drafts, |live| status(live, 0, ObjectStatus::EndOfGroup));
-        check_malformed(drafts, |live| status(live, 1, ObjectStatus::EndOfGroup));
-        check_malformed(drafts, |live| last(live, 0));
-        // Two different ends, told in the same way or not.
-        check_malformed(drafts, |live| {
-            last(live, 3);
-            last(live, 2);
-        });
-        for (first, second) in [(5, 3), (3, 5)] {
-            check_malformed(drafts, |live| {
-                status(live, first, ObjectStatus::EndOfGroup);
-                status(live, second, ObjectStatus::EndOfGroup);
-            });
-        }
-        check_malformed(drafts, |live| {
-            last(live, 3);
-            status(live, 6, ObjectStatus::EndOfGroup);
-        });
-        check_malformed(drafts, |live| {
-            status(live, 6, ObjectStatus::EndOfGroup);
-            last(live, 3);
-        });
-        check_malformed(drafts, |live| {
-            status(live, 3, ObjectStatus::EndOfGroup);
-            status(live, 3, ObjectStatus::EndOfTrack);
-        });
-        check_malformed(drafts, |live| {
-            status(live, 3, ObjectStatus::EndOfTrack);
-            live.subgroup(&other(1), &[(3, payload("d"))]);
-        });
         // Another priority in the same subgroup; something behind the subgroup's end; a second end.
         check_malformed(drafts, |live| {
             let other = Subgroup { priority: Some(1), ..again };
@@ -508,6 +446,92 @@ fn a_track_that_contradicts_itself_is_ended() {
     }
 }
 
+/// Part of group 1 after subgroup 0 is over, so that only the group's end speaks against it.
+const fn part(subgroup: u64) -> Subgroup {
+    Subgroup {
+        subgroup: Some(subgroup),
+        end_of_group: false,
+        first_object: false,
+        ..Subgroup::new(7, 1)
+    }
+}
+
+/// Sends an object of group 1 that is said to be its last.
+fn last(live: &mut Live, object: u64) {
+    let ends = Subgroup { end_of_group: true, ..part(object + 20) };
+    live.subgroup(&ends, &[(object, payload("d"))]);
+}
+
+/// Says of group 1, or the track, that it ends in front of an object.
+fn status(live: &mut Live, object: u64, status: ObjectStatus) {
+    let mut writer = live.open(&part(object + 40));
+    live.stage.tell(live.publisher, |peer| writer.status(peer.session(), object, status));
+    live.finish(&writer);
+}
+
+#[test]
+fn nothing_comes_behind_a_groups_end() {
+    for drafts in DRAFTS {
+        // Something behind the group's end, which a stream, a status or a datagram told.
+        check_malformed(drafts, |live| {
+            last(live, 3);
+            live.subgroup(&part(1), &[(4, payload("e"))]);
+        });
+        check_malformed(drafts, |live| {
+            status(live, 3, ObjectStatus::EndOfGroup);
+            live.subgroup(&part(1), &[(3, payload("d"))]);
+        });
+        check_malformed(drafts, |live| {
+            status(live, 3, ObjectStatus::EndOfGroup);
+            live.subgroup(&part(1), &[(4, payload("e"))]);
+        });
+        check_malformed(drafts, |live| {
+            live.stage.tell(live.publisher, |peer| {
+                let ends = ObjectDatagram { end_of_group: true, ..datagram(1, 3, None, "d") };
+                peer.session().send_datagram(&ends);
+            });
+            live.subgroup(&part(1), &[(4, payload("e"))]);
+        });
+        // An end in front of what was there, or in its place.
+        check_malformed(drafts, |live| status(live, 0, ObjectStatus::EndOfGroup));
+        check_malformed(drafts, |live| status(live, 1, ObjectStatus::EndOfGroup));
+        check_malformed(drafts, |live| last(live, 0));
+    }
+}
+
+#[test]
+fn a_group_has_one_end() {
+    for drafts in DRAFTS {
+        // Two different ends, told in the same way or not.
+        check_malformed(drafts, |live| {
+            last(live, 3);
+            last(live, 2);
+        });
+        for (first, second) in [(5, 3), (3, 5)] {
+            check_malformed(drafts, |live| {
+                status(live, first, ObjectStatus::EndOfGroup);
+                status(live, second, ObjectStatus::EndOfGroup);
+            });
+        }
+        check_malformed(drafts, |live| {
+            last(live, 3);
+            status(live, 6, ObjectStatus::EndOfGroup);
+        });
+        check_malformed(drafts, |live| {
+            status(live, 6, ObjectStatus::EndOfGroup);
+            last(live, 3);
+        });
+        check_malformed(drafts, |live| {
+            status(live, 3, ObjectStatus::EndOfGroup);
+            status(live, 3, ObjectStatus::EndOfTrack);
+        });
+        check_malformed(drafts, |live| {
+            status(live, 3, ObjectStatus::EndOfTrack);
+            live.subgroup(&part(1), &[(3, payload("d"))]);
+        });
+    }
+}
+
 #[test]
 fn the_same_end_told_in_two_ways_is_one_end() {
     for drafts in DRAFTS {
@@ -522,7 +546,7 @@ fn the_same_end_told_in_two_ways_is_one_end() {
             live.finish(&writer);
         }
         live.group(2, &["c"]);
-        assert!(live.heard().contains(&"2: 0=c fin".to_string()), "{drafts:?}");
+        assert!(live.heard().contains(&"2: 0=c fin".to_owned()), "{drafts:?}");
     }
 }
 
@@ -586,7 +610,7 @@ fn an_objects_immutable_properties_do_not_change() {
         send(&mut live, with(1, 7));
         send(&mut live, with(1, 8));
         live.group(3, &["x"]);
-        assert!(live.heard().contains(&"3: 0=x fin".to_string()), "{drafts:?}");
+        assert!(live.heard().contains(&"3: 0=x fin".to_owned()), "{drafts:?}");
     }
 }
 
