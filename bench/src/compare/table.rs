@@ -37,7 +37,8 @@ pub fn page(comparison: &Comparison) -> String {
          alternating order. Load average of the machine {:.1} before and {:.1} after; the run \
          itself makes up to 2. Where others used the machine, CPU time per delivery holds up \
          best and latency worst. An asterisk: the load itself was late or saturated, so that \
-         latency there is its own.\n",
+         latency there is its own, and CPU time too low where objects came in bunches that shared \
+         packets and wake-ups.\n",
         place.cores,
         place.cpu,
         place.kernel,
@@ -82,7 +83,8 @@ fn cpu_of(row: &Row) -> String {
         text.push_str(" (failed)");
     } else {
         let share = (row.relay_share * 100.0).round();
-        _ = write!(text, " ({share:.0} % of a core)");
+        let mark = if row.load_invalid.is_empty() { "" } else { " *" };
+        _ = write!(text, " ({share:.0} % of a core){mark}");
     }
     text
 }
