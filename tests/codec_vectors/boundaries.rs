@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 
 use aip_codec::{
     DecodeError, EncodeError, Version, Violation,
-    aip::call::{CallError, RecordDecoder},
+    aip::{
+        call::{CallError, RecordDecoder},
+        compact,
+    },
     cursor::Cursor,
     moqt::{
         datagram::{Content, ObjectDatagram},
@@ -45,6 +48,7 @@ enum Place {
     Datagram,
     Records,
     ErrorRecord,
+    CompactRecord,
 }
 
 const D18: Place = Place::Control(Version::Draft18);
@@ -66,6 +70,7 @@ fn outcome(place: Place, bytes: Bytes) -> Result<(), DecodeError> {
             decoder.finish()
         }
         Place::ErrorRecord => CallError::decode(bytes).map(|_| ()),
+        Place::CompactRecord => compact::decode(&bytes, 1_000).map(|_| ()),
     }
 }
 
@@ -194,6 +199,7 @@ fn call_violations() -> Vec<Case> {
         case(V::RecordTooLong, Place::Records, "00 09"),
         case(V::RecordTruncated, Place::Records, "00 02 61"),
         case(V::CallError, Place::ErrorRecord, "10 05 61"),
+        case(V::Compact, Place::CompactRecord, "09"),
         // HOPS of seven bytes, and of 17 relays, in PUBLISH_NAMESPACE; NAMESPACE with an empty block.
         case(V::Hops, D22, "06 000d 00 00 01 84a8 07 00000000000000"),
         case(V::Hops, D22, &format!("06 008f 00 00 01 84a8 8088 {}", "00".repeat(136))),
