@@ -26,8 +26,7 @@ mod cases {
 
     fn check(version: Version) {
         let listen = vec!["127.0.0.1:0".parse().unwrap()];
-        // Connections come to any of its workers: what holds of one relay holds of all together.
-        let config = Config::server(listen, Identity::Development).with_workers(3);
+        let config = Config::server(listen, Identity::Development);
         let shard = |place| Shard::new(&limits(), place, false);
         let relay = io::spawn_workers(config, shard).unwrap();
         let url = format!("moqt://{}", relay.addresses()[0]).parse().unwrap();

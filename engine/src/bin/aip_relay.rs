@@ -40,7 +40,7 @@ struct Arguments {
     /// for clients to pin.
     #[arg(long)]
     dev_cert: bool,
-    /// Worker threads, 1 to 64, each with connections of its own; one for each core by default.
+    /// Worker threads, 1 to 64, each with connections of its own [default: 1]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
     /// Let anyone publish and subscribe. Needed: there is no other access control yet.
@@ -185,17 +185,12 @@ fn configuration(arguments: Arguments, file: ConfigFile) -> Result<Config, Error
         .with_handshake(file.handshake)
         .with_dial(file.dial)
         .with_signals(true);
-    config.workers = arguments.workers.or(file.workers).unwrap_or_else(cores);
+    config.workers = arguments.workers.or(file.workers).unwrap_or(1);
     config.admin = arguments.admin.or(file.admin);
     if let Some(timeout) = file.drain_timeout {
         config.drain_timeout = timeout;
     }
     Ok(config)
-}
-
-/// How many cores this process may use.
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get().min(64))
 }
 
 /// Why upstream relays are believed. The command line's reason replaces the file's.

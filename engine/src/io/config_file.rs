@@ -30,7 +30,7 @@ pub struct ConfigFile {
     pub key: Option<PathBuf>,
     /// Whether to make a short-lived certificate instead.
     pub dev_cert: bool,
-    /// Worker threads; one for each core if it is not said.
+    /// Worker threads; 1 if it is not said.
     pub workers: Option<usize>,
     /// Whether anyone may do anything.
     pub open: bool,

@@ -465,8 +465,11 @@ impl Session {
 
     /// PUBLISH_DONE is here. It is told once the streams it counts have come and ended.
     pub(super) fn publish_done_received(&mut self, id: RequestId, done: PublishDone, now: Instant) {
-        let wait = if done.code == PublishDoneCode::TOO_FAR_BEHIND {
-            // It has left out what we did not take: waiting for all it counts would be in vain.
+        let is_cut =
+            matches!(done.code, PublishDoneCode::TOO_FAR_BEHIND | PublishDoneCode::MALFORMED_TRACK);
+        let wait = if is_cut {
+            // Streams were given up before they were begun: waiting for all it counts would be in
+            // vain.
             BEHIND_GRACE.min(self.config.unknown_alias_timeout)
         } else {
             self.config.unknown_alias_timeout

@@ -1,1 +1,149 @@
+//! Links alone: what goes in at one side comes out at the other.
 
+use bytes::Bytes;
+
+use super::link::{Heard, Link};
+use super::parcel::Content;
+use crate::{
+    schedule::Precedence,
+    transport::{Action, SessionId, Side, StreamId},
+};
+
+const UNI: StreamId = StreamId::new(Side::Client, false, 0);
+const BIDI: StreamId = StreamId::new(Side::Client, true, 0);
+
+fn link(side: Side) -> Link {
+    Link::new(SessionId(1), 0, side)
+}
+
+fn send(link: &mut Link, stream: StreamId, text: &'static str, fin: bool) {
+    link.execute(Action::Send { stream, bytes: Bytes::from_static(text.as_bytes()), fin });
+}
+
+/// Carries everything from one side to the other.
+fn carry(from: &mut Link, to: &mut Link) {
+    while let Some(content) = from.poll() {
+        to.receive(content);
+    }
+}
+
+/// What a side has heard, in few words.
+fn heard(link: &mut Link) -> Vec<String> {
+    std::iter::from_fn(|| link.hear())
+        .map(|heard| match heard {
+            Heard::Stream { stream, bytes, fin } => {
+                let end = if fin { "|" } else { "" };
+                format!("{stream}={}{end}", bytes.escape_ascii())
+            }
+            Heard::Reset { stream, code } => format!("{stream} reset {code}"),
+            Heard::Stop { stream, code } => format!("{stream} stop {code}"),
+            Heard::Datagram { bytes } => format!("datagram {}", bytes.escape_ascii()),
+            Heard::Sent { stream, length } => format!("{stream} sent {length}"),
+        })
+        .collect()
+}
+
+#[test]
+fn bytes_have_left_when_they_are_handed_over() {
+    let (mut client, mut server) = (link(Side::Client), link(Side::Server));
+    send(&mut client, UNI, "ab", false);
+    send(&mut client, UNI, "c", true);
+    assert!(heard(&mut client).is_empty(), "they wait");
+    carry(&mut client, &mut server);
+    assert_eq!(heard(&mut client), ["2 sent 2", "2 sent 1"]);
+    assert_eq!(heard(&mut server), ["2=ab", "2=c|"]);
+}
+
+#[test]
+fn the_same_bytes_arrive_not_a_copy() {
+    let (mut client, mut server) = (link(Side::Client), link(Side::Server));
+    let bytes = Bytes::from(vec![7; 1_000]);
+    client.execute(Action::Send { stream: UNI, bytes: bytes.clone(), fin: false });
+    carry(&mut client, &mut server);
+    let Some(Heard::Stream { bytes: arrived, .. }) = server.hear() else { panic!("nothing") };
+    assert_eq!(arrived.as_ptr(), bytes.as_ptr());
+}
+
+#[test]
+fn messages_go_before_objects_however_late_they_come() {
+    let (mut client, mut server) = (link(Side::Client), link(Side::Server));
+    let object = StreamId::new(Side::Client, false, 1);
+    let precedence = Precedence::data(aip_codec::moqt::id::RequestId(0), 128);
+    client.execute(Action::Prioritize { stream: object, precedence });
+    send(&mut client, object, "object", false);
+    send(&mut client, BIDI, "message", false);
+    carry(&mut client, &mut server);
+    assert_eq!(heard(&mut server), ["0=message", "6=object"]);
+}
+
+#[test]
+fn a_paused_stream_waits_on_both_sides() {
+    let (mut client, mut server) = (link(Side::Client), link(Side::Server));
+    send(&mut client, UNI, "a", false);
+    carry(&mut client, &mut server);
+    assert_eq!(heard(&mut server), ["2=a"]);
+    // This is on its way when the stream is paused.
+    send(&mut client, UNI, "b", false);
+    carry(&mut client, &mut server);
+    server.execute(Action::Pause { stream: UNI });
+    assert!(heard(&mut server).is_empty());
+    carry(&mut server, &mut client);
+    send(&mut client, UNI, "c", true);
+    assert!(client.poll().is_none(), "the sender holds it back");
+    server.execute(Action::Resume { stream: UNI });
+    carry(&mut server, &mut client);
+    carry(&mut client, &mut server);
+    assert_eq!(heard(&mut server), ["2=b", "2=c|"]);
+}
+
+#[test]
+fn a_stopped_stream_is_reset_and_says_nothing_more() {
+    let (mut client, mut server) = (link(Side::Client), link(Side::Server));
+    send(&mut client, UNI, "a", false);
+    carry(&mut client, &mut server);
+    assert_eq!(heard(&mut server), ["2=a"]);
+    server.execute(Action::Stop { stream: UNI, code: 7 });
+    send(&mut client, UNI, "bc", false);
+    carry(&mut server, &mut client);
+    assert_eq!(heard(&mut client), ["2 sent 1", "2 sent 2", "2 stop 7"]);
+    send(&mut client, UNI, "d", true);
+    assert_eq!(heard(&mut client), ["2 sent 1"], "what is refused is told as sent");
+    carry(&mut client, &mut server);
+    assert!(heard(&mut server).is_empty());
+}
+
+#[test]
+fn a_reset_drops_what_waits() {
+    let (mut client, mut server) = (link(Side::Client), link(Side::Server));
+    send(&mut client, UNI, "abc", false);
+    client.execute(Action::Reset { stream: UNI, code: 3 });
+    carry(&mut client, &mut server);
+    assert_eq!(heard(&mut client), ["2 sent 3"]);
+    assert_eq!(heard(&mut server), ["2 reset 3"]);
+}
+
+#[test]
+fn a_request_is_answered_on_its_stream_once() {
+    let (mut client, mut server) = (link(Side::Client), link(Side::Server));
+    send(&mut client, BIDI, "ask", false);
+    carry(&mut client, &mut server);
+    send(&mut server, BIDI, "answer", true);
+    carry(&mut server, &mut client);
+    assert_eq!(heard(&mut client), ["0 sent 3", "0=answer|"]);
+    // The rest of the request opens no second answer.
+    send(&mut client, BIDI, "", true);
+    carry(&mut client, &mut server);
+    send(&mut server, BIDI, "again", true);
+    assert!(server.poll().is_none());
+}
+
+#[test]
+fn datagrams_beyond_the_limit_are_dropped_and_counted() {
+    let mut client = link(Side::Client);
+    for _ in 0..1_030 {
+        client.execute(Action::SendDatagram { bytes: Bytes::from_static(b"x") });
+    }
+    let left = std::iter::from_fn(|| client.poll());
+    let left = left.filter(|content| matches!(content, Content::Datagram { .. })).count();
+    assert_eq!((left, client.datagrams_dropped), (1_024, 6));
+}

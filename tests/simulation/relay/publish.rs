@@ -305,3 +305,32 @@ fn publishers_of_a_track_are_bounded() {
         assert_eq!(stage.lines(subscriber), ["1: 0=a fin"], "{drafts:?}");
     }
 }
+
+#[test]
+fn a_track_of_two_publishers_goes_on_when_one_leaves() {
+    for drafts in DRAFTS {
+        // Wherever the subscriber is.
+        for others in 0..3 {
+            let mut stage = Stage::new();
+            let (first, link) = stage.peer_with_link(drafts.0);
+            let second = stage.peer(drafts.0);
+            let publish = |peer: &mut super::Peer| {
+                let alias = TrackAlias(7);
+                peer.session().publish(track("t"), alias, none(), Properties::default()).unwrap()
+            };
+            stage.tell(first, publish);
+            let request = stage.tell(second, publish);
+            for _ in 0..others {
+                stage.peer(drafts.1);
+            }
+            let (subscriber, _) = stage.join(drafts.1, none());
+            stage.world.kill(link);
+            stage.world.with(second, |peer: &mut super::Peer, _| {
+                peer.send_subgroup(request, &Subgroup::new(7, 1), &objects(&["x"]));
+            });
+            stage.run(100);
+            let heard = stage.lines(subscriber).join(" ");
+            assert!(heard.starts_with("1: 0=x"), "{drafts:?} {others}: {heard}");
+        }
+    }
+}
