@@ -2,7 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use aip_engine::io::{Target, Trust};
+use aip_codec::{
+    aip::call::RecordType,
+    moqt::{error_code::RequestCode, parameter::Parameters},
+};
+use aip_engine::{
+    client::Refusal,
+    io::{Target, Trust},
+};
+use aip_gateway::{
+    link::{CallEvent, CallOutcome, Served},
+    name::ServerName,
+};
+use bytes::Bytes;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -231,4 +243,47 @@ async fn what_revisions_do_not_have_in_common_is_an_error_that_says_so() {
     assert!(error["message"].as_str().unwrap().contains("send `initialize`"), "{error}");
     agent.close().await;
     serving.end().await;
+}
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_refused_unread_is_refused_to_its_caller() {
+    let relay = Relay::start();
+    let (publisher, mut served, _publishing) = relay.link();
+    let server = ServerName::new("localhost", "refuses").unwrap();
+    publisher.announce(server.namespace().clone()).await;
+    let refusing = tokio::spawn(async move {
+        while let Some(served) = served.recv().await {
+            if let Served::Called(incoming) = served {
+                let refusal = Refusal {
+                    code: RequestCode::EXCESSIVE_LOAD,
+                    retry_after: None,
+                    reason: "no".to_owned(),
+                };
+                incoming.call.refuse(refusal).await;
+            }
+        }
+    });
+    let (link, _served, _worker) = relay.link();
+    let mut refused = 0;
+    let mut others = Vec::new();
+    while refused < 200 {
+        let name = Bytes::from_static(b"tools/call");
+        let mut call = link.call(server.namespace().clone(), name, Parameters::new()).await;
+        call.send(RecordType::Request, Bytes::from_static(b"{}"), true).await;
+        match call.next().await {
+            // The namespace may not be known yet.
+            CallEvent::Ended(CallOutcome::Refused(refusal))
+                if refusal.code == RequestCode::DOES_NOT_EXIST && refused == 0 => {}
+            CallEvent::Ended(CallOutcome::Refused(refusal)) => {
+                assert_eq!(refusal.code, RequestCode::EXCESSIVE_LOAD);
+                refused += 1;
+            }
+            CallEvent::Ended(CallOutcome::Unavailable(_)) => {}
+            event => {
+                refused += 1;
+                others.push(event);
+            }
+        }
+    }
+    assert!(others.is_empty(), "{} of 200: {:?}", others.len(), others.first());
+    refusing.abort();
 }

@@ -239,10 +239,11 @@ impl Edge {
         }
     }
 
-    /// Gives a call's event to its reader; a reader that takes too slowly loses the call.
+    /// Gives a call's event to its reader; a reader that takes too slowly loses the call. One that
+    /// is gone has said what becomes of it: that it is refused, or cancelled.
     fn tell(&mut self, call: CallId, event: CallEvent) {
         let Some((_, events)) = self.calls.get(&call) else { return };
-        if events.try_send(event).is_err() {
+        if let Err(mpsc::error::TrySendError::Full(_)) = events.try_send(event) {
             self.forget_call(call);
             self.client.cancel_call(call);
         }
