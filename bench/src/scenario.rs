@@ -23,7 +23,7 @@ const TURNS: u64 = 100;
 pub type Scenario = Box<dyn FnMut()>;
 
 /// A scenario's name, and what its cost is the cost of.
-pub const ALL: [(&str, &str); 13] = [
+pub const ALL: [(&str, &str); 14] = [
     ("object_decode", "object"),
     ("object_encode", "object"),
     ("fan_out_1", "object × subscriber"),
@@ -36,6 +36,7 @@ pub const ALL: [(&str, &str); 13] = [
     ("cache_insert", "object that is received and cached"),
     ("cache_fetch", "object that is fetched and received"),
     ("session_turn", "object that one session sends and another receives"),
+    ("call_record", "record that goes from one side of a call to the other"),
     ("relay_in_memory_10", "object × subscriber, with the subscriber's session"),
 ];
 
@@ -53,7 +54,7 @@ pub fn times(name: &str) -> Option<u64> {
         "object_decode" | "object_encode" => OBJECTS,
         "fan_out" | "relay_in_memory" => OBJECTS_IN_TURN * number,
         "namespace_lookup" => OBJECTS_IN_TURN,
-        "cache_insert" | "session_turn" => TURNS,
+        "cache_insert" | "session_turn" | "call_record" => TURNS,
         "cache_fetch" => OBJECTS_PER_GROUP,
         _ => return None,
     })
@@ -71,6 +72,7 @@ pub fn scenario(name: &str) -> Option<Scenario> {
         "cache_insert" => cache_insert(),
         "cache_fetch" => cache_fetch(),
         "session_turn" => session_turn(),
+        "call_record" => call_record(),
         "relay_in_memory" => relay_in_memory(number),
         _ => return None,
     })
@@ -169,6 +171,16 @@ fn session_turn() -> Scenario {
     Box::new(move || {
         for _ in 0..TURNS {
             black_box(pair.send());
+        }
+    })
+}
+
+fn call_record() -> Scenario {
+    let mut stage = Stage::new(1, SIZE);
+    stage.call();
+    Box::new(move || {
+        for _ in 0..TURNS {
+            black_box(stage.pass_record());
         }
     })
 }

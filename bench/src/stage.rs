@@ -193,6 +193,32 @@ impl Stage {
         self.pump();
     }
 
+    /// The first subscriber calls the publisher, and says nothing more yet.
+    ///
+    /// # Panics
+    /// If it may not: never, in memory.
+    pub fn call(&mut self) {
+        let namespace = TrackNamespace::new(["bench"]).expect("a valid namespace");
+        let name = Bytes::from_static(b"method");
+        self.peers[1].call(namespace, name, Parameters::default()).expect("it is open");
+        self.pump();
+    }
+
+    /// A record of the call, of an object's size, comes in and goes out; how many bytes went out.
+    pub fn pass_record(&mut self) -> usize {
+        // Its first stream carries the subscription.
+        let stream = StreamId::new(Side::Client, true, 1);
+        self.relay.handle_stream(SessionId(1), stream, self.object.clone(), false, self.now);
+        let mut bytes_out = 0;
+        while let Some((session, action)) = self.relay.poll_action() {
+            if let Action::Send { stream, bytes, .. } = action {
+                bytes_out += bytes.len();
+                self.relay.handle_sent(session, stream, bytes.len(), self.now);
+            }
+        }
+        bytes_out
+    }
+
     fn publish(&mut self) {
         if self.sent.is_multiple_of(OBJECTS_PER_GROUP) {
             self.begin_group();
@@ -365,6 +391,14 @@ mod tests {
         let all = 100 * usize::try_from(OBJECTS_PER_GROUP).unwrap();
         assert!((all..2 * all).contains(&stage.fetch()));
         assert!((all..2 * all).contains(&stage.fetch()));
+    }
+
+    #[test]
+    fn a_record_goes_out_as_it_came() {
+        let mut stage = Stage::new(1, 100);
+        stage.call();
+        assert_eq!(stage.pass_record(), stage.object.len());
+        assert_eq!(stage.pass_record(), stage.object.len());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use aip_codec::moqt::{
 };
 use slab::Slab;
 
-use crate::stream_map::{NumberMap, StreamMap};
+use crate::stream_map::{DenseMap, Handle, NumberMap};
 
 /// A priority that was not given (draft-22 section 9.20.9).
 pub const DEFAULT_PRIORITY: u8 = 128;
@@ -131,15 +131,25 @@ impl Precedence {
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 struct Band(Class, u8, u8);
 
+/// Those of a session's flows that stand in one band.
+#[derive(Debug)]
+struct Peers {
+    /// What had been used by the flow that was served last.
+    reached: u64,
+    flows: usize,
+}
+
 /// The streams of one request in one band.
 #[derive(Debug)]
 struct Flow {
     band: Band,
     request: RequestId,
+    /// The place of its band.
+    peers: usize,
     /// Bytes sent, counted so that who comes later begins where the others stand.
     used: u64,
-    /// Streams with something to send, stale ones among them.
-    ready: BinaryHeap<Reverse<(Rank, u64, u64)>>,
+    /// Streams with something to send, stale ones among them: rank, number, turn, place.
+    ready: BinaryHeap<Reverse<(Rank, u64, u64, usize)>>,
     /// Whether it stands in the scheduler's heap.
     queued: bool,
     /// Streams that belong to it.
@@ -147,74 +157,132 @@ struct Flow {
 }
 
 #[derive(Debug)]
-struct Entry {
-    rank: Rank,
+struct Entry<S> {
+    precedence: Precedence,
     flow: usize,
     /// The number of its valid turn, if it has something to send.
     turn: Option<u64>,
+    stream: S,
 }
 
-/// Which stream of a session sends next.
-#[derive(Debug, Default)]
-pub struct Scheduler {
-    streams: StreamMap<Entry>,
+/// Where a stream is found, without being looked for. It leads nowhere once the stream is removed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Turn(Handle<u64>);
+
+impl Turn {
+    /// The stream's number.
+    pub const fn stream(self) -> u64 {
+        self.0.key
+    }
+}
+
+/// A session's streams, and which of them sends next. `S` is what else is kept of each.
+#[derive(Debug)]
+pub struct Scheduler<S> {
+    streams: DenseMap<u64, Entry<S>>,
     flows: Slab<Flow>,
     by_request: NumberMap<(Band, RequestId), usize>,
     /// Flows with something to send: band, what they have used, and which.
     queue: BinaryHeap<Reverse<(Band, u64, usize)>>,
-    /// What had been used by the flow that was served last in each band that has flows, and how
-    /// many it has.
-    reached: NumberMap<Band, (u64, usize)>,
+    bands: Slab<Peers>,
+    by_band: NumberMap<Band, usize>,
     turns: u64,
     ready: usize,
 }
 
-impl Scheduler {
-    /// Takes note of a stream, or of its new place.
-    pub fn set(&mut self, stream: u64, precedence: &Precedence) {
-        let was_ready = self.streams.get(&stream).is_some_and(|entry| entry.turn.is_some());
+impl<S> Default for Scheduler<S> {
+    fn default() -> Self {
+        Self {
+            streams: DenseMap::default(),
+            flows: Slab::new(),
+            by_request: NumberMap::default(),
+            queue: BinaryHeap::new(),
+            bands: Slab::new(),
+            by_band: NumberMap::default(),
+            turns: 0,
+            ready: 0,
+        }
+    }
+}
+
+impl<S> Scheduler<S> {
+    /// Takes note of a stream.
+    pub fn insert(&mut self, stream: u64, precedence: &Precedence, kept: S) -> Turn {
         self.remove(stream);
-        let flow = self.flow(precedence);
-        self.flows[flow].streams += 1;
-        self.streams.insert(stream, Entry { rank: precedence.rank, flow, turn: None });
+        let flow = self.join(precedence);
+        let entry = Entry { precedence: *precedence, flow, turn: None, stream: kept };
+        Turn(self.streams.insert(stream, entry))
+    }
+
+    /// Takes note of a stream's new place. Nothing, if it is not known.
+    pub fn set(&mut self, stream: u64, precedence: &Precedence) {
+        let Some(turn) = self.find(stream) else { return };
+        let flow = self.join(precedence);
+        let Some(entry) = self.streams.at_mut(turn.0) else { return };
+        let was_ready = entry.turn.take().is_some();
+        let before = std::mem::replace(&mut entry.flow, flow);
+        entry.precedence = *precedence;
+        self.leave(before);
         if was_ready {
-            self.ready(stream);
+            self.ready -= 1;
+            self.ready(turn);
         }
     }
 
-    /// Forgets a stream.
-    pub fn remove(&mut self, stream: u64) {
-        let Some(entry) = self.streams.remove(&stream) else { return };
+    /// Forgets a stream; what was kept of it.
+    pub fn remove(&mut self, stream: u64) -> Option<S> {
+        let entry = self.streams.remove(stream)?;
         self.ready -= usize::from(entry.turn.is_some());
-        let flow = &mut self.flows[entry.flow];
-        flow.streams -= 1;
-        // While it stands in the queue it is only forgotten when its turn comes.
-        if flow.streams == 0 && !flow.queued {
-            self.forget_flow(entry.flow);
-        }
+        self.leave(entry.flow);
+        Some(entry.stream)
+    }
+
+    /// Looks for a stream.
+    pub fn find(&self, stream: u64) -> Option<Turn> {
+        self.streams.handle(stream).map(Turn)
+    }
+
+    /// What is kept of a stream, if it is known.
+    pub fn get_mut(&mut self, turn: Turn) -> Option<&mut S> {
+        self.streams.at_mut(turn.0).map(|entry| &mut entry.stream)
+    }
+
+    /// Where a stream stands, if it is known.
+    pub fn precedence(&self, turn: Turn) -> Option<Precedence> {
+        self.streams.at(turn.0).map(|entry| entry.precedence)
+    }
+
+    /// What is kept of all streams.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &S)> {
+        self.streams.iter().map(|(stream, entry)| (stream, &entry.stream))
+    }
+
+    /// How many streams are known.
+    pub fn len(&self) -> usize {
+        self.streams.len()
     }
 
     /// A stream has something to send. Nothing, if it is not known or had already.
-    pub fn ready(&mut self, stream: u64) {
-        let Some(entry) = self.streams.get_mut(&stream) else { return };
+    pub fn ready(&mut self, turn: Turn) {
+        let Some(entry) = self.streams.at_mut(turn.0) else { return };
         if entry.turn.is_some() {
             return;
         }
         self.turns += 1;
         self.ready += 1;
         entry.turn = Some(self.turns);
-        let (rank, index) = (entry.rank, entry.flow);
+        let (rank, index) = (entry.precedence.rank, entry.flow);
         let flow = &mut self.flows[index];
         if flow.ready.is_empty() {
             // Who had nothing to send gains nothing by it.
-            let reached = self.reached.get(&flow.band).map_or(0, |(reached, _)| *reached);
-            flow.used = flow.used.max(reached);
+            flow.used = flow.used.max(self.bands[flow.peers].reached);
         }
-        flow.ready.push(Reverse((rank, stream, self.turns)));
+        flow.ready.push(Reverse((rank, turn.0.key, self.turns, turn.0.place)));
         if flow.streams * 2 + TURNS_SPARE < flow.ready.len() {
             let streams = &self.streams;
-            flow.ready.retain(|Reverse((_, stream, turn))| {
-                streams.get(stream).is_some_and(|entry| entry.turn == Some(*turn))
+            flow.ready.retain(|Reverse((_, key, turn, place))| {
+                let entry = streams.at(Handle { place: *place, key: *key });
+                entry.is_some_and(|entry| entry.turn == Some(*turn))
             });
         }
         self.queue_flow(index);
@@ -227,7 +295,7 @@ impl Scheduler {
 
     /// The stream that sends next; it has nothing to send until [`Self::ready`] says so again.
     /// Tell by [`Self::served`] what it has sent.
-    pub fn poll(&mut self) -> Option<u64> {
+    pub fn poll(&mut self) -> Option<Turn> {
         while let Some(Reverse((band, used, index))) = self.queue.pop() {
             let flow = &mut self.flows[index];
             if flow.used != used {
@@ -236,24 +304,24 @@ impl Scheduler {
             }
             let mut next = None;
             while next.is_none()
-                && let Some(Reverse((_, stream, turn))) = flow.ready.pop()
+                && let Some(Reverse((_, key, turn, place))) = flow.ready.pop()
             {
-                let entry = self.streams.get_mut(&stream);
+                let handle = Handle { place, key };
+                let entry = self.streams.at_mut(handle);
                 next = entry.filter(|entry| entry.turn == Some(turn)).map(|entry| {
                     entry.turn = None;
-                    stream
+                    Turn(handle)
                 });
             }
             flow.queued = false;
-            if let Some(stream) = next {
+            if let Some(turn) = next {
                 self.ready -= 1;
-                if let Some((reached, _)) = self.reached.get_mut(&band) {
-                    *reached = (*reached).max(used);
-                }
+                let reached = &mut self.bands[flow.peers].reached;
+                *reached = (*reached).max(used);
                 if !flow.ready.is_empty() {
                     self.queue_flow(index);
                 }
-                return Some(stream);
+                return Some(turn);
             }
             if flow.streams == 0 {
                 self.forget_flow(index);
@@ -263,8 +331,8 @@ impl Scheduler {
     }
 
     /// The stream that [`Self::poll`] named has sent so many bytes.
-    pub fn served(&mut self, stream: u64, bytes: usize) {
-        if let Some(entry) = self.streams.get(&stream) {
+    pub fn served(&mut self, turn: Turn, bytes: usize) {
+        if let Some(entry) = self.streams.at(turn.0) {
             self.flows[entry.flow].used += (bytes as u64).max(TURN_COST);
         }
     }
@@ -276,33 +344,47 @@ impl Scheduler {
         }
     }
 
-    fn flow(&mut self, precedence: &Precedence) -> usize {
+    /// The flow of a stream of this precedence, which is one more.
+    fn join(&mut self, precedence: &Precedence) -> usize {
         let (band, request) = (precedence.band(), precedence.request);
-        if let Some(&index) = self.by_request.get(&(band, request)) {
-            return index;
-        }
-        let (reached, flows) = self.reached.entry(band).or_default();
-        *flows += 1;
-        let index = self.flows.insert(Flow {
-            band,
-            request,
-            used: *reached,
-            ready: BinaryHeap::new(),
-            queued: false,
-            streams: 0,
-        });
+        let index = match self.by_request.get(&(band, request)) {
+            Some(&index) => index,
+            None => self.begin_flow(band, request),
+        };
+        self.flows[index].streams += 1;
+        index
+    }
+
+    fn begin_flow(&mut self, band: Band, request: RequestId) -> usize {
+        let (bands, by_band) = (&mut self.bands, &mut self.by_band);
+        let peers =
+            *by_band.entry(band).or_insert_with(|| bands.insert(Peers { reached: 0, flows: 0 }));
+        let used = bands[peers].reached;
+        bands[peers].flows += 1;
+        let (ready, queued, streams) = (BinaryHeap::new(), false, 0);
+        let index =
+            self.flows.insert(Flow { band, request, peers, used, ready, queued, streams });
         self.by_request.insert((band, request), index);
         index
     }
 
+    /// A stream leaves its flow.
+    fn leave(&mut self, index: usize) {
+        let flow = &mut self.flows[index];
+        flow.streams -= 1;
+        // While it stands in the queue it is only forgotten when its turn comes.
+        if flow.streams == 0 && !flow.queued {
+            self.forget_flow(index);
+        }
+    }
+
     fn forget_flow(&mut self, index: usize) {
-        let Flow { band, request, .. } = self.flows.remove(index);
+        let Flow { band, request, peers, .. } = self.flows.remove(index);
         self.by_request.remove(&(band, request));
-        if let Some((_, flows)) = self.reached.get_mut(&band) {
-            *flows -= 1;
-            if *flows == 0 {
-                self.reached.remove(&band);
-            }
+        self.bands[peers].flows -= 1;
+        if self.bands[peers].flows == 0 {
+            self.bands.remove(peers);
+            self.by_band.remove(&band);
         }
     }
 }

@@ -78,16 +78,16 @@ proptest! {
     /// goes once, and nothing that is not.
     #[test]
     fn nothing_overtakes_what_is_more_urgent(steps in prop::collection::vec(any_step(), 1..200)) {
-        let mut scheduler = Scheduler::default();
+        let mut scheduler = Scheduler::<()>::default();
         let mut model: BTreeMap<u64, (Precedence, bool)> = BTreeMap::new();
         for step in steps {
             match step {
                 Step::Set(stream, precedence) => {
-                    scheduler.set(stream, &precedence);
+                    set(&mut scheduler, stream, &precedence);
                     model.entry(stream).or_insert((precedence, false)).0 = precedence;
                 }
                 Step::Ready(stream) => {
-                    scheduler.ready(stream);
+                    ready(&mut scheduler, stream);
                     model.entry(stream).and_modify(|(_, ready)| *ready = true);
                 }
                 Step::Remove(stream) => {
@@ -103,47 +103,63 @@ proptest! {
             serve(&mut scheduler, &mut model, 1)?;
         }
         prop_assert_eq!(scheduler.poll(), None);
+        prop_assert_eq!(scheduler.len(), model.len());
     }
 
     /// Requests of one priority that always have something to send have sent the same, but for one
     /// turn, however many streams each has.
     #[test]
     fn equal_requests_share_by_bytes(streams in prop::collection::vec(1..6_u64, 2..6)) {
-        let mut scheduler = Scheduler::default();
+        let mut scheduler = Scheduler::<()>::default();
         let mut owner = BTreeMap::new();
         for (request, count) in streams.iter().enumerate() {
             for stream in 0..*count {
                 let id = request as u64 * 100 + stream;
                 let rank = Rank::subgroup(GroupOrder::Ascending, GroupId(stream), SubgroupId(0));
-                scheduler.set(id, &object(request as u64, 128, 128, rank));
-                scheduler.ready(id);
+                set(&mut scheduler, id, &object(request as u64, 128, 128, rank));
+                ready(&mut scheduler, id);
                 owner.insert(id, request);
             }
         }
         let mut sent = vec![0_usize; streams.len()];
         for turn in 0..500 {
-            let stream = scheduler.poll().unwrap();
+            let next = scheduler.poll().unwrap();
             // Some have small pieces.
-            let bytes = if owner[&stream] == 0 { 1_000 } else { SHARE - turn % 7 };
-            sent[owner[&stream]] += bytes;
-            scheduler.served(stream, bytes);
-            scheduler.ready(stream);
+            let bytes = if owner[&next.stream()] == 0 { 1_000 } else { SHARE - turn % 7 };
+            sent[owner[&next.stream()]] += bytes;
+            scheduler.served(next, bytes);
+            scheduler.ready(next);
             let (least, most) = (sent.iter().min().unwrap(), sent.iter().max().unwrap());
             prop_assert!(most - least <= SHARE, "{:?}", sent);
         }
     }
 }
 
+/// A stream takes its place, or another one.
+fn set(scheduler: &mut Scheduler<()>, stream: u64, precedence: &Precedence) {
+    match scheduler.find(stream) {
+        Some(_) => scheduler.set(stream, precedence),
+        None => drop(scheduler.insert(stream, precedence, ())),
+    }
+}
+
+fn ready(scheduler: &mut Scheduler<()>, stream: u64) {
+    if let Some(turn) = scheduler.find(stream) {
+        scheduler.ready(turn);
+    }
+}
+
 fn serve(
-    scheduler: &mut Scheduler,
+    scheduler: &mut Scheduler<()>,
     model: &mut BTreeMap<u64, (Precedence, bool)>,
     bytes: usize,
 ) -> Result<(), TestCaseError> {
-    let Some(stream) = scheduler.poll() else {
+    let Some(turn) = scheduler.poll() else {
         prop_assert!(model.values().all(|(_, ready)| !ready), "something is forgotten");
         return Ok(());
     };
-    scheduler.served(stream, bytes);
+    scheduler.served(turn, bytes);
+    let stream = turn.stream();
     let (precedence, was_ready) = model[&stream];
     prop_assert!(was_ready, "nothing to send on {stream}");
     for (other, (waiting, ready)) in &*model {
@@ -158,12 +174,12 @@ fn serve(
 
 /// The streams in the order in which they are sent, each once.
 fn order(streams: &[Precedence]) -> Vec<usize> {
-    let mut scheduler = Scheduler::default();
+    let mut scheduler = Scheduler::<()>::default();
     for (index, precedence) in streams.iter().enumerate() {
-        scheduler.set(index as u64, precedence);
-        scheduler.ready(index as u64);
+        set(&mut scheduler, index as u64, precedence);
+        ready(&mut scheduler, index as u64);
     }
-    let next = || scheduler.poll().map(|stream| usize::try_from(stream).unwrap());
+    let next = || scheduler.poll().map(|turn| usize::try_from(turn.stream()).unwrap());
     std::iter::from_fn(next).collect()
 }
 
@@ -207,23 +223,24 @@ fn the_drafts_order() {
 
 #[test]
 fn who_comes_late_does_not_catch_up() {
-    let mut scheduler = Scheduler::default();
+    let mut scheduler = Scheduler::<()>::default();
     let rank = Rank::subgroup(GroupOrder::Ascending, GroupId(0), SubgroupId(0));
-    scheduler.set(1, &object(1, 128, 128, rank));
-    scheduler.ready(1);
+    set(&mut scheduler, 1, &object(1, 128, 128, rank));
+    ready(&mut scheduler, 1);
     for _ in 0..100 {
-        assert_eq!(scheduler.poll(), Some(1));
-        scheduler.served(1, SHARE);
-        scheduler.ready(1);
+        let turn = scheduler.poll().unwrap();
+        assert_eq!(turn.stream(), 1);
+        scheduler.served(turn, SHARE);
+        scheduler.ready(turn);
     }
-    scheduler.set(2, &object(2, 128, 128, rank));
-    scheduler.ready(2);
+    set(&mut scheduler, 2, &object(2, 128, 128, rank));
+    ready(&mut scheduler, 2);
     let mut turns = [0; 3];
     for _ in 0..20 {
-        let stream = scheduler.poll().unwrap();
-        turns[usize::try_from(stream).unwrap()] += 1;
-        scheduler.served(stream, SHARE);
-        scheduler.ready(stream);
+        let turn = scheduler.poll().unwrap();
+        turns[usize::try_from(turn.stream()).unwrap()] += 1;
+        scheduler.served(turn, SHARE);
+        scheduler.ready(turn);
     }
     assert!((9..=11).contains(&turns[1]), "{turns:?}");
 }

@@ -2,5 +2,6 @@
 
 pub mod affinity;
 pub mod batch;
+pub mod links;
 pub mod quiche_relay;
 pub mod udp;

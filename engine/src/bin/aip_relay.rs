@@ -190,6 +190,8 @@ fn configuration(arguments: Arguments, file: ConfigFile) -> Result<Config, Error
     if let Some(timeout) = file.drain_timeout {
         config.drain_timeout = timeout;
     }
+    config.awake = file.awake.unwrap_or(config.awake);
+    config.nap = file.nap.unwrap_or(config.nap);
     Ok(config)
 }
 

@@ -42,6 +42,12 @@ pub struct Config {
     /// The last time before what the driver wants that is waited for awake: a sleep ends up to a
     /// millisecond late. Zero: always asleep.
     pub spin: Duration,
+    /// How long a worker that had something to do looks for more before it sleeps: to be woken takes
+    /// tens of microseconds. Meanwhile it keeps its core busy. Zero: it sleeps at once.
+    pub awake: Duration,
+    /// How long a worker with nothing to do lets acknowledgements gather while many peers owe one,
+    /// rather than be woken by each. What else comes meanwhile waits, too. 0.2 ms; zero is never.
+    pub nap: Duration,
 }
 
 impl Default for Config {
@@ -61,6 +67,8 @@ impl Default for Config {
             dial: Dial::default(),
             client_sockets: 1,
             spin: Duration::ZERO,
+            awake: Duration::ZERO,
+            nap: Duration::from_micros(200),
         }
     }
 }
@@ -110,6 +118,12 @@ impl Config {
     #[must_use]
     pub fn with_drain_timeout(self, drain_timeout: Duration) -> Self {
         Self { drain_timeout, ..self }
+    }
+
+    /// The same with naps of this length.
+    #[must_use]
+    pub fn with_nap(self, nap: Duration) -> Self {
+        Self { nap, ..self }
     }
 
     /// The same, draining on SIGTERM and SIGINT.

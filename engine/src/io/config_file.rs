@@ -51,6 +51,12 @@ pub struct ConfigFile {
     /// How long a drain may take.
     #[serde(deserialize_with = "duration::optional")]
     pub drain_timeout: Option<Duration>,
+    /// How long a worker looks for more before it sleeps.
+    #[serde(deserialize_with = "duration::optional")]
+    pub awake: Option<Duration>,
+    /// How long acknowledgements are let gather.
+    #[serde(deserialize_with = "duration::optional")]
+    pub nap: Option<Duration>,
     /// Limits of each connection.
     pub quic: Quic,
     /// How connections are accepted.
@@ -286,6 +292,8 @@ mod tests {
         let file = ConfigFile::parse(EXAMPLE).unwrap();
         let default = ConfigFile {
             drain_timeout: Some(super::super::config::Config::default().drain_timeout),
+            awake: Some(super::super::config::Config::default().awake),
+            nap: Some(super::super::config::Config::default().nap),
             ..ConfigFile::default()
         };
         assert_eq!(format!("{file:?}"), format!("{default:?}"));

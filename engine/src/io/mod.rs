@@ -20,6 +20,7 @@ mod connection_table;
 mod dial;
 mod endpoint;
 mod error;
+mod gathering;
 mod hub;
 mod incoming;
 mod keys;

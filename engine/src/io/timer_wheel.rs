@@ -52,7 +52,8 @@ impl<K: Copy> TimerWheel<K> {
     /// The tick by which a deadline fires.
     pub(super) fn tick_at(&self, deadline: Instant) -> Tick {
         let since = deadline.saturating_duration_since(self.epoch);
-        let millis = u64::try_from(since.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        let millis = u64::from(since.subsec_nanos().div_ceil(1_000_000));
+        let millis = since.as_secs().saturating_mul(1_000).saturating_add(millis);
         Tick(millis.clamp(self.now + 1, self.now + SPAN))
     }
 

@@ -19,6 +19,7 @@ use super::{
     dial::Dialer,
     endpoint::Endpoint,
     error::Error,
+    gathering::Gathering,
     hub::Seat,
     mailbox::Receiver,
     quic,
@@ -77,6 +78,9 @@ pub(super) struct Worker<D: Driver> {
     phase: Phase,
     /// Connections that have more to say than one turn allows.
     backlog: Vec<u32>,
+    gathering: Gathering,
+    /// Until when it looks for more before it sleeps.
+    awake_until: Instant,
     turns: Histogram,
     publish_at: Instant,
 }
@@ -110,6 +114,8 @@ impl<D: Driver> Worker<D> {
             resolver: Resolver::new(Arc::clone(&wake)),
             phase: Phase::Running,
             backlog: Vec::new(),
+            gathering: Gathering::new(config.nap),
+            awake_until: clock.now(),
             turns: Histogram::default(),
             publish_at: clock.now(),
             poll,
@@ -139,7 +145,11 @@ impl<D: Driver> Worker<D> {
         let before = self.clock.tick();
         self.wait(before)?;
         let now = self.clock.tick();
+        let received = self.endpoint.counters.udp_received_total;
         self.endpoint.receive(&mut self.batch, now);
+        if received < self.endpoint.counters.udp_received_total {
+            self.awake_until = now + self.endpoint.config().awake;
+        }
         // What other workers said before these packets were sent comes before them.
         self.take_parcels(now);
         self.serve_all(now);
@@ -167,8 +177,11 @@ impl<D: Driver> Worker<D> {
         ];
         let deadline = deadline.into_iter().flatten().min();
         let mut timeout = deadline.map(|deadline| deadline.saturating_duration_since(now));
-        self.wake.park();
-        if self.endpoint.is_busy() || !self.is_quiet() {
+        let is_awake = self.endpoint.is_busy() || now < self.awake_until || self.nap(timeout);
+        if !is_awake {
+            self.wake.park();
+        }
+        if is_awake || !self.is_quiet() {
             timeout = Some(Duration::ZERO);
         }
         let polled = self.poll.poll(&mut self.events, timeout);
@@ -184,6 +197,15 @@ impl<D: Driver> Worker<D> {
             }
         }
         Ok(())
+    }
+
+    /// Lets acknowledgements gather, if they are to and there is time; says whether.
+    fn nap(&mut self, timeout: Option<Duration>) -> bool {
+        let Some(nap) = self.gathering.next(self.endpoint.standing()) else { return false };
+        let nap = timeout.map_or(nap, |timeout| timeout.min(nap));
+        self.wake.nap(nap, || self.is_quiet());
+        self.endpoint.counters.naps_total += 1;
+        true
     }
 
     /// Until when to sleep for what the driver wants at `deadline`.
@@ -467,7 +489,22 @@ impl<D: Driver> Worker<D> {
             if self.endpoint.transmit(slot, now) {
                 self.backlog.push(slot);
             }
-            self.serve(slot, 0, now);
+            self.tell_sent(slot, now);
+        }
+    }
+
+    /// Tells the driver what has left, or that a connection has ended.
+    fn tell_sent(&mut self, slot: u32, now: Instant) {
+        while let Some((connection, _)) = self.endpoint.connection(slot, now) {
+            let (session, role) = (connection.session, connection.role);
+            let Some(event) = connection.take_event() else {
+                if connection.has_ended() {
+                    self.serve(slot, 0, now);
+                }
+                return;
+            };
+            self.dispatch(slot, session, role, event, now);
+            self.act(now);
         }
     }
 

@@ -47,6 +47,7 @@ counters! {
         worker_wakes_spared_total: Counter Count "worker_wakes_spared" "Times that something was handed to a worker that was awake.",
         datagrams_misrouted_total: Counter Count "datagrams_misrouted" "UDP datagrams that came to another worker than the one that they were for, and were handed on.",
         datagrams_misrouted_dropped_total: Counter Count "datagrams_misrouted_dropped" "The same, for which there was no room.",
+        naps_total: Counter Count "naps" "Times that acknowledgements were let gather.",
         commands_total: Counter Count "commands" "Commands taken from the mailbox.",
         busy_nanoseconds_total: Counter Nanoseconds "busy" "Time not spent waiting.",
     }

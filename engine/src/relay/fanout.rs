@@ -12,6 +12,7 @@ use std::time::Instant;
 use super::{Relay, failover::Interrupted, peer::PeerIndex, track::TrackIndex};
 use crate::{
     session::{Candidate, Delivery, DeliveryTimeouts, ReceivedObject, Session},
+    stream_map::Handle,
     transport::StreamId,
 };
 
@@ -40,7 +41,7 @@ pub(crate) struct ActiveSubgroup {
 
 #[derive(Clone, Copy, Debug)]
 struct OutgoingSubgroup {
-    stream: StreamId,
+    stream: Handle<StreamId>,
     /// Whether its objects have properties.
     properties: bool,
     previous: Option<ObjectId>,
@@ -73,7 +74,7 @@ impl ActiveSubgroup {
     }
 
     /// The streams that the payload of the current object goes to, by subscriber.
-    fn receivers(&self) -> impl Iterator<Item = (usize, StreamId)> {
+    fn receivers(&self) -> impl Iterator<Item = (usize, Handle<StreamId>)> {
         self.streams
             .iter()
             .enumerate()
@@ -152,20 +153,23 @@ impl Fanout<'_> {
         before: Option<OutgoingSubgroup>,
         session: &mut Session,
         (request, alias): (RequestId, TrackAlias),
-        delivery: &Delivery,
+        delivery: impl FnOnce() -> Delivery,
     ) -> Option<OutgoingSubgroup> {
         if let Some(before) = before {
             // Whoever has stopped a subgroup is not sent it again on another stream.
-            session.stream_queued_bytes(before.stream)?;
+            if !session.is_open(before.stream) {
+                return None;
+            }
             if before.may_carry(self.follows, self.object) {
                 return Some(before);
             }
-            session.reset_stream(before.stream, ResetCode::CANCELLED);
+            session.reset_stream(before.stream.key, ResetCode::CANCELLED);
         }
         let is_first =
             before.is_none() && self.source_previous.is_none() && self.header.first_object;
         let header = self.outgoing_header(alias, is_first);
-        let stream = session.open_subgroup(request, &header, delivery)?;
+        let stream = session.open_subgroup(request, &header, &delivery())?;
+        let stream = session.outgoing(stream)?;
         let properties = header.properties;
         Some(OutgoingSubgroup { stream, properties, previous: None, receives: true })
     }
@@ -199,26 +203,29 @@ impl Relay {
             let is_before =
                 fanout.recovered && subscriber.joined_at.is_some_and(|joined| location <= joined);
             if is_before || !subscriber.wants(&candidate) {
-                leave_out(slot, session, subscriber.wish.forward);
-                super::touch(&mut self.touched, peer, subscriber.key.peer);
+                if leave_out(slot, session, subscriber.wish.forward) {
+                    super::touch(&mut self.touched, peer, subscriber.key.peer);
+                }
                 continue;
             }
             let request = subscriber.key.request;
-            if session.is_behind(request, now) {
+            let known = slot.and_then(|it| session.is_stream_behind(it.stream, now));
+            if known.unwrap_or_else(|| session.is_behind(request, now)) {
                 behind.push(subscriber.key);
                 continue;
             }
-            let delivery = Delivery {
+            let delivery = || Delivery {
                 subscriber_priority: subscriber.wish.priority,
                 publisher_priority: fanout.priority,
                 order: subscriber.wish.order.unwrap_or(default_order),
                 timeouts: subscriber.wish.timeouts.shorter(timeouts),
             };
             let to = (request, track.alias);
-            let Some(mut outgoing) = fanout.stream(*slot, session, to, &delivery) else {
+            let Some(mut outgoing) = fanout.stream(*slot, session, to, delivery) else {
                 if let Some(slot) = slot {
                     slot.receives = false;
                 }
+                super::touch(&mut self.touched, peer, subscriber.key.peer);
                 continue;
             };
             session.begin_object(outgoing.stream, fanout.received_at);
@@ -227,7 +234,7 @@ impl Relay {
             outgoing.previous = Some(location.object);
             outgoing.receives = true;
             *slot = Some(outgoing);
-            super::touch(&mut self.touched, peer, subscriber.key.peer);
+            super::touch_sending(&mut self.touched, peer, subscriber.key.peer);
         }
         active.previous = Some(location.object);
         self.note_forwarded(forwarded, fanout.payload.iter().map(Bytes::len).sum());
@@ -250,13 +257,17 @@ impl Relay {
         for (index, stream) in active.receivers() {
             let Some(subscriber) = track.subscribers.get(index) else { continue };
             let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) else { continue };
-            if peer.session.is_behind(subscriber.key.request, now) {
-                behind.push(subscriber.key);
-                continue;
+            match peer.session.is_stream_behind(stream, now) {
+                Some(false) => {}
+                Some(true) => {
+                    behind.push(subscriber.key);
+                    continue;
+                }
+                None => continue,
             }
-            peer.session.send(stream, bytes.clone(), false);
+            peer.session.send_on(stream, bytes.clone(), false);
             forwarded += 1;
-            super::touch(&mut self.touched, peer, subscriber.key.peer);
+            super::touch_sending(&mut self.touched, peer, subscriber.key.peer);
         }
         self.note_payload_forwarded(forwarded, bytes.len());
         for key in behind {
@@ -288,11 +299,11 @@ impl Relay {
             match reset {
                 None => {
                     if let Some(ended_at) = ended_at {
-                        peer.session.end_of_subgroup(outgoing.stream, ended_at);
+                        peer.session.end_of_subgroup(outgoing.stream.key, ended_at);
                     }
-                    peer.session.send(outgoing.stream, Bytes::new(), true);
+                    peer.session.send_on(outgoing.stream, Bytes::new(), true);
                 }
-                Some(code) => peer.session.reset_stream(outgoing.stream, code),
+                Some(code) => peer.session.reset_stream(outgoing.stream.key, code),
             }
             super::touch(&mut self.touched, peer, subscriber.key.peer);
         }
@@ -301,13 +312,15 @@ impl Relay {
 
 /// An object that its subscriber does not want. One that it misses because it has paused leaves a
 /// hole, so that the stream can not end as if it were whole; what a filter leaves out does not.
-fn leave_out(slot: &mut Option<OutgoingSubgroup>, session: &mut Session, forward: bool) {
-    let Some(outgoing) = slot else { return };
+/// Whether its session was told something.
+fn leave_out(slot: &mut Option<OutgoingSubgroup>, session: &mut Session, forward: bool) -> bool {
+    let Some(outgoing) = slot else { return false };
     outgoing.receives = false;
     if !forward {
-        session.reset_stream(outgoing.stream, ResetCode::CANCELLED);
+        session.reset_stream(outgoing.stream.key, ResetCode::CANCELLED);
         *slot = None;
     }
+    !forward
 }
 
 /// The bytes of one object for streams that stand at different places; each form is made once.
@@ -324,16 +337,16 @@ impl WireCache {
             && outgoing.previous == fanout.source_previous
             && outgoing.properties == fanout.header.properties
         {
-            session.send(outgoing.stream, received.wire.clone(), false);
+            session.send_on(outgoing.stream, received.wire.clone(), false);
             if !received.wire_has_payload {
-                session.send(outgoing.stream, received.payload.clone(), false);
+                session.send_on(outgoing.stream, received.payload.clone(), false);
             }
             return;
         }
         let header = self.header(outgoing, fanout.object);
-        session.send(outgoing.stream, header, false);
+        session.send_on(outgoing.stream, header, false);
         for piece in fanout.payload {
-            session.send(outgoing.stream, piece.clone(), false);
+            session.send_on(outgoing.stream, piece.clone(), false);
         }
     }
 

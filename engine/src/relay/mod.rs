@@ -108,6 +108,12 @@ pub struct Relay {
 
 /// Puts a session in the list of those with something to do.
 fn touch(touched: &mut VecDeque<PeerIndex>, peer: &mut Peer, index: PeerIndex) {
+    peer.timer_is_stale = true;
+    touch_sending(touched, peer, index);
+}
+
+/// The same where a session does no more than to send on streams that it has.
+fn touch_sending(touched: &mut VecDeque<PeerIndex>, peer: &mut Peer, index: PeerIndex) {
     if !peer.touched {
         peer.touched = true;
         touched.push_back(index);
@@ -488,10 +494,15 @@ impl Driver for Relay {
     }
 
     fn handle_sent(&mut self, session: SessionId, stream: StreamId, length: usize, now: Instant) {
-        let Some(&peer) = self.by_session.get(&session) else { return };
-        let Some(session) = self.session(peer) else { return };
-        if let Some(owner) = session.handle_sent(stream, length, now) {
-            self.sent(RequestKey { peer, request: owner }, now);
+        let Some(&index) = self.by_session.get(&session) else { return };
+        let Some(peer) = self.peers.get_mut(index.0) else { return };
+        let waiting = peer.session.handle_sent(stream, length, now);
+        if peer.session.has_actions() {
+            touch(&mut self.touched, peer, index);
+        }
+        self.take_account(index);
+        if let Some(request) = waiting {
+            self.sent(RequestKey { peer: index, request }, now);
         }
     }
 

@@ -170,8 +170,8 @@ impl Relay {
         {}
     }
 
-    /// False if nothing has changed.
-    fn take_account(&mut self, index: PeerIndex) -> bool {
+    /// Brings all levels in step with what waits for a session. False if nothing has changed.
+    pub(super) fn take_account(&mut self, index: PeerIndex) -> bool {
         let Some(peer) = self.peers.get_mut(index.0) else { return false };
         let account = peer.session.account();
         if account == peer.accounted {

@@ -87,6 +87,8 @@ pub(crate) struct Peer {
     pub(crate) touched: bool,
     /// When its `poll_timeout` stands in the relay's timers.
     pub(crate) timer: Option<Instant>,
+    /// Whether it may want to be looked at before that.
+    pub(crate) timer_is_stale: bool,
 }
 
 impl Peer {
@@ -113,6 +115,7 @@ impl Peer {
             publication_count: 0,
             touched: false,
             timer: None,
+            timer_is_stale: true,
         }
     }
 
@@ -125,6 +128,11 @@ impl Peer {
             |owner: &&Owner| matches!(owner, Owner::NamespaceUpstream(_) | Owner::UpstreamWatch);
         let words = if self.is_upstream_relay() { owners.filter(is_word).count() } else { 0 };
         self.session.open_requests() <= words
+    }
+
+    /// Whether it is looked at by then.
+    pub(crate) fn is_looked_at_by(&self, wanted: Instant) -> bool {
+        self.timer.is_some_and(|timer| timer <= wanted)
     }
 
     /// Whether a request's number is one of ours.

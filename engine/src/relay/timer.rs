@@ -13,8 +13,16 @@ impl Relay {
     /// and one look for nothing now and then costs less than two changes of the table each time.
     pub(super) fn arm_session_timer(&mut self, index: PeerIndex) {
         let Some(peer) = self.peers.get_mut(index.0) else { return };
-        let Some(wanted) = peer.session.poll_timeout() else { return };
-        if peer.timer.is_some_and(|timer| timer <= wanted) {
+        let has_changed = std::mem::replace(&mut peer.timer_is_stale, false);
+        if !peer.session.take_sooner() && !has_changed {
+            debug_assert!(
+                peer.session.poll_timeout().is_none_or(|wanted| peer.is_looked_at_by(wanted)),
+                "sending alone makes nothing due that is not told"
+            );
+            return;
+        }
+        let Some(wanted) = peer.session.earliest_timeout() else { return };
+        if peer.is_looked_at_by(wanted) {
             return;
         }
         if let Some(timer) = peer.timer.replace(wanted) {

@@ -15,7 +15,7 @@ use super::{
     Event, Misbehavior, Session,
     request::{Kind, Publication, Request},
 };
-use crate::{account::Account, transport::StreamId};
+use crate::{account::Account, stream_map::Handle, transport::StreamId};
 
 /// Streams in a row that a timed track may give up before its subscriber counts as waiting, though
 /// nothing waits: each is one that the peer must still hear of.
@@ -25,12 +25,27 @@ impl Session {
     /// Whether a subscriber of ours cannot keep up: call it before more is sent. Too much of a timed
     /// track is cut down here, so that it is not behind.
     pub fn is_behind(&mut self, subscription: RequestId, now: Instant) -> bool {
+        let subscription = self.requests.handle(subscription);
+        subscription.is_some_and(|subscription| self.is_owner_behind(subscription, now))
+    }
+
+    /// The same of the subscriber that a stream of ours is for; `None` if the stream has ended.
+    pub(crate) fn is_stream_behind(
+        &mut self,
+        stream: Handle<StreamId>,
+        now: Instant,
+    ) -> Option<bool> {
+        let owner = self.outgoing.at(stream)?.owner;
+        Some(self.is_owner_behind(owner, now))
+    }
+
+    fn is_owner_behind(&mut self, owner: Handle<RequestId>, now: Instant) -> bool {
         self.clock = self.clock.max(now);
         let limits = &self.config.delivery;
         let (queued_bytes_max, standing_bytes_max) =
             (limits.queued_bytes_max, limits.standing_bytes_max);
         let standstill_max = limits.standstill_max;
-        let Some(publication) = self.publication(subscription) else { return false };
+        let Some(publication) = self.requests.publication_at(owner) else { return false };
         if publication.is_idle() {
             publication.waits_since = Some(now);
         }
@@ -40,7 +55,7 @@ impl Session {
         let is_timed = publication.timed;
         self.watch_queues();
         if is_timed && standing_bytes_max < waits {
-            self.shed(subscription, standing_bytes_max);
+            self.shed(owner.key, standing_bytes_max);
             return false;
         }
         queued_bytes_max < waits || stands_still && standing_bytes_max < waits
@@ -63,7 +78,7 @@ impl Session {
             return None;
         };
         let key = |stream: &StreamId| {
-            let outgoing = self.outgoing.get(stream)?;
+            let outgoing = self.outgoing.get(*stream)?;
             let group = outgoing.timed.as_ref()?.group;
             Some((Reverse(outgoing.precedence.publisher_priority), group, *stream))
         };
@@ -74,17 +89,13 @@ impl Session {
     /// for which most waits. `None` if nothing waits for any.
     pub fn heaviest_subscriber(&self) -> Option<RequestId> {
         let mut heaviest: Option<((u8, usize, RequestId), RequestId)> = None;
-        #[expect(
-            clippy::disallowed_methods,
-            clippy::iter_over_hash_type,
-            reason = "the largest does not depend on the order"
-        )]
-        for outgoing in self.outgoing.values() {
-            let waits = self.account_of(outgoing.owner).total();
+        for (_, outgoing) in self.outgoing.iter() {
+            let owner = outgoing.owner.key;
+            let waits = self.account_of(owner).total();
             if 0 < waits {
-                let key = (outgoing.precedence.subscriber_priority, waits, outgoing.owner);
+                let key = (outgoing.precedence.subscriber_priority, waits, owner);
                 if heaviest.is_none_or(|(other, _)| other < key) {
-                    heaviest = Some((key, outgoing.owner));
+                    heaviest = Some((key, owner));
                 }
             }
         }
@@ -94,15 +105,11 @@ impl Session {
     /// The FETCH or call of ours to answer for which most waits. `None` if nothing waits for any.
     pub fn heaviest_answer(&self) -> Option<RequestId> {
         let mut heaviest: Option<(usize, RequestId)> = None;
-        #[expect(
-            clippy::disallowed_methods,
-            clippy::iter_over_hash_type,
-            reason = "the largest does not depend on the order"
-        )]
-        for outgoing in self.outgoing.values() {
-            let is_subscriber = self.account_of(outgoing.owner) != Account::ZERO;
+        for (_, outgoing) in self.outgoing.iter() {
+            let owner = outgoing.owner.key;
+            let is_subscriber = self.account_of(owner) != Account::ZERO;
             if !is_subscriber && 0 < outgoing.account.bytes {
-                heaviest = heaviest.max(Some((outgoing.account.bytes, outgoing.owner)));
+                heaviest = heaviest.max(Some((outgoing.account.bytes, owner)));
             }
         }
         heaviest.map(|(_, request)| request)
@@ -126,9 +133,10 @@ impl Session {
     }
 
     fn streams_left_of(&self, request: RequestId) -> Vec<StreamId> {
-        #[expect(clippy::disallowed_methods, reason = "a request has one stream left at most")]
         let all = self.outgoing.iter();
-        all.filter(|(_, outgoing)| outgoing.owner == request).map(|(stream, _)| *stream).collect()
+        all.filter(|(_, outgoing)| outgoing.owner.key == request)
+            .map(|(stream, _)| stream)
+            .collect()
     }
 
     /// Something waits: looks at the queues again before long.
@@ -136,6 +144,7 @@ impl Session {
         if self.queues_watched_at.is_none() {
             let often = self.config.delivery.standstill_max / 4;
             self.queues_watched_at = Some(self.clock + often);
+            self.sooner = true;
         }
     }
 

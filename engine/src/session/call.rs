@@ -12,7 +12,7 @@ use aip_codec::{
 };
 use bytes::{Bytes, BytesMut};
 
-use super::{AskError, Event, Session, request::Kind};
+use super::{AskError, Event, Session, outgoing::Begin, request::Kind};
 use crate::{
     schedule::Precedence,
     transport::{Action, StreamId},
@@ -37,7 +37,7 @@ impl Session {
             Message::Call(Call { request_id, namespace, name, parameters })
         })?;
         if let Some(stream) = self.requests.get(id).map(|request| request.stream) {
-            self.begin_outgoing(stream, id, Precedence::data(id, priority), None);
+            self.begin_outgoing(stream, Begin::pulled(id, Precedence::data(id, priority)));
         }
         Ok(id)
     }
@@ -91,7 +91,7 @@ impl Session {
         let mut record = BytesMut::new();
         Record { kind: RecordType::Error, payload: payload.freeze() }.encode(&mut record);
         let Some(stream) = self.open_call(call) else { return };
-        self.begin_outgoing(stream, call, Precedence::request(call), None);
+        self.begin_outgoing(stream, Begin::pulled(call, Precedence::request(call)));
         self.send(stream, record.freeze(), true);
         self.call_send_ended(call);
         self.stop_call(call, ResetCode::CANCELLED);
@@ -101,7 +101,7 @@ impl Session {
     pub fn call_queued_bytes(&self, call: RequestId) -> usize {
         self.requests
             .get(call)
-            .and_then(|request| self.outgoing.get(&request.stream))
+            .and_then(|request| self.outgoing.get(request.stream))
             .map_or(0, |outgoing| outgoing.account.bytes)
     }
 

@@ -15,7 +15,10 @@ use aip_codec::moqt::{
 };
 
 use super::Session;
-use crate::transport::{Action, StreamId};
+use crate::{
+    stream_map::Handle,
+    transport::{Action, StreamId},
+};
 
 /// How long objects and subgroups of one stream may take.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -122,8 +125,8 @@ impl Deadlines {
 
 impl Session {
     /// What is sent on `stream` from now on is an object that came at `received_at`.
-    pub fn begin_object(&mut self, stream: StreamId, received_at: Instant) {
-        let Some(outgoing) = self.outgoing.get_mut(&stream) else { return };
+    pub(crate) fn begin_object(&mut self, stream: Handle<StreamId>, received_at: Instant) {
+        let Some(outgoing) = self.outgoing.at_mut(stream) else { return };
         let (written, left) = (outgoing.written, outgoing.left());
         let Some(timed) = &mut outgoing.timed else { return };
         let Some(timeout) = timed.timeouts.object else { return };
@@ -135,8 +138,8 @@ impl Session {
     }
 
     /// A stream's bytes have left: whole objects of it are done with.
-    pub(super) fn timed_progress(&mut self, stream: StreamId) {
-        let Some(outgoing) = self.outgoing.get_mut(&stream) else { return };
+    pub(super) fn timed_progress(&mut self, stream: Handle<StreamId>) {
+        let Some(outgoing) = self.outgoing.at_mut(stream) else { return };
         let left = outgoing.left();
         let Some(timed) = &mut outgoing.timed else { return };
         while timed.objects.get(1).is_some_and(|(begin, _)| *begin <= left) {
@@ -144,22 +147,23 @@ impl Session {
         }
     }
 
-    fn arm_objects(&mut self, stream: StreamId) {
-        let Some(timed) = self.outgoing.get_mut(&stream).and_then(|it| it.timed.as_mut()) else {
+    fn arm_objects(&mut self, stream: Handle<StreamId>) {
+        let Some(timed) = self.outgoing.at_mut(stream).and_then(|it| it.timed.as_mut()) else {
             return;
         };
         if let Some((_, deadline)) = timed.objects.front()
             && !std::mem::replace(&mut timed.armed, true)
         {
-            self.late.objects.push(Reverse((*deadline, stream)));
+            self.late.objects.push(Reverse((*deadline, stream.key)));
+            self.sooner = true;
         }
     }
 
     /// More of an object is sent: if its time is up already, that must be seen.
-    pub(super) fn timed_send(&mut self, stream: StreamId) {
+    pub(super) fn timed_send(&mut self, stream: Handle<StreamId>) {
         let wants = self
             .outgoing
-            .get(&stream)
+            .at(stream)
             .and_then(|outgoing| outgoing.timed.as_ref())
             .is_some_and(|timed| !timed.armed && !timed.objects.is_empty());
         if wants {
@@ -170,13 +174,14 @@ impl Session {
     /// A subgroup's end was told to us at `now`: its stream may take so much longer. Before the end
     /// is sent on it.
     pub fn end_of_subgroup(&mut self, stream: StreamId, now: Instant) {
-        let timed = self.outgoing.get(&stream).and_then(|outgoing| outgoing.timed.as_ref());
+        let timed = self.outgoing.get(stream).and_then(|outgoing| outgoing.timed.as_ref());
         let Some(timeout) = timed.and_then(|timed| timed.timeouts.subgroup) else { return };
         if self.config.delivery.ended_subgroups_max <= self.late.subgroups.len() {
             // The one that has waited longest is cut off early.
             self.next_subgroup_is_late();
         }
         self.late.subgroups.push(Reverse((now + timeout, stream)));
+        self.sooner = true;
     }
 
     fn next_subgroup_is_late(&mut self) {
@@ -197,7 +202,8 @@ impl Session {
             && deadline <= now
         {
             self.late.objects.pop();
-            let Some(outgoing) = self.outgoing.get_mut(&stream) else { continue };
+            let Some(handle) = self.outgoing.handle(stream) else { continue };
+            let Some(outgoing) = self.outgoing.at_mut(handle) else { continue };
             let waits = 0 < outgoing.account.bytes;
             let Some(timed) = &mut outgoing.timed else { continue };
             timed.armed = false;
@@ -205,7 +211,7 @@ impl Session {
             if is_late && waits {
                 self.reset_stream(stream, ResetCode::DELIVERY_TIMEOUT);
             } else if waits {
-                self.arm_objects(stream);
+                self.arm_objects(handle);
             }
         }
     }

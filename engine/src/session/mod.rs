@@ -62,7 +62,7 @@ use self::{
 };
 use crate::{
     account::Account,
-    stream_map::NumberMap,
+    stream_map::{DenseMap, NumberMap},
     transport::{Action, Side, StreamId},
 };
 
@@ -88,7 +88,7 @@ pub struct Session {
     /// Fills that our updates asked for: the subscription that each belongs to, and its order.
     fills: BTreeMap<RequestId, (RequestId, GroupOrder)>,
     incoming: NumberMap<StreamId, Incoming>,
-    outgoing: NumberMap<StreamId, Outgoing>,
+    outgoing: DenseMap<StreamId, Outgoing>,
     aliases: TrackAliases,
     tokens: TokenCache,
     /// What came before the peer's SETUP.
@@ -114,6 +114,8 @@ pub struct Session {
     given_up: NumberMap<StreamId, usize>,
     /// When the queues are looked at.
     queues_watched_at: Option<Instant>,
+    /// Whether sending has made something due that was not before.
+    sooner: bool,
     /// When objects and subgroups are too late.
     late: Deadlines,
     /// The latest time that we were told.
@@ -150,7 +152,7 @@ impl Session {
             flood: Flood::default(),
             fills: BTreeMap::new(),
             incoming: NumberMap::default(),
-            outgoing: NumberMap::default(),
+            outgoing: DenseMap::default(),
             aliases: TrackAliases::default(),
             tokens: TokenCache::new(config.auth_token_cache_size_max),
             early: VecDeque::new(),
@@ -166,6 +168,7 @@ impl Session {
             messages_wait_since: None,
             given_up: NumberMap::default(),
             queues_watched_at: None,
+            sooner: false,
             late: Deadlines::default(),
             clock: now,
             scratch: BytesMut::new(),
@@ -279,6 +282,11 @@ impl Session {
         self.actions.pop_front()
     }
 
+    /// Whether there is something for the transport to do.
+    pub(crate) fn has_actions(&self) -> bool {
+        !self.actions.is_empty()
+    }
+
     /// What the layer above learns next.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
@@ -308,9 +316,10 @@ impl Session {
         stream
     }
 
-    /// Queues bytes for the transport; the only place where `Action::Send` is made.
+    /// Queues bytes of messages for the transport. What else is sent goes by [`Self::send_on`].
     fn queue(&mut self, stream: StreamId, bytes: Bytes, fin: bool) {
-        self.charge(stream, Account::piece(bytes.len()));
+        debug_assert!(!self.outgoing.contains(stream), "a stream that the layer above writes");
+        self.charge_messages(Account::piece(bytes.len()));
         self.actions.push_back(Action::Send { stream, bytes, fin });
     }
 

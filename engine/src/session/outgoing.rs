@@ -11,11 +11,12 @@ use aip_codec::moqt::{error_code::ResetCode, id::RequestId};
 use super::{
     Misbehavior, Session,
     delivery_timeout::Timed,
-    request::{Kind, Publication, Request},
+    request::{Kind, Request},
 };
 use crate::{
     account::{Account, STREAM},
     schedule::Precedence,
+    stream_map::Handle,
     transport::{Action, StreamId},
 };
 
@@ -23,7 +24,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Outgoing {
     /// The request that it belongs to.
-    pub(super) owner: RequestId,
+    pub(super) owner: Handle<RequestId>,
     /// Where it stands among the others.
     pub(super) precedence: Precedence,
     /// What waits on it.
@@ -32,8 +33,25 @@ pub(super) struct Outgoing {
     pub(super) written: u64,
     /// Whether nothing follows.
     pub(super) fin: bool,
+    /// Whether whoever writes it waits for room, and is told what has left.
+    pub(super) is_pulled: bool,
     /// When its objects are too late, if they can be.
     pub(super) timed: Option<Box<Timed>>,
+}
+
+/// How a stream that we send on begins.
+pub(super) struct Begin {
+    pub(super) owner: RequestId,
+    pub(super) precedence: Precedence,
+    pub(super) is_pulled: bool,
+    pub(super) timed: Option<Box<Timed>>,
+}
+
+impl Begin {
+    /// One that whoever writes it writes as there is room.
+    pub(super) const fn pulled(owner: RequestId, precedence: Precedence) -> Self {
+        Self { owner, precedence, is_pulled: true, timed: None }
+    }
 }
 
 impl Outgoing {
@@ -77,19 +95,14 @@ impl Session {
     /// Whether every account is the sum of those below it. For tests: it looks at every stream.
     pub fn accounts_add_up(&self) -> bool {
         let mut all = Account::ZERO;
-        #[expect(
-            clippy::disallowed_methods,
-            clippy::iter_over_hash_type,
-            reason = "a sum does not depend on the order"
-        )]
-        for outgoing in self.outgoing.values() {
+        for (_, outgoing) in self.outgoing.iter() {
             all += outgoing.account;
         }
         let publications_add_up = !self.requests.any(|_, request| {
             let Kind::Publication(publication) = &request.kind else { return false };
             let mut sum = Account::ZERO;
             for stream in &publication.streams {
-                sum += self.outgoing.get(stream).map_or(Account::ZERO, |it| it.account);
+                sum += self.outgoing.get(*stream).map_or(Account::ZERO, |it| it.account);
             }
             sum != publication.account
         });
@@ -97,44 +110,33 @@ impl Session {
     }
 
     /// Takes note of a stream that is written by the layer above.
-    pub(super) fn begin_outgoing(
-        &mut self,
-        stream: StreamId,
-        owner: RequestId,
-        precedence: Precedence,
-        timed: Option<Box<Timed>>,
-    ) {
-        if self.outgoing.contains_key(&stream) {
+    pub(super) fn begin_outgoing(&mut self, stream: StreamId, begin: Begin) {
+        let Begin { owner, precedence, is_pulled, timed } = begin;
+        let Some(owner) = self.requests.handle(owner) else { return };
+        if self.outgoing.contains(stream) {
             return;
         }
-        let outgoing =
-            Outgoing { owner, precedence, account: Account::ZERO, written: 0, fin: false, timed };
+        let (account, written, fin) = (Account::OPEN_STREAM, 0, false);
+        let outgoing = Outgoing { owner, precedence, account, written, fin, is_pulled, timed };
         self.outgoing.insert(stream, outgoing);
         self.actions.push_back(Action::Prioritize { stream, precedence });
-        self.charge(stream, Account::OPEN_STREAM);
+        self.streams_account += account;
+        if let Some(publication) = self.requests.publication_at(owner) {
+            publication.account += account;
+        }
     }
 
-    /// More waits on a stream.
-    pub(super) fn charge(&mut self, stream: StreamId, more: Account) {
-        let Some(outgoing) = self.outgoing.get_mut(&stream) else {
-            self.messages += more;
-            self.watch_queues();
-            if self.config.delivery.message_bytes_max < self.messages.total() {
-                self.close_on_error(Err(Misbehavior::MessagesNotRead.into()));
-            }
-            return;
-        };
-        outgoing.account += more;
-        outgoing.written += more.bytes as u64;
-        self.streams_account += more;
-        let owner = outgoing.owner;
-        if let Some(publication) = self.publication(owner) {
-            publication.account += more;
+    /// More waits on a stream that carries messages.
+    pub(super) fn charge_messages(&mut self, more: Account) {
+        self.messages += more;
+        self.watch_queues();
+        if self.config.delivery.message_bytes_max < self.messages.total() {
+            self.close_on_error(Err(Misbehavior::MessagesNotRead.into()));
         }
     }
 
     /// `length` bytes of a stream have left the transport's queue. The request that it belongs to,
-    /// if the stream is one that the layer above writes.
+    /// if whoever writes it waits for room.
     pub fn handle_sent(
         &mut self,
         stream: StreamId,
@@ -143,19 +145,20 @@ impl Session {
     ) -> Option<RequestId> {
         self.clock = self.clock.max(now);
         let length = self.take_given_up(stream, length);
-        let Some(outgoing) = self.outgoing.get_mut(&stream) else {
+        let Some(handle) = self.outgoing.handle(stream) else {
             self.messages_left(length, now);
             return None;
         };
+        let outgoing = self.outgoing.at_mut(handle)?;
         let less = outgoing.account.leaving(length, STREAM);
         outgoing.account -= less;
         self.streams_account -= less;
-        let (owner, fin, rest) = (outgoing.owner, outgoing.fin, length - less.bytes);
-        let all_sent = fin && outgoing.account.bytes == 0;
+        let (owner, is_pulled, rest) = (outgoing.owner, outgoing.is_pulled, length - less.bytes);
+        let all_sent = outgoing.fin && outgoing.account.bytes == 0;
         if outgoing.timed.is_some() {
-            self.timed_progress(stream);
+            self.timed_progress(handle);
         }
-        if let Some(publication) = self.publication(owner) {
+        if let Some(publication) = self.requests.publication_at(owner) {
             publication.account -= less;
             publication.given_up = 0;
             publication.waits_since = (0 < publication.account.bytes).then_some(now);
@@ -166,7 +169,7 @@ impl Session {
         if all_sent {
             self.outgoing_ended(stream);
         }
-        Some(owner)
+        is_pulled.then_some(owner.key)
     }
 
     fn messages_left(&mut self, length: usize, now: Instant) {
@@ -177,6 +180,9 @@ impl Session {
 
     /// What the transport tells as sent may have been given up before: no account holds it.
     fn take_given_up(&mut self, stream: StreamId, length: usize) -> usize {
+        if self.given_up.is_empty() {
+            return length;
+        }
         let Some(given_up) = self.given_up.get_mut(&stream) else { return length };
         let taken = length.min(*given_up);
         *given_up -= taken;
@@ -189,15 +195,16 @@ impl Session {
     /// A stream of ours is all sent, reset, or stopped by the peer.
     pub(super) fn outgoing_ended(&mut self, stream: StreamId) {
         let Some(outgoing) = self.drop_outgoing(stream) else { return };
-        let Some(Request { kind, .. }) = self.requests.get_mut(outgoing.owner) else { return };
+        let owner = outgoing.owner.key;
+        let Some(Request { kind, .. }) = self.requests.get_mut(owner) else { return };
         match kind {
             Kind::Publication(publication) => {
                 publication.streams.remove(&stream);
-                self.send_publish_done_if_complete(outgoing.owner);
+                self.send_publish_done_if_complete(owner);
             }
             Kind::FetchReceived(fetch) if fetch.data == Some(stream) => {
                 fetch.data_sent = true;
-                self.end_received_fetch_if_complete(outgoing.owner);
+                self.end_received_fetch_if_complete(owner);
             }
             _ => {}
         }
@@ -205,8 +212,8 @@ impl Session {
 
     /// The peer reads no more of a data stream. Of a FETCH there is only one, so that it is a cancel.
     pub(super) fn data_stopped(&mut self, stream: StreamId) {
-        let Some(outgoing) = self.outgoing.get(&stream) else { return };
-        let owner = outgoing.owner;
+        let Some(outgoing) = self.outgoing.get(stream) else { return };
+        let owner = outgoing.owner.key;
         let is_fetch = self
             .requests
             .get(owner)
@@ -221,13 +228,13 @@ impl Session {
 
     /// Forgets a stream, and releases what waits on it.
     pub(super) fn drop_outgoing(&mut self, stream: StreamId) -> Option<Outgoing> {
-        let outgoing = self.outgoing.remove(&stream)?;
+        let outgoing = self.outgoing.remove(stream)?;
         self.streams_account -= outgoing.account;
         if 0 < outgoing.account.bytes {
             // The transport still tells of them, as it drops them.
             *self.given_up.entry(stream).or_default() += outgoing.account.bytes;
         }
-        if let Some(publication) = self.publication(outgoing.owner) {
+        if let Some(publication) = self.requests.publication_at(outgoing.owner) {
             publication.account -= outgoing.account;
             publication.given_up += u32::from(0 < outgoing.account.bytes);
         }
@@ -236,7 +243,7 @@ impl Session {
 
     /// Ends a data stream at once, with what is queued on it.
     pub fn reset_stream(&mut self, stream: StreamId, code: ResetCode) {
-        if self.outgoing.contains_key(&stream) && !self.is_closed() {
+        if self.outgoing.contains(stream) && !self.is_closed() {
             self.actions.push_back(Action::Reset { stream, code: code.0 });
             self.outgoing_ended(stream);
         }
@@ -244,13 +251,6 @@ impl Session {
 
     /// Bytes of a data stream that the transport has not sent; `None` once it has ended.
     pub fn stream_queued_bytes(&self, stream: StreamId) -> Option<usize> {
-        self.outgoing.get(&stream).map(|outgoing| outgoing.account.bytes)
-    }
-
-    pub(super) fn publication(&mut self, request: RequestId) -> Option<&mut Publication> {
-        match self.requests.get_mut(request) {
-            Some(Request { kind: Kind::Publication(publication), .. }) => Some(publication),
-            _ => None,
-        }
+        self.outgoing.get(stream).map(|outgoing| outgoing.account.bytes)
     }
 }

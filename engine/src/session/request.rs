@@ -19,7 +19,7 @@ use aip_codec::{
 use super::error::Misbehavior;
 use crate::{
     account::Account,
-    stream_map::NumberMap,
+    stream_map::{DenseMap, Handle, NumberMap},
     transport::{Side, StreamId},
 };
 
@@ -350,7 +350,7 @@ impl Request {
 /// Every request that is open, and the numbers that were used.
 #[derive(Debug)]
 pub(crate) struct Requests {
-    table: NumberMap<RequestId, Request>,
+    table: DenseMap<RequestId, Request>,
     by_stream: NumberMap<StreamId, RequestId>,
     received: usize,
     next: u64,
@@ -364,7 +364,7 @@ impl Requests {
             Side::Server => 1,
         };
         Self {
-            table: NumberMap::default(),
+            table: DenseMap::default(),
             by_stream: NumberMap::default(),
             received: 0,
             next: parity(side),
@@ -401,18 +401,33 @@ impl Requests {
     }
 
     pub(crate) fn remove(&mut self, id: RequestId) -> Option<Request> {
-        let request = self.table.remove(&id)?;
+        let request = self.table.remove(id)?;
         self.received -= usize::from(!request.kind.is_ours());
         self.by_stream.remove(&request.stream);
         Some(request)
     }
 
     pub(crate) fn get(&self, id: RequestId) -> Option<&Request> {
-        self.table.get(&id)
+        self.table.get(id)
     }
 
     pub(crate) fn get_mut(&mut self, id: RequestId) -> Option<&mut Request> {
-        self.table.get_mut(&id)
+        self.table.get_mut(id)
+    }
+
+    pub(crate) fn handle(&self, id: RequestId) -> Option<Handle<RequestId>> {
+        self.table.handle(id)
+    }
+
+    /// The track that a request sends; `None` if it sends none, or is over.
+    pub(crate) fn publication_at(
+        &mut self,
+        request: Handle<RequestId>,
+    ) -> Option<&mut Publication> {
+        match self.table.at_mut(request) {
+            Some(Request { kind: Kind::Publication(publication), .. }) => Some(publication),
+            _ => None,
+        }
     }
 
     pub(crate) fn on_stream(&self, stream: StreamId) -> Option<RequestId> {
@@ -434,18 +449,16 @@ impl Requests {
         &mut self,
         mut each: impl FnMut(RequestId, &mut Publication),
     ) {
-        #[expect(clippy::iter_over_hash_type, reason = "each is looked at alone")]
-        for (id, request) in &mut self.table {
+        for (id, request) in self.table.iter_mut() {
             if let Kind::Publication(publication) = &mut request.kind {
-                each(*id, publication);
+                each(id, publication);
             }
         }
     }
 
     /// Whether any open request satisfies `test`. The order does not matter.
     pub(crate) fn any(&self, mut test: impl FnMut(RequestId, &Request) -> bool) -> bool {
-        #[expect(clippy::disallowed_methods, reason = "the answer does not depend on the order")]
-        self.table.iter().any(|(id, request)| test(*id, request))
+        self.table.iter().any(|(id, request)| test(id, request))
     }
 }
 

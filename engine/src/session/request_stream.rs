@@ -15,6 +15,7 @@ use bytes::Bytes;
 use super::{
     AuthToken, Event, Misbehavior, RangeFilters, Response, Session, SessionError,
     State as SessionState, event,
+    outgoing::Begin,
     range::fetch_ok_end,
     request::{FetchReceived, Kind, Meaning, Publication, Request, State, Subscription},
     token_cache::Resolved,
@@ -145,7 +146,7 @@ impl Session {
         }
         if is_call {
             let priority = parameters_of(&body).subscriber_priority().unwrap_or(DEFAULT_PRIORITY);
-            self.begin_outgoing(stream, id, Precedence::data(id, priority), None);
+            self.begin_outgoing(stream, Begin::pulled(id, Precedence::data(id, priority)));
         } else {
             let precedence = Precedence::request(id);
             self.actions.push_back(Action::Prioritize { stream, precedence });

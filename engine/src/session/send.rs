@@ -15,10 +15,13 @@ use bytes::Bytes;
 use super::{
     DeliveryTimeouts, Session,
     delivery_timeout::Timed,
+    outgoing::Begin,
     request::{Kind, Request, State},
 };
 use crate::{
+    account::Account,
     schedule::{Class, DEFAULT_PRIORITY, Precedence, Rank},
+    stream_map::Handle,
     transport::{Action, StreamId},
 };
 
@@ -68,11 +71,12 @@ impl Session {
         };
         let timed = Timed::new(delivery.timeouts, header.group);
         if timed.is_some()
-            && let Some(publication) = self.publication(subscription)
+            && let Some(Request { kind: Kind::Publication(publication), .. }) =
+                self.requests.get_mut(subscription)
         {
             publication.timed = true;
         }
-        self.open_data(precedence, timed)
+        self.open_data(Begin { owner: subscription, precedence, is_pulled: false, timed })
     }
 
     /// Opens the data stream of a FETCH of the peer's. `None` if that is over.
@@ -84,13 +88,13 @@ impl Session {
     /// the SUBSCRIBE itself or an update of it. `precedence` names the request it belongs to.
     pub fn open_fill(&mut self, asked_by: RequestId, precedence: Precedence) -> Option<StreamId> {
         FetchHeader { request_id: asked_by }.encode(&mut self.scratch);
-        self.open_data(precedence, None)
+        self.open_data(Begin::pulled(precedence.request, precedence))
     }
 
     /// Opens a data stream that begins with what is in `scratch`.
-    fn open_data(&mut self, precedence: Precedence, timed: Option<Box<Timed>>) -> Option<StreamId> {
+    fn open_data(&mut self, begin: Begin) -> Option<StreamId> {
         let header = self.scratch.split().freeze();
-        let owner = precedence.request;
+        let owner = begin.owner;
         if self.is_closed() || self.requests.get(owner).is_none() {
             return None;
         }
@@ -103,33 +107,58 @@ impl Session {
             Kind::FetchReceived(fetch) => fetch.data = Some(stream),
             _ => return None,
         }
-        self.begin_outgoing(stream, owner, precedence, timed);
+        self.begin_outgoing(stream, begin);
         self.send(stream, header, false);
         Some(stream)
     }
 
     /// Sends bytes on a stream that `open_subgroup`, `open_fetch` or `open_fill` opened.
     pub fn send(&mut self, stream: StreamId, bytes: Bytes, fin: bool) {
-        let Some(outgoing) = self.outgoing.get_mut(&stream) else { return };
-        if self.state == super::State::Closed || outgoing.fin || (bytes.is_empty() && !fin) {
+        if let Some(stream) = self.outgoing.handle(stream) {
+            self.send_on(stream, bytes, fin);
+        }
+    }
+
+    /// Where a stream is found that the layer above writes, without being looked for each time.
+    pub(crate) fn outgoing(&self, stream: StreamId) -> Option<Handle<StreamId>> {
+        self.outgoing.handle(stream)
+    }
+
+    /// Whether a stream goes on: it was neither ended nor stopped.
+    pub(crate) fn is_open(&self, stream: Handle<StreamId>) -> bool {
+        self.outgoing.at(stream).is_some()
+    }
+
+    /// Sends bytes on a stream.
+    pub(crate) fn send_on(&mut self, stream: Handle<StreamId>, bytes: Bytes, fin: bool) {
+        let is_closed = self.is_closed();
+        let Some(outgoing) = self.outgoing.at_mut(stream) else { return };
+        if is_closed || outgoing.fin || (bytes.is_empty() && !fin) {
             return;
         }
-        outgoing.fin = fin;
         let all_sent = fin && outgoing.account.bytes == 0 && bytes.is_empty();
-        let is_timed = outgoing.timed.is_some();
-        self.queue(stream, bytes, fin);
+        let more = Account::piece(bytes.len());
+        outgoing.fin = fin;
+        outgoing.account += more;
+        outgoing.written += more.bytes as u64;
+        self.streams_account += more;
+        let (owner, is_timed) = (outgoing.owner, outgoing.timed.is_some());
+        if let Some(publication) = self.requests.publication_at(owner) {
+            publication.account += more;
+        }
+        self.actions.push_back(Action::Send { stream: stream.key, bytes, fin });
         if is_timed {
             self.timed_send(stream);
         }
         if all_sent {
-            self.outgoing_ended(stream);
+            self.outgoing_ended(stream.key);
         }
     }
 
     /// A subscriber gives its track another priority: the streams that it has change theirs.
     pub fn set_subscriber_priority(&mut self, subscription: RequestId, subscriber_priority: u8) {
         for stream in self.streams_of(subscription) {
-            let Some(outgoing) = self.outgoing.get_mut(&stream) else { continue };
+            let Some(outgoing) = self.outgoing.get_mut(stream) else { continue };
             outgoing.precedence.subscriber_priority = subscriber_priority;
             let precedence = outgoing.precedence;
             self.actions.push_back(Action::Prioritize { stream, precedence });
@@ -160,7 +189,7 @@ impl Session {
     /// Resets the data streams of a subscription of the peer's that were not finished.
     pub fn reset_unfinished_streams_of(&mut self, subscription: RequestId, code: ResetCode) {
         for stream in self.streams_of(subscription) {
-            if self.outgoing.get(&stream).is_some_and(|outgoing| !outgoing.fin) {
+            if self.outgoing.get(stream).is_some_and(|outgoing| !outgoing.fin) {
                 self.reset_stream(stream, code);
             }
         }

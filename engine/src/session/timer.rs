@@ -104,20 +104,42 @@ impl Session {
 
     /// When `handle_timeout` is wanted at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.is_closed() {
+            return None;
+        }
+        let queues = self.queues_watched_at.filter(|_| 0 < self.queued_bytes());
+        earlier(self.first_deadline(), queues)
+    }
+
+    /// No later than what [`Self::poll_timeout`] will say, as long as what is done with the session
+    /// is to send on streams that are open, and [`Self::take_sooner`] says no.
+    pub(crate) fn earliest_timeout(&self) -> Option<Instant> {
+        if self.is_closed() { None } else { earlier(self.first_deadline(), self.queues_watched_at) }
+    }
+
+    /// Whether sending has made something due earlier; told once.
+    pub(crate) const fn take_sooner(&mut self) -> bool {
+        std::mem::replace(&mut self.sooner, false)
+    }
+
+    /// Of all but the queues.
+    fn first_deadline(&self) -> Option<Instant> {
         let setup = match self.state {
-            State::Closed => return None,
             State::Starting { deadline } => Some(deadline),
-            State::Established => None,
+            State::Established | State::Closed => None,
         };
         let stopped = self.stopped.first().map(|(deadline, _)| *deadline);
         let done = self.done_deadlines.first().map(|(deadline, _)| *deadline);
-        let queues = self.queues_watched_at.filter(|_| 0 < self.queued_bytes());
-        // One after the other: this is asked for each object and subscriber.
-        let first = earlier(setup, self.control.closed_by);
-        let first = earlier(first, self.partial.next());
-        let first = earlier(first, self.unknown_alias.deadline());
-        let first = earlier(earlier(first, stopped), done);
-        earlier(earlier(first, queues), self.late.next())
+        [
+            self.control.closed_by,
+            self.partial.next(),
+            self.unknown_alias.deadline(),
+            stopped,
+            done,
+            self.late.next(),
+        ]
+        .into_iter()
+        .fold(setup, earlier)
     }
 }
 

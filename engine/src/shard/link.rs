@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::parcel::Content;
 use crate::{
-    schedule::{Precedence, Scheduler},
+    schedule::{Precedence, Scheduler, Turn},
     stream_map::StreamMap,
     transport::{Action, SessionId, Side, StreamId},
 };
@@ -40,11 +40,10 @@ pub(super) struct Link {
     /// Whether the session has closed it.
     pub(super) closed: bool,
     side: Side,
-    outgoing: StreamMap<Outgoing>,
+    outgoing: Scheduler<Outgoing>,
     /// One more than the highest index of ours that an action named, per kind: below it, a stream
     /// that is not known is over.
     used: [u64; 2],
-    scheduler: Scheduler,
     /// What has no place among the streams.
     aside: VecDeque<Content>,
     incoming: StreamMap<Incoming>,
@@ -113,9 +112,8 @@ impl Link {
             epoch,
             closed: false,
             side,
-            outgoing: StreamMap::default(),
+            outgoing: Scheduler::default(),
             used: [0; 2],
-            scheduler: Scheduler::default(),
             aside: VecDeque::new(),
             incoming: StreamMap::default(),
             seen: 0,
@@ -131,7 +129,7 @@ impl Link {
         match action {
             Action::Send { stream, bytes, fin } => self.send(stream, bytes, fin),
             Action::Reset { stream, code } => {
-                if self.stream(stream).is_some() {
+                if self.turn(stream).is_some() {
                     self.drop_outgoing(stream);
                     self.aside.push_back(Content::Reset { stream, code });
                 }
@@ -143,8 +141,8 @@ impl Link {
                 }
             }
             Action::Prioritize { stream, precedence } => {
-                if self.stream(stream).is_some() {
-                    self.scheduler.set(stream.0, &precedence);
+                if self.turn(stream).is_some() {
+                    self.outgoing.set(stream.0, &precedence);
                 }
             }
             Action::Pause { stream } => {
@@ -169,7 +167,7 @@ impl Link {
     }
 
     /// The sending side of an action's stream. A number of ours that is new becomes a stream.
-    fn stream(&mut self, id: StreamId) -> Option<&mut Outgoing> {
+    fn turn(&mut self, id: StreamId) -> Option<Turn> {
         let kind = usize::from(!id.is_bidirectional());
         if id.opener() == self.side && self.used[kind] <= id.0 >> 2 {
             self.used[kind] = (id.0 >> 2) + 1;
@@ -178,25 +176,26 @@ impl Link {
                 self.incoming.insert(id.0, Incoming::Open);
             }
         }
-        self.outgoing.get_mut(&id.0)
+        self.outgoing.find(id.0)
     }
 
     fn open(&mut self, id: StreamId) {
-        self.outgoing.insert(id.0, Outgoing::default());
-        self.scheduler.set(id.0, &Precedence::request(RequestId(id.0)));
+        let precedence = Precedence::request(RequestId(id.0));
+        self.outgoing.insert(id.0, &precedence, Outgoing::default());
     }
 
     fn send(&mut self, stream: StreamId, bytes: Bytes, fin: bool) {
-        let Some(outgoing) = self.stream(stream) else {
+        let Some(turn) = self.turn(stream) else {
             self.note_sent(stream, bytes.len());
             return;
         };
+        let Some(outgoing) = self.outgoing.get_mut(turn) else { return };
         if !bytes.is_empty() {
             outgoing.push(bytes);
         }
         outgoing.fin |= fin;
         if outgoing.has_something() {
-            self.scheduler.ready(stream.0);
+            self.outgoing.ready(turn);
         }
     }
 
@@ -207,8 +206,7 @@ impl Link {
     }
 
     fn drop_outgoing(&mut self, stream: StreamId) {
-        self.scheduler.remove(stream.0);
-        if let Some(outgoing) = self.outgoing.remove(&stream.0) {
+        if let Some(outgoing) = self.outgoing.remove(stream.0) {
             self.note_sent(stream, outgoing.queued());
         }
     }
@@ -231,21 +229,20 @@ impl Link {
             return Some(content);
         }
         loop {
-            let id = self.scheduler.poll()?;
-            let Some(outgoing) = self.outgoing.get_mut(&id) else { continue };
+            let turn = self.outgoing.poll()?;
+            let Some(outgoing) = self.outgoing.get_mut(turn) else { continue };
             if !outgoing.has_something() {
                 continue;
             }
             let bytes = outgoing.pop().unwrap_or_default();
-            let (stream, length) = (StreamId(id), bytes.len());
+            let (stream, length) = (StreamId(turn.stream()), bytes.len());
             let fin = outgoing.fin && outgoing.is_drained();
             let more = outgoing.has_something();
-            self.scheduler.served(id, length);
+            self.outgoing.served(turn, length);
             if fin {
-                self.scheduler.remove(id);
-                self.outgoing.remove(&id);
+                self.outgoing.remove(turn.stream());
             } else if more {
-                self.scheduler.ready(id);
+                self.outgoing.ready(turn);
             }
             self.note_sent(stream, length);
             return Some(Content::Stream { stream, bytes, fin });
@@ -268,7 +265,7 @@ impl Link {
             }
             Content::Stop { stream, code } => {
                 // What is not known has left whole.
-                if self.outgoing.contains_key(&stream.0) {
+                if self.outgoing.find(stream.0).is_some() {
                     self.drop_outgoing(stream);
                     self.aside.push_back(Content::Reset { stream, code });
                     self.heard.push_back(Heard::Stop { stream, code });
@@ -300,10 +297,11 @@ impl Link {
     }
 
     fn set_paused(&mut self, stream: StreamId, paused: bool) {
-        let Some(outgoing) = self.outgoing.get_mut(&stream.0) else { return };
+        let Some(turn) = self.outgoing.find(stream.0) else { return };
+        let Some(outgoing) = self.outgoing.get_mut(turn) else { return };
         outgoing.paused = paused;
         if outgoing.has_something() {
-            self.scheduler.ready(stream.0);
+            self.outgoing.ready(turn);
         }
     }
 

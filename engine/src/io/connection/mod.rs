@@ -30,8 +30,8 @@ const LINGER: Duration = Duration::from_millis(500);
 /// All bytes handed over are on their way if there is still room for this share of them: packets
 /// are larger than the bytes in them.
 const ROOM_SHARE: usize = 8;
-/// Streams that were stopped or reset while nothing was queued for them, or read, are looked for
-/// whenever packets came. If there are more streams than this, less often:
+/// Streams that were stopped while nothing was queued for them, or reset while they were not read,
+/// are looked for whenever packets came that say so. If there are more streams than this, less often:
 const SCAN_ALWAYS: usize = 64;
 /// so often per stream,
 const SCAN_PER_STREAM: Duration = Duration::from_micros(20);
@@ -43,6 +43,10 @@ const KEEP_ALIVE_URGENCY: u32 = 3;
 const REASON_MAX: usize = 1_024;
 /// Bytes of a packet that are not a datagram's: header with our peer's id, number, tag, frame.
 const DATAGRAM_OVERHEAD: usize = 1 + 20 + 4 + 16 + 9;
+/// About so many bytes of a packet are no stream's.
+const OVERHEAD: usize = 48;
+/// A packet that is so much shorter than it may be holds all that there was of a stream.
+const ROOM_CERTAIN: usize = 64;
 /// The least that every path carries (RFC 9000 section 14).
 const PATH_MIN: usize = 1_200;
 
@@ -85,6 +89,17 @@ impl Role {
     }
 }
 
+/// What quiche has to send. Asking it in vain costs as much as a quarter of a packet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Left {
+    /// It must be asked.
+    Unknown,
+    /// Nothing: it has said so, and heard nothing since.
+    Nothing,
+    /// Nothing but what it was handed of one stream since: a packet with room left holds all of it.
+    OneStream,
+}
+
 #[derive(Debug)]
 enum Phase {
     Handshake {
@@ -116,6 +131,10 @@ pub(super) struct Connection {
     pub(super) attended: bool,
     /// Whether it stands in a socket's list of those that wait for it to take more.
     pub(super) stalled: bool,
+    /// Whether something was sent on its streams since its peer was heard last.
+    pub(super) owed: bool,
+    /// Whether something waits until its peer has acknowledged.
+    pub(super) held: bool,
     quic: Quic,
     phase: Phase,
     outgoing: Outgoing,
@@ -129,8 +148,9 @@ pub(super) struct Connection {
     dead_at: Option<Instant>,
     scan_at: Instant,
     scan_wanted: bool,
-    /// When streams are looked for that were stopped after their end.
-    collect_at: Instant,
+    /// Streams that the peer had stopped when they were looked for last.
+    stops_seen: u64,
+    left: Left,
     /// Every path that the peer was ever seen on: our address, and the peer's.
     paths: Vec<(SocketAddr, SocketAddr)>,
     /// Until when packets may be under way on paths that are no longer used.
@@ -145,6 +165,8 @@ pub(super) struct Connection {
     silent_timeouts: u32,
     /// Stream bytes handed to quiche since it last heard of its peer.
     handed: usize,
+    /// About as many of them are in no packet yet.
+    unwritten: usize,
     /// Whether the farewell could not be written.
     speechless: bool,
 }
@@ -182,6 +204,8 @@ impl Connection {
             timer: None,
             attended: false,
             stalled: false,
+            owed: false,
+            held: false,
             quic,
             phase: Phase::Handshake { deadline },
             outgoing: Outgoing::new(side),
@@ -197,7 +221,8 @@ impl Connection {
             dead_at: None,
             scan_at: deadline,
             scan_wanted: false,
-            collect_at: deadline,
+            stops_seen: 0,
+            left: Left::Unknown,
             paths: vec![(local, peer)],
             left_until: None,
             nudges: 0,
@@ -206,12 +231,14 @@ impl Connection {
             acknowledged: 0,
             silent_timeouts: 0,
             handed: 0,
+            unwritten: 0,
             speechless: false,
         }
     }
 
     /// quiche's part.
     pub(super) const fn quic(&mut self) -> &mut Quic {
+        self.left = Left::Unknown;
         &mut self.quic
     }
 
@@ -228,6 +255,21 @@ impl Connection {
     /// Whether nothing is left of it: it may be removed.
     pub(super) fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Over) && (self.quic.is_closed() || self.speechless)
+    }
+
+    /// Whether anything of its streams waits to be handed to quiche.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.outgoing.is_idle()
+    }
+
+    /// What it has to say without reading.
+    pub(super) fn take_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Whether it has ended, and has still to say so.
+    pub(super) fn has_ended(&self) -> bool {
+        !matches!(self.phase, Phase::Over) && self.is_ending()
     }
 
     /// Whether it has something to say without reading.
@@ -259,6 +301,7 @@ impl Connection {
         }
         self.handed = 0;
         self.scan_wanted = true;
+        self.left = Left::Unknown;
     }
 
     /// The peer lives.
@@ -289,13 +332,12 @@ impl Connection {
             return None;
         }
         let Some(version) = Version::from_alpn(self.quic.application_proto()) else {
-            self.quic.close(false, quic::NO_APPLICATION_PROTOCOL, b"").ok();
+            self.quic().close(false, quic::NO_APPLICATION_PROTOCOL, b"").ok();
             self.phase = Phase::Over;
             return Some(Event::Failed("no MOQT draft was agreed upon".to_owned()));
         };
         self.phase = Phase::Up;
         self.scan_at = now;
-        self.collect_at = now;
         if let Some(idle) = self.peer_idle_timeout() {
             self.keep_alive = self.keep_alive.map(|interval| interval.min(idle / 3));
         }
@@ -308,6 +350,10 @@ impl Connection {
     fn poll_up(&mut self, context: &mut Context<'_>, budget: &mut usize) -> Option<Event> {
         if let Some(event) = self.scan(context) {
             return Some(event);
+        }
+        if 0 < *budget {
+            // What is read gives the peer room, which it is to be told.
+            self.left = Left::Unknown;
         }
         if 0 < *budget
             && let Ok(bytes) = self.quic.dgram_recv_buf()
@@ -336,6 +382,9 @@ impl Connection {
     pub(super) fn execute(&mut self, action: Action, context: &mut Context<'_>) {
         let mut output = Output { events: &mut self.events, counters: context.counters };
         let closing = !matches!(self.phase, Phase::Up);
+        if !matches!(action, Action::Send { .. }) {
+            self.left = Left::Unknown;
+        }
         match action {
             Action::Send { stream, bytes, .. } if closing => {
                 output.refused(stream.0, bytes.len());
@@ -375,13 +424,19 @@ impl Connection {
     /// Hands to quiche a little of what it has room for, before packets are written; says whether
     /// that was anything.
     pub(super) fn pump(&mut self, context: &mut Context<'_>) -> bool {
-        if !self.is_up() || self.is_ending() {
+        if self.outgoing.is_idle() || !self.is_up() || self.is_ending() {
             return false;
         }
         let mut output = Output { events: &mut self.events, counters: context.counters };
-        let handed = self.outgoing.pump(&mut self.quic, &mut output);
-        self.handed += handed;
-        0 < handed
+        let pumped = self.outgoing.pump(&mut self.quic, &mut output);
+        self.handed += pumped.bytes;
+        self.unwritten += pumped.bytes;
+        self.left = match (pumped.turns, self.left) {
+            (0, left) => left,
+            (1, Left::Nothing) => Left::OneStream,
+            _ => Left::Unknown,
+        };
+        pumped.has_progress
     }
 
     /// Takes note that packets were written until there were none; says whether to write again.
@@ -401,28 +456,51 @@ impl Connection {
         let reason = std::mem::take(reason);
         let reason = &reason.as_bytes()[..reason.floor_char_boundary(REASON_MAX)];
         self.quic.close(true, code.0, reason).ok();
+        self.left = Left::Unknown;
         self.phase = Phase::Over;
         self.events.push_back(Event::Closed(Closed::Locally));
         true
     }
 
     /// Writes one packet; `None` if there is none to be sent now.
-    pub(super) fn write(&mut self, room: &mut [u8]) -> Option<(usize, quiche::SendInfo)> {
+    pub(super) fn write(
+        &mut self,
+        room: &mut [u8],
+        context: &mut Context<'_>,
+    ) -> Option<(usize, quiche::SendInfo)> {
+        if self.unwritten < room.len() && self.outgoing.is_ready() {
+            // A packet that is not full would end its train.
+            self.pump(context);
+        }
         if 0 < self.nudges
             && let Some(written) = self.write_nudge(room)
         {
             return Some(written);
         }
+        if self.left == Left::Nothing {
+            return None;
+        }
         let written = match self.quic.send(room) {
-            Err(quiche::Error::Done) => self.write_past_other_paths(room),
+            Err(quiche::Error::Done) if 1 < self.paths.len() => self.write_past_other_paths(room),
             written => written,
         };
         match written {
-            Ok(written) => Some(written),
-            Err(quiche::Error::Done) => None,
+            Ok((length, info)) => {
+                let full = self.quic.pmtu().unwrap_or(PATH_MIN).min(room.len());
+                if self.left == Left::OneStream && length + ROOM_CERTAIN <= full {
+                    self.left = Left::Nothing;
+                }
+                self.unwritten = self.unwritten.saturating_sub(length - length.min(OVERHEAD));
+                Some((length, info))
+            }
+            Err(quiche::Error::Done) => {
+                self.unwritten = 0;
+                self.left = Left::Nothing;
+                None
+            }
             Err(error) => {
                 tracing::debug!(session = %self.session, %error, "no packet can be written");
-                self.quic.close(false, 0x1, b"").ok();
+                self.quic().close(false, 0x1, b"").ok();
                 None
             }
         }
@@ -442,6 +520,7 @@ impl Connection {
     /// Does what its deadline was for.
     pub(super) fn handle_timeout(&mut self, context: &mut Context<'_>) {
         let now = context.now;
+        self.left = Left::Unknown;
         if self.quic.timeout_instant().is_some_and(|deadline| deadline <= now) {
             self.quic.on_timeout();
             self.suspect_path(context.counters);
@@ -475,7 +554,7 @@ impl Connection {
 
     /// Ends a handshake that is no longer wanted.
     pub(super) fn abandon(&mut self, error_code: u64) {
-        self.quic.close(false, error_code, b"").ok();
+        self.quic().close(false, error_code, b"").ok();
         self.phase = Phase::Over;
     }
 
@@ -525,7 +604,7 @@ impl Connection {
         }
     }
 
-    /// Looks for streams that ended unseen, if it is time.
+    /// Looks for streams that ended unseen, if there may be any and it is time.
     fn scan(&mut self, context: &mut Context<'_>) -> Option<Event> {
         if !self.scan_wanted || context.now < self.scan_at {
             return None;
@@ -533,18 +612,18 @@ impl Connection {
         if let Some(event) = self.incoming.scan(&mut self.quic, context.counters) {
             return Some(event);
         }
-        let mut output = Output { events: &mut self.events, counters: context.counters };
-        let thorough = self.collect_at <= context.now;
-        if thorough {
-            self.collect_at = context.now + SCAN_MAX;
+        self.scan_wanted = false;
+        let stops = self.quic.stats().stopped_stream_count_remote;
+        let mut asked = self.incoming.len();
+        if std::mem::replace(&mut self.stops_seen, stops) != stops {
+            let mut output = Output { events: &mut self.events, counters: context.counters };
+            asked += self.outgoing.scan(&mut self.quic, &mut output);
         }
-        let asked = self.outgoing.scan(&mut self.quic, thorough, &mut output) + self.incoming.len();
         self.scan_at = context.now;
         if SCAN_ALWAYS < asked {
             let asked = u32::try_from(asked).unwrap_or(u32::MAX);
             self.scan_at += SCAN_PER_STREAM.saturating_mul(asked).min(SCAN_MAX);
         }
-        self.scan_wanted = false;
         self.events.pop_front()
     }
 

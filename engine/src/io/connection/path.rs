@@ -48,12 +48,8 @@ impl Connection {
         &mut self,
         room: &mut [u8],
     ) -> quiche::Result<(usize, quiche::SendInfo)> {
-        match self.path_in_use() {
-            Some((local, peer)) if 1 < self.paths.len() => {
-                self.quic.send_on_path(room, Some(local), Some(peer))
-            }
-            _ => Err(quiche::Error::Done),
-        }
+        let (local, peer) = self.path_in_use().ok_or(quiche::Error::Done)?;
+        self.quic.send_on_path(room, Some(local), Some(peer))
     }
 
     /// Our address and the peer's on the path that quiche sends on.

@@ -20,6 +20,7 @@ use super::{
     connection::{Begin, Connection, Context, Role},
     connection_table::{ConnectionTable, generation_of},
     error::Error,
+    gathering::Standing,
     hub::{Hub, Seat, Stray},
     keys::Keys,
     packet::Packet,
@@ -91,6 +92,10 @@ pub(super) struct Endpoint {
     fired: Vec<(Tick, SessionId)>,
     /// Connections to be attended to in this turn, or in the next.
     attended: VecDeque<u32>,
+    /// Connections whose peer owes an acknowledgement.
+    owing: usize,
+    /// Connections for which something waits until their peer has acknowledged.
+    held: usize,
     pool: ChunkPool,
     pub(super) counters: Counters,
 }
@@ -129,6 +134,8 @@ impl Endpoint {
             wheel: TimerWheel::new(now),
             fired: Vec::new(),
             attended: VecDeque::new(),
+            owing: 0,
+            held: 0,
             pool: ChunkPool::default(),
             counters: Counters::default(),
             config,
@@ -186,6 +193,12 @@ impl Endpoint {
     /// Whether there is work that needs no waiting.
     pub(super) fn is_busy(&self) -> bool {
         !self.attended.is_empty() || self.ports.iter().any(|port| port.socket.readable)
+    }
+
+    /// How it stands with what peers owe.
+    pub(super) const fn standing(&self) -> Standing {
+        let received = self.counters.udp_received_total;
+        Standing { received, owing: self.owing, held: self.held }
     }
 
     /// When it has something to do at the latest.
@@ -298,6 +311,7 @@ impl Endpoint {
     fn deliver(&mut self, slot: u32, way: Way, datagram: &mut [u8], now: Instant) {
         let Some(connection) = self.table.get(slot) else { return };
         connection.receive(datagram, quiche::RecvInfo { from: way.from, to: way.to }, now);
+        self.owing -= usize::from(std::mem::take(&mut connection.owed));
         self.attend(slot);
     }
 

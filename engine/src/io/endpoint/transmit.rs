@@ -24,7 +24,7 @@ impl Endpoint {
     pub(in crate::io) fn transmit(&mut self, slot: u32, now: Instant) -> bool {
         let mut more = false;
         let Some((connection, mut context)) = self.connection(slot, now) else { return more };
-        connection.pump(&mut context);
+        let sends = connection.pump(&mut context);
         connection.follow_path(context.counters, context.now);
         self.give_ids(slot);
         while let Some(connection) = self.table.get(slot) {
@@ -43,9 +43,11 @@ impl Endpoint {
             let limits =
                 Limits { datagram_max: PACKET_MAX, bytes_max: SEND_SHARE, segments_max: 64 };
             let mut strays = Vec::new();
+            let (pool, counters) = (&mut self.pool, &mut self.counters);
+            let mut context = Context { pool, counters, now };
             let built = out.build(limits, socket.gso(), |room| -> Written {
                 loop {
-                    let (length, info) = connection.write(room)?;
+                    let (length, info) = connection.write(room, &mut context)?;
                     if socket.is_home_of(info.from) {
                         return Some((length, info.to, socket.from(info.from)));
                     }
@@ -72,8 +74,20 @@ impl Endpoint {
                 }
             }
         }
+        self.note_owed(slot, sends);
         self.settle(slot);
         more
+    }
+
+    /// Takes note of what a connection's peer owes, that has just been sent something or not.
+    fn note_owed(&mut self, slot: u32, sends: bool) {
+        let Some(connection) = self.table.get(slot) else { return };
+        if sends && !std::mem::replace(&mut connection.owed, true) {
+            self.owing += 1;
+        }
+        let held = connection.has_waiting();
+        self.held -= usize::from(std::mem::replace(&mut connection.held, held));
+        self.held += usize::from(held);
     }
 
     /// Sends packets of a path of another socket: the peer has turned to another of our ports.
@@ -109,6 +123,8 @@ impl Endpoint {
         if connection.is_over() && !connection.has_events() {
             if let Some(mut connection) = self.table.remove(slot) {
                 connection.clear(&mut self.counters);
+                self.owing -= usize::from(connection.owed);
+                self.held -= usize::from(connection.held);
                 self.counters.connections -= 1;
                 self.site.hub.connection_over();
             }

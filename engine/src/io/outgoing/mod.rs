@@ -24,8 +24,7 @@ use self::{
 use super::{connection::Event, quic::Quic};
 use crate::{
     metrics::Counters,
-    schedule::{Class, Precedence, Scheduler},
-    stream_map::StreamMap,
+    schedule::{Class, Precedence, Scheduler, Turn},
     transport::{Side, StreamId},
 };
 
@@ -38,8 +37,7 @@ const HANDED_MAX: usize = 32 << 10;
 #[derive(Debug)]
 pub(super) struct Outgoing {
     side: Side,
-    streams: StreamMap<Stream>,
-    scheduler: Scheduler,
+    streams: Scheduler<Stream>,
     /// Streams in [`State::Blocked`].
     blocked: usize,
     /// Streams in [`State::Waiting`], per kind, by number.
@@ -57,6 +55,16 @@ pub(super) struct Outgoing {
     named: Vec<u64>,
     /// Streams found stopped, and their codes; empty but while they are looked for.
     stops: Vec<(u64, u64)>,
+}
+
+/// What was handed to quiche.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pumped {
+    pub(super) bytes: usize,
+    /// How often a stream had its turn.
+    pub(super) turns: usize,
+    /// Whether bytes or an end of a stream were handed over.
+    pub(super) has_progress: bool,
 }
 
 /// Where the consequences of an action go.
@@ -97,8 +105,7 @@ impl Outgoing {
     pub(super) fn new(side: Side) -> Self {
         Self {
             side,
-            streams: StreamMap::default(),
-            scheduler: Scheduler::default(),
+            streams: Scheduler::default(),
             blocked: 0,
             waiting: [BTreeSet::new(), BTreeSet::new()],
             opened: [0; 2],
@@ -130,21 +137,26 @@ impl Outgoing {
         }
     }
 
-    fn insert(&mut self, id: StreamId, opened: bool) {
+    fn insert(&mut self, id: StreamId, opened: bool) -> Turn {
         let precedence = Precedence::request(RequestId(id.0));
-        self.streams.insert(id.0, Stream::new(opened, precedence));
-        self.scheduler.set(id.0, &precedence);
+        self.streams.insert(id.0, &precedence, Stream::new(opened))
     }
 
     /// Whether no stream has anything to hand over, not even an end.
     pub(super) fn is_idle(&self) -> bool {
-        self.scheduler.is_idle() && self.blocked == 0 && self.waiting.iter().all(BTreeSet::is_empty)
+        self.streams.is_idle() && self.blocked == 0 && self.waiting.iter().all(BTreeSet::is_empty)
+    }
+
+    /// Whether a stream has something to hand over now.
+    pub(super) const fn is_ready(&self) -> bool {
+        !self.streams.is_idle()
     }
 
     /// Queues bytes.
     pub(super) fn send(&mut self, id: StreamId, bytes: Bytes, fin: bool, output: &mut Output<'_>) {
         let length = bytes.len();
-        match self.stream(id) {
+        let turn = self.turn(id);
+        match turn.and_then(|turn| self.streams.get_mut(turn)) {
             Some(stream) if !stream.fin && stream.reset.is_none() => {
                 if 0 < length {
                     stream.push(bytes);
@@ -154,7 +166,7 @@ impl Outgoing {
                 self.queued += length;
                 output.counters.stream_bytes_queued += length as u64;
                 if idle && (fin || 0 < length) {
-                    self.make_ready(id.0);
+                    self.make_ready(turn);
                 }
             }
             _ => output.refused(id.0, length),
@@ -169,7 +181,8 @@ impl Outgoing {
         code: u64,
         output: &mut Output<'_>,
     ) {
-        let Some(stream) = self.stream(id) else {
+        let turn = self.turn(id);
+        let Some(stream) = turn.and_then(|turn| self.streams.get_mut(turn)) else {
             // All its bytes are with quiche, which may still have to send some.
             quic.stream_shutdown(id.0, Shutdown::Write, code).ok();
             return;
@@ -186,7 +199,7 @@ impl Outgoing {
             // The peer must learn that this number is used up.
             stream.reset = Some(code);
             if stream.state == State::Idle {
-                self.make_ready(id.0);
+                self.make_ready(turn);
             }
         }
         self.queued -= dropped;
@@ -196,10 +209,9 @@ impl Outgoing {
     /// Sets when a stream is sent.
     pub(super) fn prioritize(&mut self, quic: &mut Quic, id: StreamId, precedence: Precedence) {
         let mut opened = true;
-        if let Some(stream) = self.stream(id) {
-            stream.precedence = precedence;
-            opened = stream.opened;
-            self.scheduler.set(id.0, &precedence);
+        if let Some(turn) = self.turn(id) {
+            opened = self.streams.get_mut(turn).is_some_and(|stream| stream.opened);
+            self.streams.set(id.0, &precedence);
         }
         // quiche would open a stream that it has forgotten.
         if opened && quic.stream_capacity(id.0).is_ok() {
@@ -209,68 +221,67 @@ impl Outgoing {
 
     /// The most that quiche would still take for any stream.
     pub(super) fn room(&self, quic: &mut Quic) -> usize {
-        let capacity = |id: &u64| quic.stream_capacity(*id).unwrap_or(0);
-        self.streams.keys().map(capacity).max().unwrap_or(0)
+        let capacity = |(id, _)| quic.stream_capacity(id).unwrap_or(0);
+        self.streams.iter().map(capacity).max().unwrap_or(0)
     }
 
-    /// Hands to quiche what it has room for; says how much.
-    pub(super) fn pump(&mut self, quic: &mut Quic, output: &mut Output<'_>) -> usize {
+    /// Hands to quiche what it has room for.
+    pub(super) fn pump(&mut self, quic: &mut Quic, output: &mut Output<'_>) -> Pumped {
         self.release_waiting(quic);
         if 0 < self.blocked {
             self.collect_writable(quic, output);
         }
-        let mut handed = 0;
+        let mut pumped = Pumped::default();
         let mut misses = 0;
         let mut reserve = Reserve::default();
         while misses < MISSES_MAX
-            && handed < HANDED_MAX
-            && let Some(id) = self.scheduler.poll()
+            && pumped.bytes < HANDED_MAX
+            && let Some(turn) = self.streams.poll()
         {
-            let Some(stream) = self.streams.get_mut(&id) else { continue };
-            let was_open = stream.opened;
-            let kept = match stream.precedence.class {
-                Class::Control | Class::Request => 0,
-                Class::Object => reserve.kept(quic),
+            pumped.turns += 1;
+            let Some(precedence) = self.streams.precedence(turn) else { continue };
+            let Some(stream) = self.streams.get_mut(turn) else { continue };
+            let (id, was_open) = (turn.stream(), stream.opened);
+            let keeps = match precedence.class {
+                Class::Control | Class::Request => None,
+                Class::Object => Some(&mut reserve),
             };
-            let (written, outcome) = stream.write(quic, id, kept);
-            self.scheduler.served(id, written);
-            if !was_open && stream.opened {
+            let (written, outcome) = stream.write(quic, (id, precedence.urgency()), keeps);
+            let is_opened = !was_open && stream.opened;
+            stream.state = State::Idle;
+            self.streams.served(turn, written);
+            if is_opened {
                 self.note_opened(id);
             }
             self.queued -= written;
-            handed += written;
+            pumped.bytes += written;
+            pumped.has_progress |= 0 < written || matches!(outcome, Outcome::Finished);
             output.sent(id, written);
             misses = if written == 0 { misses } else { 0 };
             match outcome {
-                Outcome::Drained => self.set_state(id, State::Idle),
-                Outcome::Finished => self.forget(id),
-                Outcome::Share => self.make_ready(id),
+                Outcome::Drained => {}
+                Outcome::Finished => drop(self.forget(id)),
+                Outcome::Share => self.make_ready(Some(turn)),
                 Outcome::Blocked => {
                     misses += 1;
-                    self.block(quic, id, output);
+                    self.block(quic, turn, output);
                 }
                 Outcome::Waiting => {
-                    self.set_state(id, State::Waiting);
+                    self.set_state(turn, State::Waiting);
                     self.waiting[kind(id)].insert(id);
                 }
                 Outcome::Stopped(code) => self.stopped(id, code, output),
                 Outcome::Gone => self.gone(id, output),
             }
         }
-        handed
+        pumped
     }
 
-    /// Finds streams that the peer stopped while nothing was queued for them: quiche tells of
-    /// those only if asked. Says how many were asked.
-    pub(super) fn scan(
-        &mut self,
-        quic: &mut Quic,
-        thorough: bool,
-        output: &mut Output<'_>,
-    ) -> usize {
+    /// Finds streams that the peer stopped while nothing was queued for them, or after their end:
+    /// quiche tells of those only if asked. Says how many were asked.
+    pub(super) fn scan(&mut self, quic: &mut Quic, output: &mut Output<'_>) -> usize {
         let mut stopped = std::mem::take(&mut self.stops);
-        #[expect(clippy::iter_over_hash_type, reason = "each is asked alone")]
-        for (&id, stream) in &self.streams {
+        for (id, stream) in self.streams.iter() {
             if stream.opened
                 && stream.state != State::Ready
                 && let Err(error) = quic.stream_capacity(id)
@@ -278,11 +289,9 @@ impl Outgoing {
                 stopped.push((id, stop_code(error)));
             }
         }
-        if thorough || !stopped.is_empty() {
-            self.collect_writable(quic, output);
-        }
+        self.collect_writable(quic, output);
         for (id, code) in stopped.drain(..) {
-            if self.streams.contains_key(&id) {
+            if self.streams.find(id).is_some() {
                 self.stopped(id, code, output);
             }
         }
@@ -299,11 +308,11 @@ impl Outgoing {
         while let Some(id) = quic.stream_writable_next() {
             // Asking also lets quiche forget a stream that was stopped after its end.
             let capacity = quic.stream_capacity(id);
-            let Some(stream) = self.streams.get(&id) else { continue };
+            let Some(turn) = self.streams.find(id) else { continue };
             match capacity {
                 Ok(_) => {
-                    if stream.state == State::Blocked {
-                        self.make_ready(id);
+                    if self.state(turn) == Some(State::Blocked) {
+                        self.make_ready(Some(turn));
                     }
                     self.named.push(id);
                 }
@@ -324,19 +333,19 @@ impl Outgoing {
                 && id >> 2 < allowed
             {
                 self.waiting[kind].pop_first();
-                self.make_ready(id);
+                self.make_ready(self.streams.find(id));
             }
         }
     }
 
     /// The stream of an action. A number of ours that is new becomes a stream.
-    fn stream(&mut self, id: StreamId) -> Option<&mut Stream> {
+    fn turn(&mut self, id: StreamId) -> Option<Turn> {
         let index = id.0 >> 2;
         if id.opener() == self.side && self.used[kind(id.0)] <= index {
             self.used[kind(id.0)] = index + 1;
-            self.insert(id, false);
+            return Some(self.insert(id, false));
         }
-        self.streams.get_mut(&id.0)
+        self.streams.find(id.0)
     }
 
     fn note_opened(&mut self, id: u64) {
@@ -344,18 +353,19 @@ impl Outgoing {
         *opened = (*opened).max((id >> 2) + 1);
     }
 
-    fn make_ready(&mut self, id: u64) {
-        self.set_state(id, State::Ready);
-        self.scheduler.ready(id);
+    fn make_ready(&mut self, turn: Option<Turn>) {
+        let Some(turn) = turn else { return };
+        self.set_state(turn, State::Ready);
+        self.streams.ready(turn);
     }
 
     /// Asks quiche to tell when the stream has room again.
-    fn block(&mut self, quic: &mut Quic, id: u64, output: &mut Output<'_>) {
-        self.set_state(id, State::Blocked);
-        match quic.stream_writable(id, 1) {
+    fn block(&mut self, quic: &mut Quic, turn: Turn, output: &mut Output<'_>) {
+        self.set_state(turn, State::Blocked);
+        match quic.stream_writable(turn.stream(), 1) {
             Ok(false) => {}
-            Ok(true) => self.make_ready(id),
-            Err(error) => self.stopped(id, stop_code(error), output),
+            Ok(true) => self.make_ready(Some(turn)),
+            Err(error) => self.stopped(turn.stream(), stop_code(error), output),
         }
     }
 
@@ -366,24 +376,27 @@ impl Outgoing {
     }
 
     fn gone(&mut self, id: u64, output: &mut Output<'_>) {
-        let dropped = self.streams.get_mut(&id).map_or(0, Stream::clear);
+        let dropped = self.forget(id).map_or(0, |mut stream| stream.clear());
         self.queued -= dropped;
-        self.forget(id);
         output.dropped(id, dropped);
     }
 
-    fn forget(&mut self, id: u64) {
-        self.set_state(id, State::Idle);
-        self.streams.remove(&id);
-        self.scheduler.remove(id);
+    fn forget(&mut self, id: u64) -> Option<Stream> {
+        let turn = self.streams.find(id)?;
+        self.set_state(turn, State::Idle);
+        self.streams.remove(id)
     }
 
-    fn set_state(&mut self, id: u64, state: State) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
+    fn state(&mut self, turn: Turn) -> Option<State> {
+        self.streams.get_mut(turn).map(|stream| stream.state)
+    }
+
+    fn set_state(&mut self, turn: Turn, state: State) {
+        let Some(stream) = self.streams.get_mut(turn) else { return };
         match std::mem::replace(&mut stream.state, state) {
             State::Blocked => self.blocked -= 1,
             State::Waiting => {
-                self.waiting[kind(id)].remove(&id);
+                self.waiting[kind(turn.stream())].remove(&turn.stream());
             }
             State::Idle | State::Ready => {}
         }

@@ -23,8 +23,11 @@ const CONTROL: [u64; 2] = [2, 3];
 pub(super) struct Reserve(Option<usize>);
 
 impl Reserve {
-    /// Bytes of room that objects must leave.
-    pub(super) fn kept(&mut self, quic: &mut Quic) -> usize {
+    /// Bytes of room that objects must leave, if so many would be left anyway.
+    pub(super) fn kept(&mut self, quic: &mut Quic, left: usize) -> usize {
+        if KEPT <= left {
+            return 0;
+        }
         *self.0.get_or_insert_with(|| if is_window_nearly_used(quic) { KEPT } else { 0 })
     }
 }

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use quiche::Shutdown;
 
-use crate::{io::quic::Quic, schedule::Precedence};
+use super::reserve::Reserve;
+use crate::io::quic::Quic;
 
 /// quiche mixes the bytes that it has of streams of one urgency. That spoils little, since it has
 /// few at a time; sent one stream after the other, they come to a standstill (quiche 0.30: both ends
@@ -25,7 +26,6 @@ pub(super) struct Stream {
     rest: VecDeque<Bytes>,
     pub(super) queued: usize,
     pub(super) fin: bool,
-    pub(super) precedence: Precedence,
     /// Whether quiche knows it.
     pub(super) opened: bool,
     /// What it is reset with once it is open.
@@ -57,13 +57,12 @@ pub(super) enum Outcome {
 }
 
 impl Stream {
-    pub(super) const fn new(opened: bool, precedence: Precedence) -> Self {
+    pub(super) const fn new(opened: bool) -> Self {
         Self {
             first: None,
             rest: VecDeque::new(),
             queued: 0,
             fin: false,
-            precedence,
             opened,
             reset: None,
             state: State::Idle,
@@ -101,11 +100,17 @@ impl Stream {
         std::mem::take(&mut self.queued)
     }
 
-    /// Hands over what there is room for but `kept` bytes; says how much, and how it ended.
-    pub(super) fn write(&mut self, quic: &mut Quic, id: u64, kept: usize) -> (usize, Outcome) {
+    /// Hands over what there is room for, but what it has to leave to others; says how much, and
+    /// how it ended.
+    pub(super) fn write(
+        &mut self,
+        quic: &mut Quic,
+        (id, urgency): (u64, u8),
+        reserve: Option<&mut Reserve>,
+    ) -> (usize, Outcome) {
         let mut written = 0;
         if !self.opened {
-            match quic.stream_priority(id, self.precedence.urgency(), INCREMENTAL) {
+            match quic.stream_priority(id, urgency, INCREMENTAL) {
                 Ok(()) => self.opened = true,
                 Err(quiche::Error::StreamLimit) => return (0, Outcome::Waiting),
                 Err(_) => return (0, Outcome::Gone),
@@ -117,14 +122,15 @@ impl Stream {
                 Err(_) => (0, Outcome::Gone),
             };
         }
+        let mut room = match quic.stream_capacity(id) {
+            Err(quiche::Error::StreamStopped(code)) => return (0, Outcome::Stopped(code)),
+            Err(_) => return (0, Outcome::Gone),
+            Ok(room) => room,
+        };
+        if let Some(reserve) = reserve {
+            room = room.saturating_sub(reserve.kept(quic, room.saturating_sub(self.queued)));
+        }
         loop {
-            let room = match quic.stream_capacity(id) {
-                Err(quiche::Error::StreamStopped(code)) => {
-                    return (written, Outcome::Stopped(code));
-                }
-                Err(_) => return (written, Outcome::Gone),
-                Ok(room) => room.saturating_sub(kept),
-            };
             // An end without bytes needs no room.
             if room == 0 && !self.is_drained() {
                 return (written, Outcome::Blocked);
@@ -147,6 +153,7 @@ impl Stream {
                 Ok((taken, rest)) => {
                     written += taken;
                     self.queued -= taken;
+                    room = room.saturating_sub(taken);
                     if taken < length {
                         self.put_back(rest);
                         return (written, Outcome::Blocked);

@@ -104,7 +104,7 @@ impl Story {
         self.tell();
         assert!(self.pair.client.is_idle(), "the client remembers something: {:#?}", self.lines);
         assert!(self.pair.server.is_idle(), "the server remembers something: {:#?}", self.lines);
-        assert!(self.pair.client.outgoing.is_empty() && self.pair.server.outgoing.is_empty());
+        assert_eq!((self.pair.client.outgoing.len(), self.pair.server.outgoing.len()), (0, 0));
         assert_eq!(self.pair.client.poll_timeout(), None);
         assert_eq!(self.pair.server.poll_timeout(), None);
         assert_eq!(self.pair.client.queued_bytes(), 0);

@@ -52,7 +52,8 @@ impl Publisher {
     }
 
     fn send(&mut self, stream: StreamId, payload: &str) {
-        self.session.begin_object(stream, self.now);
+        let handle = self.session.outgoing(stream).unwrap();
+        self.session.begin_object(handle, self.now);
         self.session.send(stream, object(0, payload), false);
     }
 
