@@ -10,7 +10,7 @@ use std::{fmt, net::SocketAddr, time::Instant};
 use aip_codec::{Version, moqt::error_code::SessionCode};
 use bytes::Bytes;
 
-use crate::{metrics::Service, schedule::Precedence, shard::Parcel};
+use crate::{metrics::Service, relay::CallSpan, schedule::Precedence, shard::Parcel};
 
 /// Which end of a connection one is.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -275,5 +275,10 @@ pub trait Driver {
     /// What a relay counts; asked about once a second. Nothing, for other drivers.
     fn poll_metrics(&self) -> Option<Service> {
         None
+    }
+    /// Calls that have ended and are traced, once each, and how many more there were than were kept;
+    /// asked about once a second. Nothing, for other drivers.
+    fn take_spans(&mut self) -> (Vec<CallSpan>, u64) {
+        (Vec::new(), 0)
     }
 }

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
+    sync::Arc,
 };
 
 use aip_codec::{Version, aip::hops::RelayId};
@@ -16,6 +17,7 @@ use aip_engine::{
     relay,
     shard::Shard,
 };
+use aip_telemetry::Telemetry;
 use clap::Parser;
 
 #[global_allocator]
@@ -49,6 +51,10 @@ struct Arguments {
     /// Serve /metrics (OpenMetrics), /healthz and /readyz over plain HTTP at this address.
     #[arg(long, value_name = "ADDR")]
     admin: Option<SocketAddr>,
+    /// Tell an OpenTelemetry collector of calls and metrics by OTLP over HTTP, such as
+    /// http://127.0.0.1:4318; without this the OTEL_* variables decide, and the default is not to.
+    #[arg(long, value_name = "URL")]
+    otlp: Option<String>,
     /// How the log on stderr is written: text for people, json for machines [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
@@ -148,9 +154,19 @@ fn start(arguments: Arguments, file: ConfigFile) -> Result<(), Error> {
     let mut limits: relay::Config = file.relay.clone().into();
     limits.session.relay_id =
         Some(relay_id(arguments.relay_id.as_ref().or(file.relay_id.as_ref()))?);
-    let config = configuration(arguments, file)?;
+    let telemetry = Telemetry::start("aip-relay", arguments.otlp.as_deref());
+    let telemetry = telemetry.map_err(|error| usage(&error.to_string()))?.map(Arc::new);
+    if telemetry.is_some() {
+        limits.trace_seed = Some(aip_engine::io::random_relay_id()?.0);
+    }
+    let config = configuration(arguments, file)?.with_telemetry(telemetry.clone());
     let dials = !config.targets.is_empty();
-    aip_engine::io::run(config, move |place| Shard::new(&limits, place, dials), announce)
+    let ended =
+        aip_engine::io::run(config, move |place| Shard::new(&limits, place, dials), announce);
+    if let Some(telemetry) = telemetry.and_then(Arc::into_inner) {
+        telemetry.shutdown();
+    }
+    ended
 }
 
 /// What the command line and the file say together.

@@ -1,8 +1,9 @@
 //! Settings of a worker. Every limit is here, with its default.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use aip_codec::Version;
+use aip_telemetry::Telemetry;
 use serde::Deserialize;
 
 use super::{error::Error, target::Target};
@@ -27,6 +28,8 @@ pub struct Config {
     pub signals: bool,
     /// Where `/metrics`, `/healthz` and `/readyz` are served over plain HTTP. Nowhere by default.
     pub admin: Option<SocketAddr>,
+    /// Who is told of spans and metrics, on a thread of its own. Nobody by default.
+    pub telemetry: Option<Arc<Telemetry>>,
     /// Commands that may wait in the mailbox. 4,096.
     pub mailbox_capacity: usize,
     /// How long a drain may take before connections are closed with GOAWAY_TIMEOUT. 5 s.
@@ -54,6 +57,7 @@ impl Default for Config {
             steer: true,
             signals: false,
             admin: None,
+            telemetry: None,
             mailbox_capacity: 4_096,
             drain_timeout: Duration::from_secs(5),
             quic: Quic::default(),
@@ -116,6 +120,12 @@ impl Config {
     #[must_use]
     pub fn with_signals(self, signals: bool) -> Self {
         Self { signals, ..self }
+    }
+
+    /// The same, telling a collector of spans and metrics.
+    #[must_use]
+    pub fn with_telemetry(self, telemetry: Option<Arc<Telemetry>>) -> Self {
+        Self { telemetry, ..self }
     }
 
     /// The same with an admin endpoint.

@@ -20,6 +20,7 @@ mod connection_table;
 mod dial;
 mod endpoint;
 mod error;
+mod export;
 mod hub;
 mod incoming;
 mod keys;

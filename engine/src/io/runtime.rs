@@ -15,6 +15,7 @@ use super::{
     config::{Config, Identity},
     endpoint::{Endpoint, Site},
     error::Error,
+    export::Export,
     hub::{Hub, Seat, WORKERS_MAX, Watch},
     keys::Keys,
     mailbox::{Mailbox, Receiver},
@@ -190,6 +191,8 @@ struct Common {
     hub: Arc<Hub>,
     /// Held only.
     _admin: Option<Arc<Admin>>,
+    /// Held only.
+    _export: Option<Arc<Export>>,
 }
 
 /// Runs one worker on a thread of its own. `kept` is let go when it has ended.
@@ -325,6 +328,12 @@ impl<C> Prepared<C> {
             Some(address) => Some(Arc::new(Admin::new(address, Arc::clone(&status))?)),
             None => None,
         };
+        let export = match &config.telemetry {
+            Some(telemetry) => {
+                Some(Arc::new(Export::new(Arc::clone(telemetry), Arc::clone(&status))?))
+            }
+            None => None,
+        };
         let development = matches!(config.identity, Some(Identity::Development));
         let certificate_sha256 = certificate.map(|certificate| certificate.sha256);
         let ready = Ready {
@@ -333,7 +342,7 @@ impl<C> Prepared<C> {
             development_certificate_sha256: certificate_sha256.filter(|_| development),
             admin: admin.as_ref().map(|admin| admin.address()),
         };
-        Ok(Self { parts, ready, status, common: Common { hub, _admin: admin } })
+        Ok(Self { parts, ready, status, common: Common { hub, _admin: admin, _export: export } })
     }
 }
 

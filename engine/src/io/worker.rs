@@ -554,6 +554,9 @@ impl<D: Driver> Worker<D> {
             service: self.driver.poll_metrics(),
         };
         self.status.publish(worker, snapshot);
+        if let Some(mut spans) = self.status.spans() {
+            spans.add(self.driver.take_spans());
+        }
     }
 }
 

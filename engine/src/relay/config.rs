@@ -10,6 +10,9 @@ use crate::session;
 pub struct Config {
     /// Limits and offers of each session. MAX_FILTER_RANGES (`filter_ranges_max`) is 64.
     pub session: session::Config,
+    /// What the ids of calls' spans are made of, another number in each shard and process; `None`
+    /// traces no calls. `None`.
+    pub trace_seed: Option<u64>,
     /// Tracks known at one time; a request for one more gets EXCESSIVE_LOAD. 100,000.
     pub tracks_max: usize,
     /// What a way through another relay costs more than that relay's own (COST). 1.
@@ -116,6 +119,7 @@ pub struct Rate {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            trace_seed: None,
             session: session::Config { filter_ranges_max: 64, ..session::Config::default() },
             tracks_max: 100_000,
             link_cost: 1,

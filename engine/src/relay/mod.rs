@@ -26,6 +26,7 @@ mod retention;
 mod splice;
 mod subscribe;
 mod timer;
+mod trace;
 mod track;
 mod update;
 mod upstream;
@@ -49,6 +50,7 @@ use slab::Slab;
 pub use self::{
     config::{Config, Rate},
     overload::Load,
+    trace::CallSpan,
 };
 use self::{
     mesh::Mesh,
@@ -58,6 +60,7 @@ use self::{
     redirect::Redirects,
     rendezvous::Rendezvous,
     retention::Retention,
+    trace::Traces,
     track::{Track, TrackIndex},
 };
 use crate::{
@@ -102,6 +105,7 @@ pub struct Relay {
     redirects: Redirects,
     /// What waits above the sessions, and who asks how often.
     levels: overload::Levels,
+    traces: Traces,
     draining: bool,
     service: Service,
 }
@@ -118,6 +122,7 @@ impl Relay {
     /// A relay without sessions.
     pub fn new(config: Config) -> Self {
         Self {
+            traces: Traces::new(config.trace_seed),
             config,
             peers: Slab::new(),
             by_session: NumberMap::default(),
@@ -173,6 +178,9 @@ impl Relay {
     fn disown(&mut self, key: RequestKey) -> Option<Owner> {
         let peer = self.peers.get_mut(key.peer.0)?;
         let owner = peer.requests.remove(&key.request)?;
+        if let Owner::Call { .. } = owner {
+            self.traces.end(key);
+        }
         if matches!(owner, Owner::Subscriber { .. }) && peer.is_ours(key.request) {
             peer.publication_count -= 1;
         }
@@ -220,6 +228,7 @@ impl Relay {
             self.service.note_fault(fault);
         }
         self.arm_session_timer(peer);
+        self.traces.stamp(now);
         while let Some(track) = self.below_changed.pop_front() {
             self.relays_below_changed(track, now);
         }
@@ -299,7 +308,7 @@ impl Relay {
                 self.subscribe_namespace_received(key, &body.prefix);
             }
             Request::SubscribeTracks(body) => self.subscribe_tracks_received(key, &body, now),
-            Request::Call(body) => self.call_received(key, body),
+            Request::Call(body) => self.call_received(key, body, now),
         }
     }
 
@@ -425,6 +434,7 @@ impl Relay {
         if let Some(timer) = self.peers[peer.0].timer {
             self.session_timers.remove(&(timer, peer));
         }
+        self.traces.stamp(now);
         self.leave_mesh(peer, now);
         self.leave_levels(peer, now);
         self.touched.retain(|other| *other != peer);
@@ -555,5 +565,9 @@ impl Driver for Relay {
 
     fn poll_metrics(&self) -> Option<Service> {
         Some(self.metrics())
+    }
+
+    fn take_spans(&mut self) -> (Vec<CallSpan>, u64) {
+        self.traces.take()
     }
 }

@@ -23,7 +23,7 @@ use self::link::{Heard, Link};
 pub use self::parcel::{Content, Notice, Parcel, Way};
 use crate::{
     metrics::Service,
-    relay::{Command, Config, Relay},
+    relay::{CallSpan, Command, Config, Relay},
     transport::{Action, Closed, Driver, Neighbour, Peer, SessionId, Side, StreamId},
 };
 
@@ -59,8 +59,12 @@ impl Shard {
     /// A shard without sessions. `config` is of the whole relay; `dials` says whether shard 0 dials
     /// other relays.
     pub fn new(config: &Config, place: Place, dials: bool) -> Self {
+        let mut config = config.share(place.count);
+        // No two shards make the same spans.
+        config.trace_seed =
+            config.trace_seed.map(|seed| seed ^ (place.index as u64).rotate_right(8));
         Self {
-            relay: Relay::new(config.share(place.count)),
+            relay: Relay::new(config),
             place,
             dials,
             links: (0..place.count).map(|_| None).collect(),
@@ -249,6 +253,10 @@ impl Driver for Shard {
         };
         self.attend(to, now);
         Some(Parcel { epoch, content })
+    }
+
+    fn take_spans(&mut self) -> (Vec<CallSpan>, u64) {
+        self.relay.take_spans()
     }
 
     fn poll_metrics(&self) -> Option<Service> {
