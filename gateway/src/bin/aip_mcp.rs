@@ -181,29 +181,30 @@ struct ConnectArguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     aip_gateway::log::start();
-    let (service, otlp) = match &arguments.command {
-        Command::Serve(arguments) => ("aip-mcp-serve", arguments.relay.otlp.as_deref()),
-        Command::Connect(arguments) => ("aip-mcp-connect", arguments.relay.otlp.as_deref()),
+    let (reason, code) = match run(arguments) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(reason)) => (reason, ExitCode::from(2)),
+        Err(Failure::Run(reason)) => (reason, ExitCode::FAILURE),
     };
-    let telemetry = match Telemetry::start(service, otlp) {
-        Ok(telemetry) => telemetry,
-        Err(error) => {
-            tracing::error!("{error}");
-            return ExitCode::from(2);
-        }
+    tracing::error!("{reason}");
+    code
+}
+
+fn run(arguments: Arguments) -> Result<(), Failure> {
+    let (service, side, otlp) = match &arguments.command {
+        Command::Serve(arguments) => ("aip-mcp-serve", Side::Client, &arguments.relay.otlp),
+        Command::Connect(arguments) => ("aip-mcp-connect", Side::Server, &arguments.relay.otlp),
     };
-    let observer = |side| telemetry.as_ref().map(|t| Observer::new(t, side)).unwrap_or_default();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!("no threads can be had: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
+    let telemetry = Telemetry::start(service, otlp.as_deref()).map_err(usage)?;
+    let observer = telemetry.as_ref().map(|telemetry| Observer::new(telemetry, side));
+    let observer = observer.unwrap_or_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|error| Failure::Run(format!("no threads can be had: {error}")))?;
     let done = runtime.block_on(async {
         match arguments.command {
-            Command::Serve(arguments) => run_serve(arguments, observer(Side::Client)).await,
-            Command::Connect(arguments) => run_connect(arguments, observer(Side::Server)).await,
+            Command::Serve(arguments) => run_serve(arguments, observer).await,
+            Command::Connect(arguments) => run_connect(arguments, observer).await,
         }
     });
     if let Some(telemetry) = telemetry {
@@ -211,17 +212,7 @@ fn main() -> ExitCode {
     }
     // Reading standard input cannot be given up; nothing else is left.
     runtime.shutdown_background();
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Usage(reason)) => {
-            tracing::error!("{reason}");
-            ExitCode::from(2)
-        }
-        Err(Failure::Run(reason)) => {
-            tracing::error!("{reason}");
-            ExitCode::FAILURE
-        }
-    }
+    done
 }
 
 /// Why the program fails.
