@@ -155,6 +155,12 @@ impl Request {
 }
 
 impl Plan {
+    /// Whether tools are to be found that the server offers.
+    pub fn leaves_tools_open(&self) -> bool {
+        let open = |request: &Request| request.method == "tools/call" && request.tool.is_none();
+        self.requests.is_empty() || self.requests.iter().any(open)
+    }
+
     /// A named plan, or that of a file.
     ///
     /// # Errors
@@ -225,7 +231,10 @@ mod tests {
             let plan = Plan::load(name).unwrap();
             assert_eq!(plan.name, name);
             assert!(!plan.requests.is_empty());
+            let names_none = !matches!(name, "cache" | "connects" | "lists");
+            assert_eq!(plan.leaves_tools_open(), names_none, "{name}");
         }
+        assert!(Plan::default().leaves_tools_open());
         assert!(Plan::load("no such plan").unwrap_err().contains("calls, churn, connects"));
     }
 

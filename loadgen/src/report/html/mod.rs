@@ -104,7 +104,10 @@ fn escape(text: &str) -> String {
 
 /// Latency over percentiles, which lie by 1 / (1 − share): each nine has the same room.
 fn percentiles(report: &Report) -> Result<String, String> {
-    let shown = |series: &&Series| series.name != "lag" && 1 < series.summary.count;
+    let shown = |series: &&Series| {
+        let is_part = series.name == "service" && !series.labels.is_empty();
+        series.name != "lag" && !is_part && 1 < series.summary.count
+    };
     let mut lines = Vec::new();
     for series in report.series.iter().filter(shown).take(LINES_MAX) {
         lines.push(Line::of_percentiles(series.title(), &series.times()?));

@@ -7,7 +7,7 @@ use plotters::{
     drawing::IntoDrawingArea as _,
     prelude::{IntoLogRange as _, SVGBackend},
     series::LineSeries,
-    style::{RGBColor, WHITE},
+    style::{Color as _, RGBColor, WHITE},
 };
 
 use super::escape;
@@ -85,7 +85,10 @@ pub(super) fn plot(lines: &[Line], axes: Axes<'_>) -> Result<String, String> {
                 mesh.draw().map_err(|error| wrong(&error))?;
                 for (line, colour) in lines.iter().zip(COLOURS) {
                     chart
-                        .draw_series(LineSeries::new(line.points.iter().copied(), colour))
+                        .draw_series(LineSeries::new(
+                            line.points.iter().copied(),
+                            colour.stroke_width(2),
+                        ))
                         .map_err(|error| wrong(&error))?;
                 }
             }};
