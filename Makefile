@@ -15,7 +15,7 @@ RELAY ?= target/release/aip-relay
 ARGUMENTS ?=
 HOSTILE ?= no
 
-.PHONY: help demo test requirements simulate conformance moqt-conformance interop mcp-conformance mcp-interop mcp-faults overload faults fuzz benchmark bench bench-baseline bench-compare bench-scaling clean
+.PHONY: help demo test requirements simulate conformance moqt-conformance interop mcp-conformance mcp-interop mcp-faults overload faults fuzz benchmark crosscheck bench bench-baseline bench-compare bench-scaling clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
@@ -87,10 +87,16 @@ mcp-faults: ## what MCP servers and agents do that they should not: each figure 
 	$(CARGO) build --locked --release -p aip-engine -p aip-gateway
 	@tests/mcp_faults/run target/release $(CASES)
 
-benchmark: ## one MCP server by five ways, through 0, 1 and 3 relays; reports under bench/results (DURATION=10s RATE=100 WAYS=...)
+benchmark: ## one MCP server by stdio, HTTP, public gateways, 1 and 3 relays; reports under bench/results (DURATION=10s RATE=100 WAYS=... LOADS=...)
 	@.ci/require build node
 	$(CARGO) build --locked --release -p aip-engine -p aip-gateway -p aip-loadgen
 	@bench/benchmark
+
+crosscheck: ## aip-load beside wrk, oha and aiomoqt on the same targets: do they say the same? (ARGUMENTS="--only wrk --rounds 3")
+	@.ci/require build
+	$(CARGO) build --locked --release -p aip-engine -p aip-loadgen -p aip-bench --bins
+	$(CARGO) build --locked --release -p aip-loadgen --example waiting_server
+	@target/release/aip-crosscheck --install --out bench/results/crosscheck.md $(ARGUMENTS)
 
 bench: ## what the hot paths cost: instructions against bench/baseline.json, then time
 	@.ci/require build valgrind
