@@ -5,6 +5,7 @@ pub mod baseline;
 pub mod callgrind;
 pub mod compare;
 pub mod control;
+pub mod hop;
 pub mod scaling;
 pub mod scenario;
 pub mod stage;
