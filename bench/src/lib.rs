@@ -6,6 +6,7 @@ pub mod callgrind;
 pub mod compare;
 pub mod control;
 pub mod crosscheck;
+pub mod hop;
 pub mod scaling;
 pub mod scenario;
 pub mod stage;

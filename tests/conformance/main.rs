@@ -1,4 +1,5 @@
-//! Every case of `aip-conformance`, in every draft, against our own relay on 127.0.0.1.
+//! Every case of `aip-conformance`, in every draft, against our own relay on 127.0.0.1: of several
+//! workers, which is how it mostly runs, and once of one.
 
 #[cfg(test)]
 mod command;
@@ -24,9 +25,9 @@ mod cases {
         limits
     }
 
-    fn check(version: Version) {
+    fn check(version: Version, workers: usize) {
         let listen = vec!["127.0.0.1:0".parse().unwrap()];
-        let config = Config::server(listen, Identity::Development);
+        let config = Config::server(listen, Identity::Development).with_workers(workers);
         let shard = |place| Shard::new(&limits(), place, false);
         let relay = io::spawn_workers(config, shard).unwrap();
         let url = format!("moqt://{}", relay.addresses()[0]).parse().unwrap();
@@ -53,26 +54,31 @@ mod cases {
 
     #[test]
     fn draft_18() {
-        check(Version::Draft18);
+        check(Version::Draft18, 3);
     }
 
     #[test]
     fn draft_19() {
-        check(Version::Draft19);
+        check(Version::Draft19, 2);
     }
 
     #[test]
     fn draft_20() {
-        check(Version::Draft20);
+        check(Version::Draft20, 4);
     }
 
     #[test]
     fn draft_21() {
-        check(Version::Draft21);
+        check(Version::Draft21, 3);
     }
 
     #[test]
     fn draft_22() {
-        check(Version::Draft22);
+        check(Version::Draft22, 3);
+    }
+
+    #[test]
+    fn draft_22_of_one_worker() {
+        check(Version::Draft22, 1);
     }
 }

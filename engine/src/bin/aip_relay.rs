@@ -42,7 +42,8 @@ struct Arguments {
     /// for clients to pin.
     #[arg(long)]
     dev_cert: bool,
-    /// Worker threads, 1 to 64, each with connections of its own [default: 1]
+    /// Worker threads, 1 to 64, each with connections of its own [default: as many as the process
+    /// may use cores]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
     /// Let anyone publish and subscribe. Needed: there is no other access control yet.
@@ -201,7 +202,7 @@ fn configuration(arguments: Arguments, file: ConfigFile) -> Result<Config, Error
         .with_handshake(file.handshake)
         .with_dial(file.dial)
         .with_signals(true);
-    config.workers = arguments.workers.or(file.workers).unwrap_or(1);
+    config.workers = arguments.workers.or(file.workers).unwrap_or_else(Config::workers_of_machine);
     config.admin = arguments.admin.or(file.admin);
     if let Some(timeout) = file.drain_timeout {
         config.drain_timeout = timeout;

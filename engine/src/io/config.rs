@@ -1,12 +1,12 @@
 //! Settings of a worker. Every limit is here, with its default.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, num::NonZero, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use aip_codec::Version;
 use aip_telemetry::Telemetry;
 use serde::Deserialize;
 
-use super::{error::Error, target::Target};
+use super::{error::Error, hub::WORKERS_MAX, target::Target};
 
 /// What [`super::spawn`] and [`super::run`] need to know.
 #[derive(Clone, Debug)]
@@ -78,6 +78,12 @@ impl Config {
     /// A server at these addresses.
     pub fn server(listen: Vec<SocketAddr>, identity: Identity) -> Self {
         Self { listen, identity: Some(identity), ..Self::default() }
+    }
+
+    /// As many workers as this process may use cores: affinity and the limits of its control groups
+    /// count. 1 if the system does not say.
+    pub fn workers_of_machine() -> usize {
+        thread::available_parallelism().map_or(1, NonZero::get).min(WORKERS_MAX)
     }
 
     /// The same with so many workers.

@@ -7,8 +7,12 @@
 
 mod accept;
 mod admin;
+/// What [`ring`] and [`park`] are made of; a test makes them of things that try every order.
 mod atomic {
-    pub(super) use std::sync::atomic::{AtomicBool, Ordering};
+    pub(super) use std::sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering, fence},
+    };
 }
 mod chunk_pool;
 mod cid;
@@ -29,8 +33,12 @@ mod mailbox;
 mod outgoing;
 mod packet;
 mod park;
+mod queue {
+    pub(super) use crossbeam::queue::ArrayQueue;
+}
 mod quic;
 mod resolver;
+mod ring;
 mod runtime;
 mod signals;
 mod stateless_reset;

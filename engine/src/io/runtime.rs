@@ -16,7 +16,7 @@ use super::{
     endpoint::{Endpoint, Site},
     error::Error,
     export::Export,
-    hub::{Hub, Seat, WORKERS_MAX, Watch},
+    hub::{Hub, WORKERS_MAX, Watch},
     keys::Keys,
     mailbox::{Mailbox, Receiver},
     signals::Signals,
@@ -301,10 +301,11 @@ impl<C> Prepared<C> {
         };
         let status = Arc::new(Status::new(config.workers));
         let mut sockets = listen(&config)?.into_iter();
-        let hub = Hub::new(ears.iter().map(|ear| Arc::clone(&ear.wake)).collect());
+        let (hub, seats) = Hub::new(ears.iter().map(|ear| Arc::clone(&ear.wake)).collect());
         let keys = Keys::new(&config, now)?;
         let mut parts: Vec<Parts<C>> = Vec::with_capacity(config.workers);
-        for (worker, Ear { poll, wake, receiver }) in ears.into_iter().enumerate() {
+        for (ear, seat) in ears.into_iter().zip(seats) {
+            let (Ear { poll, wake, receiver }, worker) = (ear, seat.index());
             let registry = poll.registry().try_clone().map_err(system("poll"))?;
             let signals = if config.signals && worker == 0 {
                 Some(Signals::new(&registry, SIGNALS).map_err(system("signals"))?)
@@ -317,11 +318,9 @@ impl<C> Prepared<C> {
                 config.targets.clear();
             }
             let sockets = sockets.next().unwrap_or_default();
-            let (hub, keys) = (Arc::clone(&hub), keys.clone());
-            let site = Site { hub: Arc::clone(&hub), worker, sockets, keys };
+            let site = Site { hub: Arc::clone(&hub), worker, sockets, keys: keys.clone() };
             let endpoint = Endpoint::new(config, certificate.as_ref(), registry, site, now)?;
             let status = Arc::clone(&status);
-            let seat = Seat::new(hub, worker);
             parts.push(Parts { poll, wake, receiver, endpoint, signals, status, seat });
         }
         let admin = match config.admin {

@@ -206,6 +206,7 @@ impl<D: Driver> Worker<D> {
                 self.driver.handle_parcel(from, parcel, now);
                 self.act(now);
             }
+            self.seat.settle(from);
             for _ in 0..STRAYS_MAX {
                 let Some(stray) = self.seat.pop_stray(from) else { break };
                 self.endpoint.handle_stray(stray, now);
@@ -218,9 +219,8 @@ impl<D: Driver> Worker<D> {
         for to in self.seat.others() {
             loop {
                 if !self.seat.has_room(to) {
-                    let was_blocked = self.seat.is_blocked(to);
-                    self.endpoint.counters.worker_full_total += u64::from(!was_blocked);
-                    self.seat.set_blocked(to, true);
+                    let is_new = self.seat.set_blocked(to, true);
+                    self.endpoint.counters.worker_full_total += u64::from(is_new);
                     break;
                 }
                 let Some(parcel) = self.driver.poll_parcel(to, now) else {

@@ -58,17 +58,20 @@ pub struct Config {
     /// important and heaviest subscription ends TOO_FAR_BEHIND, or, if there is none, the heaviest
     /// answer is reset EXCESSIVE_LOAD. 16 MiB.
     pub session_queued_bytes_max: usize,
-    /// The same for all sessions of one address. 128 MiB.
+    /// The same for all sessions of one address. 128 MiB; each worker has an equal part of it, but
+    /// no less than one session may have.
     pub identity_queued_bytes_max: usize,
-    /// The same for all sessions. 512 MiB.
+    /// The same for all sessions. 512 MiB; each worker has an equal part of it.
     pub queued_bytes_max: usize,
     /// Requests and updates that one session may make; one more gets EXCESSIVE_LOAD. 10,000 a
     /// second, 20,000 at once.
     pub session_request_rate: Rate,
-    /// The same for all sessions of one address. 50,000 a second, 100,000 at once.
+    /// The same for all sessions of one address. 50,000 a second, 100,000 at once; each worker has an
+    /// equal part of it, but no less than one session may have.
     pub identity_request_rate: Rate,
     /// Bytes of cached objects over all tracks, with what holding them costs (about 256 bytes for an
-    /// object and 1 KiB for a group). The oldest groups go first, a track's newest last. 256 MiB.
+    /// object and 1 KiB for a group). The oldest groups go first, a track's newest last. 256 MiB; each
+    /// worker has an equal part of it.
     pub cache_bytes_max: usize,
     /// Groups cached for each track; the one that came first goes. 256.
     pub cache_groups_max: usize,
@@ -78,8 +81,9 @@ pub struct Config {
 
 impl Config {
     /// What one of so many shards of a relay may have of it. Memory is shared out, so that all
-    /// together hold what one would; an address may have on each shard what one session may.
-    /// Limits of sessions and tracks hold for each shard.
+    /// together hold no more than one would. What shards tell each other is counted together:
+    /// publishers of a track, and requests that wait for one. Limits of sessions, of tracks and of
+    /// namespaces hold for each shard.
     #[must_use]
     pub(crate) fn share(&self, shards: usize) -> Self {
         if shards <= 1 {
@@ -101,7 +105,6 @@ impl Config {
                 .max(self.session_queued_bytes_max),
             identity_request_rate: rate(self.identity_request_rate, self.session_request_rate),
             cache_bytes_max: self.cache_bytes_max / shards,
-            rendezvous_max: self.rendezvous_max.div_ceil(shards),
             ..self.clone()
         }
     }

@@ -193,7 +193,9 @@ impl Relay {
             _ => 0,
         };
         let reason = Reason::new(reason);
-        self.service.requests_refused.count(code.name());
+        if self.peers.get(key.peer.0).is_some_and(|peer| !peer.is_shard()) {
+            self.service.requests_refused.count(code.name());
+        }
         if let Some(session) = self.session(key.peer) {
             session
                 .reject(key.request, RequestError { code, retry_interval, reason, redirect: None });

@@ -26,6 +26,10 @@ use super::{
 
 impl Relay {
     pub(super) fn publish_received(&mut self, key: RequestKey, body: Publish, now: Instant) {
+        if self.peers[key.peer.0].is_shard() {
+            self.offered_by_shard(key, body, now);
+            return;
+        }
         if body.properties.unknown_mandatory_track_property().is_some() {
             let reason = "mandatory track property not understood";
             self.reject(key, RequestCode::UNSUPPORTED_EXTENSION, reason);
@@ -36,17 +40,20 @@ impl Relay {
             return;
         }
         let Some(index) = self.track_for(key, &body.track) else { return };
-        if self.config.track_publishers_max <= self.tracks[index.0].upstreams.len() {
+        if self.has_all_publishers(index) {
             self.reject(key, RequestCode::EXCESSIVE_LOAD, "too many publishers of this track");
             return;
         }
+        let is_first = self.tracks[index.0].publications() == 0;
+        let sends = body.parameters.forward().unwrap_or(true);
         self.tracks[index.0].upstreams.push(Upstream {
             key,
             by_publish: true,
             is_shard: false,
             established: false,
+            is_heard: true,
             alias: Some(body.track_alias),
-            forward: body.parameters.forward().unwrap_or(true),
+            forward: sends,
             told_hops: None,
             deadline: now,
             is_leaving: false,
@@ -60,6 +67,9 @@ impl Relay {
         self.establish_upstream(index, key, terms, now);
         self.want_forward(index, now);
         self.mesh.publication_changed(body.track.clone());
+        if is_first && sends {
+            self.offer_to_shards(index, now);
+        }
         self.publish_to_watchers(index, key.peer, now);
     }
 

@@ -15,7 +15,7 @@ use super::{
     Relay,
     namespace_tree::RequestKey,
     peer::{Owner, PeerIndex},
-    subscribe::done_code,
+    subscribe::{Asker, done_code},
     track::{Track, TrackIndex, Upstream},
 };
 use crate::metrics::Drop;
@@ -124,6 +124,11 @@ impl Relay {
 
     pub(super) fn upstream_refused(&mut self, key: RequestKey, error: &RequestError, now: Instant) {
         if let Some(Owner::Upstream(index)) = self.disown(key) {
+            let is_shard = self.peers[key.peer.0].is_shard();
+            if is_shard && error.code == RequestCode::DUPLICATE_SUBSCRIPTION {
+                self.already_offered(index, key, now);
+                return;
+            }
             self.note_redirect(index, key, error, now);
             let others = self.tracks[index.0].upstreams.iter().any(|other| other.key != key);
             if !others {
@@ -151,6 +156,7 @@ impl Relay {
         if track.upstreams.is_empty() {
             self.replace_upstreams(index, code, now);
         } else {
+            self.serve_waiting(index, now);
             self.recover(index, now);
         }
     }
@@ -248,6 +254,8 @@ impl Relay {
             }
             self.refuse_waiting_of(index, code, now);
             self.end_subscribers(index, ended_with);
+        } else {
+            self.serve_waiting(index, now);
         }
         self.forget_track_if_unused(index);
     }
@@ -305,8 +313,9 @@ impl Relay {
             .map(|(index, _)| TrackIndex(index))
             .collect();
         for index in waiting {
-            let on_behalf_of = self.tracks[index.0].waiting.front().map(|waiting| waiting.key);
-            self.ask_publishers(index, on_behalf_of, now);
+            let waiting = self.tracks[index.0].waiting.front();
+            let asker = waiting.map(|it| Asker { key: it.key, wants_objects: false });
+            self.ask_publishers(index, asker, now);
         }
     }
 
@@ -429,6 +438,7 @@ impl Relay {
             let was_ours = self.remove_upstream(index, key, now);
             self.release_shards_after(index, was_ours, None);
         }
+        self.serve_waiting(index, now);
         self.recover(index, now);
     }
 
@@ -454,7 +464,15 @@ impl Relay {
     }
 
     /// A publisher has broken the rules of its track: everybody is told, and it is left.
+    #[track_caller]
     pub(super) fn malformed_track(&mut self, index: TrackIndex, now: Instant) {
+        eprintln!("DEBUGMALFORMED {}", std::panic::Location::caller());
+        self.tell_shards_of_malformed(index);
+        self.end_malformed(index, now);
+    }
+
+    /// The same, when the others know it.
+    pub(super) fn end_malformed(&mut self, index: TrackIndex, now: Instant) {
         let Some(track) = self.tracks.get(index.0) else { return };
         tracing::warn!(track = %track.name, "malformed track");
         self.service.objects_dropped.count(Drop::Malformed.name());

@@ -26,7 +26,8 @@ pub struct Config {
     pub request_updates_max: u64,
     /// Requests of the peer that may be open at one time; one more gets EXCESSIVE_LOAD. 10,000.
     pub requests_max: usize,
-    /// Request numbers that may be skipped by the peer and still be used later. 16,384.
+    /// Gaps in the peer's request numbers that may be filled later; of more, the first is taken for
+    /// used. 16,384.
     pub request_gaps_max: usize,
     /// Time for the peer's SETUP to arrive. 5 s.
     pub setup_timeout: Duration,

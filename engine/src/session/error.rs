@@ -140,8 +140,6 @@ misbehaviors! {
         RequestIdParity = "request ID has the wrong parity",
         /// A request's number came before.
         RequestIdRepeated = "request ID came before",
-        /// More request numbers were skipped than we remember.
-        RequestIdGaps = "too many request IDs were skipped",
         /// GOAWAY names a request that could not be ours.
         GoawayRequestId = "GOAWAY names a request of the wrong side",
     }

@@ -247,10 +247,11 @@ impl Driver for Shard {
             self.reopen_link(to, now);
             return Some(Parcel { epoch, content: Content::Close });
         }
-        let content = match self.relay.poll_notice(session) {
-            Some(notice) => Content::Notice(Box::new(notice)),
-            None => link.poll()?,
-        };
+        let notice = |notice| Content::Notice(Box::new(notice));
+        let content = self.relay.poll_notice(session).map(notice);
+        let content = content.or_else(|| link.poll_aside());
+        let content = content.or_else(|| self.relay.poll_late_notice(session).map(notice));
+        let content = content.or_else(|| link.poll_stream())?;
         self.attend(to, now);
         Some(Parcel { epoch, content })
     }

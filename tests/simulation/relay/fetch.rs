@@ -197,10 +197,6 @@ fn what_the_publisher_does_not_know_stays_unknown() {
 
 #[test]
 fn what_lies_behind_a_publishers_own_end_is_not_known_from_it() {
-    if super::super::SHARDS != 1 {
-        // Which of two publishers is asked is another shard's choice.
-        return;
-    }
     for (drafts, data_first) in
         DRAFTS.into_iter().flat_map(|drafts| [(drafts, false), (drafts, true)])
     {

@@ -117,6 +117,12 @@ impl Stage {
         (peer, link)
     }
 
+    /// A peer whose session comes to one shard of the relay.
+    fn peer_in(&mut self, shard: usize, version: Version) -> (NodeId, LinkId) {
+        self.relay(|relay| relay.send_next_to(shard));
+        self.peer_with_link(version)
+    }
+
     fn run(&mut self, milliseconds: u64) {
         self.world.run(Duration::from_millis(milliseconds));
     }

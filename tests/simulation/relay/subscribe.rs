@@ -331,10 +331,6 @@ fn a_filter_may_move() {
 
 #[test]
 fn the_largest_object_is_the_largest_heard_of() {
-    if super::super::SHARDS != 1 {
-        // A shard answers with what its own publishers have told it.
-        return;
-    }
     for drafts in DRAFTS {
         let mut live = Stage::live(drafts, none());
         let status = |live: &mut Live| {

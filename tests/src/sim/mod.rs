@@ -108,6 +108,20 @@ enum Occurrence {
     },
 }
 
+impl Occurrence {
+    /// The end of a connection that is told of it.
+    const fn hearer(&self) -> Option<(LinkId, usize)> {
+        match *self {
+            Self::Piece { link, from, .. }
+            | Self::Reset { link, from, .. }
+            | Self::Stop { link, from, .. }
+            | Self::Datagram { link, from, .. } => Some((link, 1 - from)),
+            Self::Closed { link, end, .. } => Some((link, end)),
+            Self::Idle { .. } => None,
+        }
+    }
+}
+
 /// More at one moment than any world has to do: something goes round in circles.
 const AT_ONCE_MAX: u64 = 1_000_000;
 
@@ -388,6 +402,8 @@ impl World {
     fn fire_timers(&mut self) {
         for id in 0..self.nodes.len() {
             if self.nodes[id].poll_timeout().is_some_and(|when| when <= self.now) {
+                self.nodes[id].handle_turn(None, self.now);
+                self.carry_out(NodeId(id));
                 self.nodes[id].handle_timeout(self.now);
                 self.carry_out(NodeId(id));
             }
@@ -543,6 +559,11 @@ impl World {
     }
 
     fn happen(&mut self, occurrence: Occurrence) {
+        if let Some((link, end)) = occurrence.hearer() {
+            let (node, session) = self.links[link.0].ends[end];
+            self.nodes[node.0].handle_turn(Some(session), self.now);
+            self.carry_out(node);
+        }
         match occurrence {
             Occurrence::Piece { link, from, stream } => self.piece(link, from, stream),
             Occurrence::Reset { link, from, stream, code } => {

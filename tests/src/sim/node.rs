@@ -13,6 +13,9 @@ use bytes::Bytes;
 #[expect(missing_docs, reason = "each method is the one of the same name of transport::Driver")]
 pub trait Node: Debug {
     fn as_any(&mut self) -> &mut dyn Any;
+    /// Something is about to be told to it, of this session or none: what it has to do before that
+    /// comes first.
+    fn handle_turn(&mut self, _session: Option<SessionId>, _now: Instant) {}
     fn handle_connected(&mut self, session: SessionId, peer: Peer, now: Instant);
     fn handle_stream(
         &mut self,
