@@ -49,6 +49,11 @@ struct Arguments {
     /// Serve /metrics (OpenMetrics), /healthz and /readyz over plain HTTP at this address.
     #[arg(long, value_name = "ADDR")]
     admin: Option<SocketAddr>,
+    /// Keep what outlives the process in this directory: the key of stateless resets and the
+    /// connections there are, so that after a crash the next relay at this address ends them at
+    /// once. Made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    state_directory: Option<PathBuf>,
     /// How the log on stderr is written: text for people, json for machines [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
@@ -187,6 +192,7 @@ fn configuration(arguments: Arguments, file: ConfigFile) -> Result<Config, Error
         .with_signals(true);
     config.workers = arguments.workers.or(file.workers).unwrap_or(1);
     config.admin = arguments.admin.or(file.admin);
+    config.state_directory = arguments.state_directory.or(file.state_directory);
     if let Some(timeout) = file.drain_timeout {
         config.drain_timeout = timeout;
     }

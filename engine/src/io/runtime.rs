@@ -1,7 +1,9 @@
 //! From a configuration to running workers.
 
 use std::{
+    fs::DirBuilder,
     net::SocketAddr,
+    os::unix::fs::DirBuilderExt as _,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
@@ -18,6 +20,7 @@ use super::{
     hub::{Hub, Seat, WORKERS_MAX, Watch},
     keys::Keys,
     mailbox::{Mailbox, Receiver},
+    record::{self, Link, Record},
     signals::Signals,
     status::Status,
     steering, tls,
@@ -30,6 +33,9 @@ use crate::{
     shard::Place,
     transport::Driver,
 };
+
+/// The record of connections in the state directory.
+const RECORD: &str = "connections";
 
 /// What is known once everything is bound.
 #[derive(Clone, Debug)]
@@ -299,7 +305,12 @@ impl<C> Prepared<C> {
         let status = Arc::new(Status::new(config.workers));
         let mut sockets = listen(&config)?.into_iter();
         let hub = Hub::new(ears.iter().map(|ear| Arc::clone(&ear.wake)).collect());
+        if let Some(path) = &config.state_directory {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+            made.map_err(|error| Error::File { path: path.clone(), reason: error.to_string() })?;
+        }
         let keys = Keys::new(&config, now)?;
+        let (record, mut left) = open_record(&config, &keys).unzip();
         let mut parts: Vec<Parts<C>> = Vec::with_capacity(config.workers);
         for (worker, Ear { poll, wake, receiver }) in ears.into_iter().enumerate() {
             let registry = poll.registry().try_clone().map_err(system("poll"))?;
@@ -315,7 +326,10 @@ impl<C> Prepared<C> {
             }
             let sockets = sockets.next().unwrap_or_default();
             let (hub, keys) = (Arc::clone(&hub), keys.clone());
-            let site = Site { hub: Arc::clone(&hub), worker, sockets, keys };
+            let record = record.as_ref().map(|record: &Record| record.of_worker(worker));
+            // The first one ends what was left, for all.
+            let left = left.take().unwrap_or_default();
+            let site = Site { hub: Arc::clone(&hub), worker, sockets, keys, record, left };
             let endpoint = Endpoint::new(config, certificate.as_ref(), registry, site, now)?;
             let status = Arc::clone(&status);
             let seat = Seat::new(hub, worker);
@@ -334,6 +348,23 @@ impl<C> Prepared<C> {
             admin: admin.as_ref().map(|admin| admin.address()),
         };
         Ok(Self { parts, ready, status, common: Common { hub, _admin: admin } })
+    }
+}
+
+/// The record of connections in the state directory, and what was in it. Without one a relay works
+/// as well.
+fn open_record(config: &Config, keys: &Keys) -> Option<(Record, Vec<Link>)> {
+    let path = config.state_directory.as_ref()?.join(RECORD);
+    let notes_max = u32::try_from(config.handshake.connections_max).unwrap_or(u32::MAX);
+    match record::open(&path, &keys.reset, notes_max) {
+        Ok((record, left)) => {
+            tracing::info!(path = %path.display(), left = left.len(), "connections are noted");
+            Some((record, left))
+        }
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "connections are not noted");
+            None
+        }
     }
 }
 

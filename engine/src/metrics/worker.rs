@@ -19,6 +19,7 @@ counters! {
         retry_tokens_refused_total: Counter Count "retry_tokens_refused" "Retry tokens that were forged, old or another's.",
         version_negotiations_total: Counter Count "version_negotiations" "Version negotiation packets sent.",
         stateless_resets_total: Counter Count "stateless_resets" "Stateless resets sent.",
+        connection_notes_lost_total: Counter Count "connection_notes_lost" "Connections that could not be noted in the state directory in time.",
         packets_dropped_total: Counter Count "packets_dropped" "Received packets that belong to nothing.",
         migrations_total: Counter Count "migrations" "Sessions whose peer moved to another address.",
         path_mtu_revalidations_total: Counter Count "path_mtu_revalidations" "Times that a path was suspected to have become narrower.",

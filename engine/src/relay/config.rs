@@ -26,8 +26,14 @@ pub struct Config {
     pub upstream_namespaces_max: usize,
     /// SUBSCRIBE_NAMESPACE and SUBSCRIBE_TRACKS of one session; one more gets EXCESSIVE_LOAD. 1,000.
     pub session_watches_max: usize,
+    /// Namespaces under the prefix of a SUBSCRIBE_NAMESPACE or SUBSCRIBE_TRACKS when it comes, if not
+    /// from another relay; of more it gets NAMESPACE_TOO_LARGE. 100,000.
+    pub watched_namespaces_max: usize,
+    /// SUBSCRIBE_TRACKS that one other relay is asked for what is wanted here; of more prefixes it is
+    /// asked nothing, and they are counted. 1,000.
+    pub relay_watches_max: usize,
     /// Tracks published to one session at one time, for its SUBSCRIBE_TRACKS; of one more it is told
-    /// PUBLISH_SKIPPED. 10,000.
+    /// PUBLISH_SKIPPED. As many are remembered that other relays offer. 10,000.
     pub session_publications_max: usize,
     /// Requests of one session that may wait for a publisher; one more gets EXCESSIVE_LOAD. 1,000.
     pub session_waiting_max: usize,
@@ -124,6 +130,8 @@ impl Default for Config {
             session_namespaces_max: 10_000,
             upstream_namespaces_max: 100_000,
             session_watches_max: 1_000,
+            watched_namespaces_max: 100_000,
+            relay_watches_max: 1_000,
             session_publications_max: 10_000,
             session_waiting_max: 1_000,
             rendezvous_max: 128,

@@ -61,6 +61,7 @@ struct Publication {
 #[derive(Debug, Default)]
 struct Dirty {
     namespaces: BTreeSet<TrackNamespace>,
+    interests: BTreeSet<TrackNamespace>,
     tracks: BTreeSet<FullTrackName>,
 }
 
@@ -73,6 +74,13 @@ impl Mesh {
     pub(super) fn namespace_changed(&mut self, namespace: TrackNamespace) {
         for dirty in self.shards.values_mut() {
             dirty.namespaces.insert(namespace.clone());
+        }
+    }
+
+    /// Who wants every track under a prefix has changed among the sessions of this shard.
+    pub(super) fn interest_changed(&mut self, prefix: TrackNamespace) {
+        for dirty in self.shards.values_mut() {
+            dirty.interests.insert(prefix.clone());
         }
     }
 
@@ -125,9 +133,14 @@ impl Relay {
             let way = way.map(|route| Way { hops: route.hops.clone(), cost: route.cost });
             return Some(Notice::Namespace { namespace, way });
         }
+        if let Some(prefix) = dirty.interests.pop_first() {
+            let wishes = self.wishes_of_sessions(&prefix);
+            return Some(Notice::Interest { prefix, wishes });
+        }
         let track = dirty.tracks.pop_first()?;
         let known = self.by_name.get(&track).and_then(|index| self.tracks.get(index.0));
-        let is_published = known.is_some_and(Track::is_published);
+        let is_published =
+            known.is_some_and(Track::is_published) || self.offers.contains(&track);
         Some(Notice::Track { track, is_published })
     }
 
@@ -143,6 +156,9 @@ impl Relay {
                 if is_known || route.is_some() {
                     self.set_route(key, &namespace, route, now);
                 }
+            }
+            Notice::Interest { prefix, wishes } => {
+                self.note_interest_of_shard(peer, &prefix, wishes);
             }
             Notice::Track { track, is_published: true } => {
                 self.note_published(&track, peer);
@@ -200,12 +216,12 @@ impl Relay {
         {
             self.ask_publishers(index, None, now);
         }
-        self.publish_from_shards(name, None, now);
+        self.publish_from_elsewhere(name, None, now);
     }
 
-    /// Publishes a track that is published to another shard: to one who wants every track under a
-    /// prefix, or to all of them. Nothing, if there is none.
-    pub(super) fn publish_from_shards(
+    /// Publishes a track that is published to another shard or offered by another relay: to one who
+    /// wants every track under a prefix, or to all of them. Nothing, if there is none.
+    pub(super) fn publish_from_elsewhere(
         &mut self,
         name: &FullTrackName,
         watcher: Option<RequestKey>,
@@ -312,10 +328,12 @@ impl Relay {
     pub(super) fn shard_established(&mut self, peer: PeerIndex, now: Instant) {
         let root = TrackNamespace::default();
         let namespaces = self.namespaces.published_under(&root, usize::MAX);
-        let tracks = self.tracks.iter().filter(|(_, track)| track.is_published());
-        let tracks = tracks.map(|(_, track)| track.name.clone()).collect();
+        let published = self.tracks.iter().filter(|(_, track)| track.is_published());
+        let published = published.map(|(_, track)| &track.name);
+        let tracks = published.chain(self.offers.tracks()).cloned().collect();
+        let interests = self.watched_prefixes();
         if let Some(dirty) = self.mesh.shards.get_mut(&peer) {
-            *dirty = Dirty { namespaces: namespaces.into_iter().collect(), tracks };
+            *dirty = Dirty { namespaces: namespaces.into_iter().collect(), interests, tracks };
         }
         self.retry_waiting(&root, now);
     }
@@ -325,6 +343,7 @@ impl Relay {
         if self.mesh.shards.remove(&peer).is_none() {
             return;
         }
+        self.forget_interests_of_shard(peer);
         let root = TrackNamespace::default();
         for track in self.mesh.published_under(&root) {
             self.forget_published(&track, peer);
@@ -414,7 +433,7 @@ impl Relay {
     }
 
     /// The track of this name, begun if there is room.
-    fn track_to_publish(&mut self, name: &FullTrackName) -> Option<TrackIndex> {
+    pub(super) fn track_to_publish(&mut self, name: &FullTrackName) -> Option<TrackIndex> {
         if let Some(&index) = self.by_name.get(name) {
             return Some(index);
         }

@@ -118,6 +118,19 @@ impl Shards {
         self.relays().any(|relay| 0 < relay.counts().1)
     }
 
+    /// The process was stopped for so long.
+    pub fn handle_time_lost(&mut self, lost: Duration, now: Instant) {
+        for shard in &mut self.shards {
+            shard.handle_time_lost(lost, now);
+        }
+    }
+
+    /// Targets that say that they are elsewhere, and where.
+    pub fn moves(&mut self) -> Vec<(usize, Bytes)> {
+        let moves = std::iter::from_fn(|| self.shards.iter_mut().find_map(Driver::poll_move));
+        moves.map(|it| (it.target, it.uri)).collect()
+    }
+
     /// Begins to end.
     pub fn handle_drain(&mut self, now: Instant) {
         for index in 0..self.shards.len() {
@@ -224,6 +237,11 @@ impl Node for Shards {
 
     fn handle_sent(&mut self, session: SessionId, stream: StreamId, length: usize, now: Instant) {
         self.home(session).handle_sent(session, stream, length, now);
+        self.now = Some(now);
+    }
+
+    fn handle_silence(&mut self, session: SessionId, is_silent: bool, now: Instant) {
+        self.home(session).handle_silence(session, is_silent, now);
         self.now = Some(now);
     }
 
