@@ -276,6 +276,8 @@ pub trait Driver {
     /// The process was stopped for so long, which `now` does not count: what is said to be of a certain
     /// age is older than it seems.
     fn handle_time_lost(&mut self, _lost: Duration, _now: Instant) {}
+    /// Memory is short, or no longer: while it is, no new work is to be taken.
+    fn handle_shortage(&mut self, _is_short: bool, _now: Instant) {}
     /// What the transport must do next.
     fn poll_action(&mut self) -> Option<(SessionId, Action)>;
     /// A connection to begin. `handle_connected` with its key follows, or `handle_connect_failed`.

@@ -81,6 +81,16 @@ fn no_descriptors_left() {
 }
 
 #[test]
+fn hardly_any_memory_left() {
+    check("memory");
+}
+
+#[test]
+fn a_system_that_does_not_send() {
+    check("sends");
+}
+
+#[test]
 fn a_machine_that_stands_still() {
     check("stopped");
 }

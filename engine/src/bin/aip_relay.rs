@@ -11,7 +11,7 @@ use aip_codec::{Version, aip::hops::RelayId};
 use aip_engine::{
     io::{
         Config, ConfigFile, EXAMPLE, Error, Identity, LogFormat, Ready, Target, Trust,
-        log_to_stderr,
+        log_to_stderr, memory_limit,
     },
     relay,
     shard::Shard,
@@ -154,6 +154,9 @@ fn start(arguments: Arguments, file: ConfigFile) -> Result<(), Error> {
     limits.session.relay_id =
         Some(relay_id(arguments.relay_id.as_ref().or(file.relay_id.as_ref()))?);
     let config = configuration(arguments, file)?;
+    if let Some(memory) = config.memory_max {
+        limits = limits.within(memory);
+    }
     let dials = !config.targets.is_empty();
     aip_engine::io::run(config, move |place| Shard::new(&limits, place, dials), announce)
 }
@@ -193,6 +196,7 @@ fn configuration(arguments: Arguments, file: ConfigFile) -> Result<Config, Error
     config.workers = arguments.workers.or(file.workers).unwrap_or(1);
     config.admin = arguments.admin.or(file.admin);
     config.state_directory = arguments.state_directory.or(file.state_directory);
+    config.memory_max = file.memory_max.or_else(memory_limit);
     if let Some(timeout) = file.drain_timeout {
         config.drain_timeout = timeout;
     }

@@ -31,6 +31,9 @@ pub struct Config {
     /// otherwise, and the connections that the next process ends at once. Made if it is not there.
     /// Nowhere by default.
     pub state_directory: Option<PathBuf>,
+    /// Bytes of memory that the process may have: above three quarters of them no new connections and
+    /// requests are taken. As many as there are by default.
+    pub memory_max: Option<u64>,
     /// Commands that may wait in the mailbox. 4,096.
     pub mailbox_capacity: usize,
     /// How long a drain may take before connections are closed with GOAWAY_TIMEOUT. 5 s.
@@ -59,6 +62,7 @@ impl Default for Config {
             signals: false,
             admin: None,
             state_directory: None,
+            memory_max: None,
             mailbox_capacity: 4_096,
             drain_timeout: Duration::from_secs(5),
             quic: Quic::default(),

@@ -38,6 +38,8 @@ pub struct ConfigFile {
     pub admin: Option<SocketAddr>,
     /// Where what outlives the process is kept.
     pub state_directory: Option<PathBuf>,
+    /// Bytes of memory that the process may have; what its control group allows if it is not said.
+    pub memory_max: Option<u64>,
     /// How the log is written.
     pub log_format: LogFormat,
     /// URLs of relays to connect to.

@@ -26,6 +26,7 @@ mod incoming;
 mod keys;
 mod log;
 mod mailbox;
+mod memory;
 mod outgoing;
 mod packet;
 mod park;
@@ -54,6 +55,7 @@ pub use self::{
     error::Error,
     log::{LogFormat, log_to_stderr},
     mailbox::{Mailbox, Rejected},
+    memory::memory_limit,
     runtime::{Handle, Ready, run, spawn, spawn_workers},
     target::{Target, Trust, Url, random_relay_id},
 };

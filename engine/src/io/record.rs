@@ -21,12 +21,8 @@ use std::{
 
 use super::{cid::Cid, stateless_reset::ResetKey};
 
-/// What a record begins with; the last byte counts its forms.
-const MAGIC: [u8; NOTE] = {
-    let mut magic = [0; NOTE];
-    magic[..16].copy_from_slice(b"aip connections\x01");
-    magic
-};
+/// What a record begins with, in the place of a note; the last byte counts its forms.
+const MAGIC: [u8; 16] = *b"aip connections\x01";
 /// Bytes of a note: two addresses, an id, a seal.
 const NOTE: usize = ADDRESS * 2 + 16 + SEAL;
 const ADDRESS: usize = 1 + 16 + 2;
@@ -82,11 +78,7 @@ impl Record {
 ///
 /// # Errors
 /// If the file cannot be used: this process then leaves none.
-pub(super) fn open(
-    path: &Path,
-    key: &ResetKey,
-    notes_max: u32,
-) -> io::Result<(Record, Vec<Link>)> {
+pub(super) fn open(path: &Path, key: &ResetKey, notes_max: u32) -> io::Result<(Record, Vec<Link>)> {
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -111,13 +103,19 @@ pub(super) fn open(
         Vec::new()
     });
     file.set_len(0)?;
-    file.write_all_at(&MAGIC, 0)?;
+    file.write_all_at(&head(), 0)?;
     let (changes, wanted) = sync_channel(WAITING_MAX);
     let key = key.clone();
     thread::Builder::new()
         .name("aip-record".to_owned())
         .spawn(move || write(&file, &key, &wanted))?;
     Ok((Record { changes, first: 0, notes_max }, left))
+}
+
+fn head() -> [u8; NOTE] {
+    let mut head = [0; NOTE];
+    head[..MAGIC.len()].copy_from_slice(&MAGIC);
+    head
 }
 
 /// The connections that a file names under this key.
@@ -132,7 +130,7 @@ fn read(file: &mut File, key: &ResetKey) -> io::Result<Vec<Link>> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     let (notes, rest) = bytes.as_chunks::<NOTE>();
-    let Some((&MAGIC, notes)) = notes.split_first() else {
+    let Some((_, notes)) = notes.split_first().filter(|(first, _)| **first == head()) else {
         return Err(io::Error::other("it is none"));
     };
     let is_used = |note: &&[u8; NOTE]| note[0] != 0;

@@ -21,6 +21,7 @@ use super::{
     error::Error,
     hub::Seat,
     mailbox::Receiver,
+    memory::Memory,
     quic,
     resolver::Resolver,
     signals::Signals,
@@ -79,6 +80,7 @@ pub(super) struct Worker<D: Driver> {
     phase: Phase,
     /// Connections that have more to say than one turn allows.
     backlog: Vec<u32>,
+    memory: Memory,
     turns: Histogram,
     publish_at: Instant,
 }
@@ -112,6 +114,7 @@ impl<D: Driver> Worker<D> {
             resolver: Resolver::new(Arc::clone(&wake)),
             phase: Phase::Running,
             backlog: Vec::new(),
+            memory: Memory::new(config.memory_max, clock.now()),
             turns: Histogram::default(),
             publish_at: clock.now(),
             poll,
@@ -145,6 +148,7 @@ impl<D: Driver> Worker<D> {
         // What other workers said before these packets were sent comes before them.
         self.take_parcels(now);
         self.serve_all(now);
+        self.look_at_memory(now);
         self.handle_commands(now);
         self.handle_timeouts(now);
         self.hand_over(now);
@@ -168,6 +172,18 @@ impl<D: Driver> Worker<D> {
             self.driver.handle_time_lost(stopped, now);
         }
         now
+    }
+
+    /// Takes no new work while memory is short.
+    fn look_at_memory(&mut self, now: Instant) {
+        let Some(is_short) = self.memory.look(now) else { return };
+        if is_short {
+            tracing::warn!("memory is short: no new connections and requests");
+        } else {
+            tracing::info!("memory is no longer short");
+        }
+        self.endpoint.handle_shortage(is_short);
+        self.driver.handle_shortage(is_short, now);
     }
 
     /// Sleeps until there is something to do, unless there is. How long that is at most.

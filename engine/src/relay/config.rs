@@ -108,6 +108,20 @@ impl Config {
             ..self.clone()
         }
     }
+
+    /// The same in a process that may have so many bytes of memory: what is cached and what waits for
+    /// the network have a quarter of them each at most.
+    #[must_use]
+    pub fn within(self, memory: u64) -> Self {
+        let quarter = usize::try_from(memory / 4).unwrap_or(usize::MAX);
+        Self {
+            cache_bytes_max: self.cache_bytes_max.min(quarter),
+            queued_bytes_max: self.queued_bytes_max.min(quarter),
+            identity_queued_bytes_max: self.identity_queued_bytes_max.min(quarter),
+            session_queued_bytes_max: self.session_queued_bytes_max.min(quarter),
+            ..self
+        }
+    }
 }
 
 /// How often something may happen.

@@ -139,8 +139,7 @@ impl Relay {
         }
         let track = dirty.tracks.pop_first()?;
         let known = self.by_name.get(&track).and_then(|index| self.tracks.get(index.0));
-        let is_published =
-            known.is_some_and(Track::is_published) || self.offers.contains(&track);
+        let is_published = known.is_some_and(Track::is_published) || self.offers.contains(&track);
         Some(Notice::Track { track, is_published })
     }
 

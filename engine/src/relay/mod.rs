@@ -575,6 +575,10 @@ impl Driver for Relay {
         }
     }
 
+    fn handle_shortage(&mut self, is_short: bool, _now: Instant) {
+        self.levels.is_memory_short = is_short;
+    }
+
     fn poll_action(&mut self) -> Option<(SessionId, Action)> {
         loop {
             let index = *self.touched.front()?;

@@ -95,8 +95,7 @@ impl Relay {
         let Some(peer) = self.peers.get(from.0) else { return false };
         let Some(relay) = peer.relay_id() else { return true };
         let Some(track) = self.tracks.get(index.0) else { return false };
-        let is_wanted =
-            track.has_demand() || self.is_watched_beside(track.name.namespace(), from);
+        let is_wanted = track.has_demand() || self.is_watched_beside(track.name.namespace(), from);
         is_wanted && !track.is_established() && !track.relays_below().contains(&relay)
     }
 
@@ -129,7 +128,8 @@ impl Relay {
 
     /// A session with a relay is over.
     pub(super) fn withdraw_offers_of(&mut self, relay: PeerIndex) {
-        let offered = self.offers.by_track.iter().filter(|(_, offer)| offer.relays.contains(&relay));
+        let offered =
+            self.offers.by_track.iter().filter(|(_, offer)| offer.relays.contains(&relay));
         let tracks: Vec<FullTrackName> = offered.map(|(track, _)| track.clone()).collect();
         for track in tracks {
             self.withdraw_offer(&track, relay);

@@ -79,9 +79,10 @@ impl Relay {
                 peer.session.is_established() && !peer.session.is_peer_going_away()
             })
         };
-        let mut offered = self.offers.relays(&track.name).filter(|relay| {
-            has_session(relay) && !has_refused(*relay) && !is_below(*relay)
-        });
+        let mut offered = self
+            .offers
+            .relays(&track.name)
+            .filter(|relay| has_session(relay) && !has_refused(*relay) && !is_below(*relay));
         let first = offered.next();
         let answering = first.filter(|relay| self.answers(*relay));
         let answering = answering.or_else(|| offered.find(|relay| self.answers(*relay)));
@@ -452,9 +453,8 @@ impl Relay {
         test: impl Fn(&Upstream) -> bool,
     ) {
         let Some(track) = self.tracks.get(index.0) else { return };
-        let may_be_left = |upstream: &Upstream| {
-            !upstream.by_publish || self.is_relays_publication(upstream.key)
-        };
+        let may_be_left =
+            |upstream: &Upstream| !upstream.by_publish || self.is_relays_publication(upstream.key);
         let left = track.upstreams.iter().filter(|it| may_be_left(it) && test(it));
         let keys: Vec<(RequestKey, bool)> = left.map(|it| (it.key, it.by_publish)).collect();
         for (key, by_publish) in keys {

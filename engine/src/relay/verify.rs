@@ -67,9 +67,10 @@ impl Relay {
         if !track.waiting.iter().all(|waiting| waits(waiting.key)) {
             return says("a waiting request that its session does not know");
         }
-        let subscribed = track.upstreams.iter().any(|upstream| {
-            !upstream.by_publish || self.is_relays_publication(upstream.key)
-        });
+        let subscribed = track
+            .upstreams
+            .iter()
+            .any(|upstream| !upstream.by_publish || self.is_relays_publication(upstream.key));
         if subscribed && !track.has_demand() && track.linger_until.is_none() {
             return says("subscribed upstream for nobody");
         }

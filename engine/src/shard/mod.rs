@@ -210,6 +210,10 @@ impl Driver for Shard {
         self.relay.handle_time_lost(lost, now);
     }
 
+    fn handle_shortage(&mut self, is_short: bool, now: Instant) {
+        self.relay.handle_shortage(is_short, now);
+    }
+
     fn poll_action(&mut self) -> Option<(SessionId, Action)> {
         if let Some(kept) = self.actions.pop_front() {
             return Some(kept);

@@ -204,9 +204,9 @@ fn a_published_track_goes_on_from_another_relay_without_a_gap() {
         });
         mesh.stage.run(100);
         // The second relay has it all.
-        assert_eq!(mesh.stage.lines(sink), ["1: 0=broken 1=d fin"], "{version:?}");
         mesh.stage.send(sources[1], upstreams[1], 7, 2);
-        assert_eq!(mesh.stage.lines(sink), ["2: 0=c fin"], "{version:?}");
+        let all = ["1: 0=broken 1=d fin", "2: 0=c fin"];
+        assert_eq!(mesh.stage.lines(sink), all, "{version:?}");
     }
 }
 
@@ -445,11 +445,7 @@ fn a_redirect_goes_over_two_relays() {
         let (upstream, _) = mesh.stage.request(source);
         mesh.stage.tell(source, |peer| {
             let name = Bytes::from_static(b"elsewhere");
-            let there = Redirect {
-                uri: Bytes::new(),
-                namespace: namespace("live/other"),
-                name,
-            };
+            let there = Redirect { uri: Bytes::new(), namespace: namespace("live/other"), name };
             let error = RequestError {
                 code: RequestCode::REDIRECT,
                 retry_interval: 1,
@@ -459,8 +455,7 @@ fn a_redirect_goes_over_two_relays() {
             peer.session().reject(upstream, error);
         });
         mesh.stage.run(50);
-        let Response::Error(error) = mesh.stage.response(sink, subscription)
-        else {
+        let Response::Error(error) = mesh.stage.response(sink, subscription) else {
             panic!("{version:?}");
         };
         assert_eq!(error.code, RequestCode::REDIRECT, "{version:?}");

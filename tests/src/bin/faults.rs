@@ -8,7 +8,9 @@ use std::{
     process::ExitCode,
 };
 
-use aip_tests::faults::{Agent, Figure, Goal, Role, Scale, Told, cases, json, table, target, world};
+use aip_tests::faults::{
+    Agent, Figure, Goal, Role, Scale, Told, cases, json, table, target, world,
+};
 
 const USAGE: &str = "\
 Usage: faults [--soak GROUPS] [--json FILE] [CASE...]

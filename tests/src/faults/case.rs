@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 use super::{
-    death, delivery, exhaustion, failover, figure::Figure, log, partition, rebinding, soak,
+    death, delivery, exhaustion, failover, figure::Figure, log, partition, rebinding, sends, soak,
     stopped, upstream, words,
 };
 
@@ -80,12 +80,22 @@ pub fn cases() -> Vec<Case> {
         case("publisher", "a publisher dies, silently or by SIGKILL", death::publisher),
         case("subscriber", "a subscriber dies silently beside another", death::dying_subscriber),
         case("relay", "a relay is killed and starts again on its port", death::relay),
-        case("failover", "relays above die in turn, below is one that has both", failover::failover),
+        case(
+            "failover",
+            "relays above die in turn, below is one that has both",
+            failover::failover,
+        ),
         case("upstream", "no relay above, or none as it should be; then one", upstream::upstream),
         case("partition", "one of a ring of three relays is cut off", partition::partition),
         case("rebinding", "every client's address changes, again and again", rebinding::rebinding),
         case("exhaustion", "a relay with 64 descriptors, all taken", exhaustion::exhaustion),
-        case("stopped", "everything stands still for a while, or the relay alone", stopped::stopped),
+        case("memory", "a relay with 128 MiB, all but taken", exhaustion::memory),
+        case("sends", "a system that refuses to send, or has no room", sends::sends),
+        case(
+            "stopped",
+            "everything stands still for a while, or the relay alone",
+            stopped::stopped,
+        ),
         case("words", "hostile names, reasons and tokens, and where they come out", words::words),
         case("admin", "readers of the admin endpoint that never finish", words::slow_readers),
         case("log", "a log that cannot be written", log::unwritable),

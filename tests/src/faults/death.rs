@@ -119,7 +119,8 @@ pub(super) fn dying_subscriber(_: Scale) -> io::Result<Vec<Figure>> {
 pub(super) fn relay(_: Scale) -> io::Result<Vec<Figure>> {
     let case = "relay";
     let state = StateDirectory::new()?;
-    let arguments = ["--state-directory", &state.of("relay")];
+    let folder = state.of("relay");
+    let arguments = ["--state-directory", &folder];
     let mut relay = Relay::start(ANY, &arguments)?;
     let publisher = Agent::new(Role::Publisher, vec![target(relay.address())]);
     publisher.wait("announcements", 1, |told| matches!(told, Told::Announced(_)))?;

@@ -56,10 +56,8 @@ impl Stage {
         let targets = upstreams.iter().map(|relay| target(relay.address())).collect();
         let publisher = Agent::new(Role::Publisher, targets);
         publisher.wait("announcements", 2, |told| matches!(told, Told::Announced(_)))?;
-        let subscribers =
-            Agent::new(Role::Subscriber, vec![target(edge.address()); SUBSCRIBERS]);
-        subscribers
-            .wait("sessions", SUBSCRIBERS, |told| matches!(told, Told::Established(_)))?;
+        let subscribers = Agent::new(Role::Subscriber, vec![target(edge.address()); SUBSCRIBERS]);
+        subscribers.wait("sessions", SUBSCRIBERS, |told| matches!(told, Told::Established(_)))?;
         let mut stage = Self {
             publisher,
             subscribers,
@@ -172,10 +170,12 @@ pub(super) fn failover(scale: Scale) -> io::Result<Vec<Figure>> {
         stage.publish();
     }
     let mut gaps = Vec::new();
+    let mut serves = stage.serving()?;
     for _ in 0..scale.kills {
-        let serves = stage.serving()?;
         gaps.push(stage.kill(serves)?);
         stage.restart(serves)?;
+        // There was only the other one to go on from.
+        serves = 1 - serves;
     }
     let expected = stage.published * SUBSCRIBERS as u64;
     let began = Instant::now();
@@ -204,11 +204,15 @@ pub(super) fn failover(scale: Scale) -> io::Result<Vec<Figure>> {
 impl Stage {
     /// Which relay above the edge relay has the track from.
     fn serving(&self) -> io::Result<usize> {
-        for (index, relay) in self.upstreams.iter().enumerate() {
-            // Another relay is the only one who subscribes there.
-            if relay.metric("aip_subscriptions")? == 1.0 {
-                return Ok(index);
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            for (index, relay) in self.upstreams.iter().enumerate() {
+                // The edge relay is the only one who subscribes there.
+                if relay.metric("aip_subscriptions")? == 1.0 {
+                    return Ok(index);
+                }
             }
+            std::thread::sleep(EVERY);
         }
         Err(io::Error::other("no relay above serves the edge relay"))
     }

@@ -9,11 +9,11 @@ use std::{
 };
 
 use super::{
-    agent::{Agent, Command, Group, PATIENCE, Role, Told},
+    agent::{Command, Group, PATIENCE},
     case::Scale,
-    delivery::Deliveries,
+    delivery::{Deliveries, agents},
     figure::{Figure, Goal},
-    relay::{Relay, target},
+    relay::Relay,
 };
 
 /// Groups that are sent; with all that is logged of them they fill any pipe.
@@ -42,12 +42,7 @@ pub(super) fn unwritable(_: Scale) -> io::Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for (what, stderr) in [("full disk", full()?), ("nobody reads", Stdio::piped())] {
         let relay = relay(stderr)?;
-        let publisher = Agent::new(Role::Publisher, vec![target(relay.address())]);
-        publisher.wait("announcements", 1, |told| matches!(told, Told::Announced(_)))?;
-        let subscriber = Agent::new(Role::Subscriber, vec![target(relay.address())]);
-        subscriber.wait("sessions", 1, |told| matches!(told, Told::Established(_)))?;
-        subscriber.tell(Command::Subscribe(0));
-        subscriber.wait("subscriptions", 1, |told| matches!(told, Told::Accepted(..)))?;
+        let (publisher, subscriber) = agents(&relay, 1)?;
         let mut deliveries = Deliveries::default();
         let mut worst = Duration::ZERO;
         for id in 0..GROUPS {

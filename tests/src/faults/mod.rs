@@ -16,6 +16,7 @@ mod proxy;
 mod published;
 mod rebinding;
 mod relay;
+mod sends;
 mod sessions;
 mod soak;
 mod stopped;

@@ -103,15 +103,55 @@ impl Relay {
         Self::start_by(&mut command, listen, &[], QUIET)
     }
 
+    /// The same with no more memory than this: its control group has no more, or, where we may make
+    /// none, it is told so. Then nobody kills it for taking more.
+    ///
+    /// # Errors
+    /// If it does not begin.
+    pub(super) fn start_with_little_memory(
+        listen: SocketAddr,
+        bytes: u64,
+    ) -> io::Result<(Self, Memory)> {
+        let program = program("aip-relay")?;
+        let Some(memory) = MemoryGroup::new(bytes) else {
+            let file = tempfile::NamedTempFile::new()?;
+            fs::write(file.path(), format!("memory_max = {bytes}\n"))?;
+            let arguments = ["--config", &file.path().display().to_string()];
+            let relay = Self::start(listen, &arguments)?;
+            return Ok((relay, Memory::Told));
+        };
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]);
+        command.arg(memory.0.join("cgroup.procs")).arg(program);
+        let relay = Self::start_by(&mut command, listen, &[], QUIET)?;
+        Ok((relay, Memory::Group(memory)))
+    }
+
+    /// The same under `strace`, which makes calls of the system fail as `injection` says. Nothing if
+    /// there is no `strace`, or it may not watch anyone.
+    ///
+    /// # Errors
+    /// If the relay does not begin.
+    pub fn start_with_failing_calls(
+        listen: SocketAddr,
+        injection: &str,
+    ) -> io::Result<Option<Self>> {
+        let watch = ["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=sendmmsg"];
+        let trial = Command::new("strace").args(watch).arg("true").stderr(Stdio::null()).status();
+        if !trial.is_ok_and(|status| status.success()) {
+            return Ok(None);
+        }
+        let mut command = Command::new("strace");
+        // With -D the process that we know is the relay.
+        command.args(watch).args(["-e", injection]).arg(program("aip-relay")?);
+        Self::start_by(&mut command, listen, &[], QUIET).map(Some)
+    }
+
     /// A relay that logs everything to where nobody reads, so that it is not known when it is ready.
     ///
     /// # Errors
     /// If there is no process for it.
-    pub fn start_unheard(
-        listen: SocketAddr,
-        admin: SocketAddr,
-        stderr: Stdio,
-    ) -> io::Result<Self> {
+    pub fn start_unheard(listen: SocketAddr, admin: SocketAddr, stderr: Stdio) -> io::Result<Self> {
         let child = Command::new(program("aip-relay")?)
             .args(["--listen", &listen.to_string(), "--dev-cert", "--open"])
             .args(["--admin", &admin.to_string()])
@@ -278,4 +318,38 @@ impl StateDirectory {
 /// Never: an address makes a URL.
 pub fn target(address: SocketAddr) -> Target {
     Target::new(&format!("moqt://{address}"), Trust::Insecure).expect("an address makes a URL")
+}
+
+/// Why a relay has little memory. To be dropped after it.
+#[derive(Debug)]
+pub(super) enum Memory {
+    /// There is no more for its control group.
+    Group(MemoryGroup),
+    /// It was told so.
+    Told,
+}
+
+/// A control group of little memory. Dropping it removes it.
+#[derive(Debug)]
+pub(super) struct MemoryGroup(PathBuf);
+
+impl MemoryGroup {
+    /// One with so many bytes, if we may make one.
+    fn new(bytes: u64) -> Option<Self> {
+        let name = format!("aip-faults-{}", std::process::id());
+        let versions =
+            [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
+        versions.iter().find_map(|(root, limit)| {
+            let group = Path::new(root).join(&name);
+            fs::create_dir(&group).ok()?;
+            let group = Self(group);
+            fs::write(group.0.join(limit), bytes.to_string()).ok().map(|()| group)
+        })
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        drop(fs::remove_dir(&self.0));
+    }
 }

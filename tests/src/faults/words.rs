@@ -76,6 +76,7 @@ pub(super) fn words(_: Scale) -> io::Result<Vec<Figure>> {
         let scraped = began.elapsed();
         peer.tell(Command::Say(farewell));
         peer.wait("ends", 2, |told| matches!(told, Told::Closed(..)))?;
+        drop(peer);
         relay.await_metric("aip_sessions", |sessions| sessions == 0.0)?;
         let log = relay.log();
         let case = "words";
@@ -95,10 +96,20 @@ pub(super) fn words(_: Scale) -> io::Result<Vec<Figure>> {
                 "lines that are no record",
                 log.iter().filter(|line| !is_record(format, line)).count(),
             ),
-            count("control characters", log.iter().flat_map(|it| it.chars()).filter(is_bad).count()),
+            count(
+                "control characters",
+                log.iter().flat_map(|it| it.chars()).filter(is_bad).count(),
+            ),
             count("secrets in the log", log.iter().filter(|line| line.contains(SECRET)).count()),
             count("secrets in the metrics", usize::from(metrics.contains(SECRET))),
-            count("series more than before", metrics.lines().count().saturating_sub(series)),
+            count("names in the metrics", usize::from(metrics.contains("forged"))),
+            // Those with labels of ours appear when there is something to count.
+            Figure::count(
+                case,
+                format!("{format}: series more than before"),
+                metrics.lines().count().saturating_sub(series) as u64,
+                Goal::AtMost(300.0),
+            ),
             Figure {
                 case,
                 what: format!("{format}: reading the metrics of {asked} requests"),
@@ -151,7 +162,12 @@ pub(super) fn slow_readers(_: Scale) -> io::Result<Vec<Figure>> {
     }
     debug_assert!(began.elapsed() < PATIENCE);
     Ok(vec![
-        Figure::count(case, "readings that failed beside 200 slow readers", failed, Goal::AtMost(0.0)),
+        Figure::count(
+            case,
+            "readings that failed beside 200 slow readers",
+            failed,
+            Goal::AtMost(0.0),
+        ),
         Figure {
             case,
             what: "the longest reading".to_owned(),

@@ -125,6 +125,13 @@ impl Shards {
         }
     }
 
+    /// Memory is short in the process, or no longer.
+    pub fn handle_shortage(&mut self, is_short: bool, now: Instant) {
+        for shard in &mut self.shards {
+            shard.handle_shortage(is_short, now);
+        }
+    }
+
     /// Targets that say that they are elsewhere, and where.
     pub fn moves(&mut self) -> Vec<(usize, Bytes)> {
         let moves = std::iter::from_fn(|| self.shards.iter_mut().find_map(Driver::poll_move));

@@ -12,6 +12,7 @@ use std::{
 use aip_codec::{Version, moqt::error_code::SessionCode};
 use bytes::Bytes;
 
+use self::silence::Silence;
 use super::{
     chunk_pool::ChunkPool,
     cid::Cid,
@@ -24,7 +25,6 @@ use super::{
     record::Link,
     timer_wheel::Tick,
 };
-use self::silence::Silence;
 use crate::{
     metrics::Counters,
     transport::{Action, Closed, SessionId, Side, StreamId},

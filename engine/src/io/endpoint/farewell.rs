@@ -42,9 +42,8 @@ impl Endpoint {
         self.farewells.at = now + PAUSE;
         for _ in 0..AT_ONCE {
             let Some(link) = self.farewells.links.pop_front() else { return };
-            let home = |port: &&mut super::Port| {
-                port.listening && port.socket.is_home_of(link.local)
-            };
+            let home =
+                |port: &&mut super::Port| port.listening && port.socket.is_home_of(link.local);
             let Some(port) = self.ports.iter_mut().find(home) else { continue };
             let mut reset = [0; UNASKED];
             if let Some(length) = self.reset_key.write(&mut reset, &link.id, UNASKED) {

@@ -346,8 +346,7 @@ impl Endpoint {
                 let limits = &self.config.quic;
                 let (role, socket, local, peer) = (Role::Server, port, to, from);
                 let silence = Duration::ZERO;
-                let begin =
-                    Begin { session, role, socket, local, peer, limits, deadline, silence };
+                let begin = Begin { session, role, socket, local, peer, limits, deadline, silence };
                 let mut connection = Connection::new(begin, *quic);
                 connection.initial = Some(initial);
                 let slot = self.table.insert(connection);
@@ -516,6 +515,14 @@ impl Endpoint {
     pub(super) fn go_home(&mut self, target: usize) {
         if let Some(home) = self.homes.get(target).cloned() {
             self.move_target(target, home);
+        }
+    }
+
+    /// Memory is short, or no longer.
+    pub(super) fn handle_shortage(&mut self, is_short: bool) {
+        self.counters.memory_short = u64::from(is_short);
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.is_short = is_short;
         }
     }
 
