@@ -12,7 +12,7 @@ use aip_codec::{Version, aip::hops::RelayId};
 use aip_engine::{
     io::{
         Config, ConfigFile, EXAMPLE, Error, Identity, LogFormat, Ready, Target, Trust,
-        log_to_stderr,
+        log_to_stderr, memory_limit,
     },
     relay,
     shard::Shard,
@@ -56,6 +56,11 @@ struct Arguments {
     /// http://127.0.0.1:4318; without this the OTEL_* variables decide, and the default is not to.
     #[arg(long, value_name = "URL")]
     otlp: Option<String>,
+    /// Keep what outlives the process in this directory: the key of stateless resets and the
+    /// connections there are, so that after a crash the next relay at this address ends them at
+    /// once. Made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    state_directory: Option<PathBuf>,
     /// How the log on stderr is written: text for people, json for machines [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
@@ -161,6 +166,9 @@ fn start(arguments: Arguments, file: ConfigFile) -> Result<(), Error> {
         limits.trace_seed = Some(aip_engine::io::random_relay_id()?.0);
     }
     let config = configuration(arguments, file)?.with_telemetry(telemetry.clone());
+    if let Some(memory) = config.memory_max {
+        limits = limits.within(memory);
+    }
     let dials = !config.targets.is_empty();
     let ended =
         aip_engine::io::run(config, move |place| Shard::new(&limits, place, dials), announce);
@@ -204,6 +212,8 @@ fn configuration(arguments: Arguments, file: ConfigFile) -> Result<Config, Error
         .with_signals(true);
     config.workers = arguments.workers.or(file.workers).unwrap_or_else(Config::workers_of_machine);
     config.admin = arguments.admin.or(file.admin);
+    config.state_directory = arguments.state_directory.or(file.state_directory);
+    config.memory_max = file.memory_max.or_else(memory_limit);
     if let Some(timeout) = file.drain_timeout {
         config.drain_timeout = timeout;
     }

@@ -40,6 +40,8 @@ pub(super) struct Acceptor {
     pub(super) half_open: usize,
     /// Whether new connections are ignored.
     pub(super) refuse: bool,
+    /// Whether they are for want of memory.
+    pub(super) is_short: bool,
 }
 
 /// A packet for no connection.
@@ -124,6 +126,7 @@ impl Acceptor {
             negotiations: Limiter::new(per_second, now),
             half_open: 0,
             refuse: false,
+            is_short: false,
         })
     }
 
@@ -170,7 +173,7 @@ impl Acceptor {
         counters: &mut Counters,
         now: Instant,
     ) -> Verdict {
-        if self.refuse || self.connections_max <= room.connections {
+        if self.refuse || self.is_short || self.connections_max <= room.connections {
             counters.handshakes_refused_total += 1;
             return Verdict::Ignore;
         }

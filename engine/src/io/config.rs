@@ -30,6 +30,13 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// Who is told of spans and metrics, on a thread of its own. Nobody by default.
     pub telemetry: Option<Arc<Telemetry>>,
+    /// Where what outlives the process is kept: the key of stateless resets, if none is named
+    /// otherwise, and the connections that the next process ends at once. Made if it is not there.
+    /// Nowhere by default.
+    pub state_directory: Option<PathBuf>,
+    /// Bytes of memory that the process may have: above three quarters of them no new connections and
+    /// requests are taken. As many as there are by default.
+    pub memory_max: Option<u64>,
     /// Commands that may wait in the mailbox. 4,096.
     pub mailbox_capacity: usize,
     /// How long a drain may take before connections are closed with GOAWAY_TIMEOUT. 5 s.
@@ -58,6 +65,8 @@ impl Default for Config {
             signals: false,
             admin: None,
             telemetry: None,
+            state_directory: None,
+            memory_max: None,
             mailbox_capacity: 4_096,
             drain_timeout: Duration::from_secs(5),
             quic: Quic::default(),
@@ -72,7 +81,12 @@ impl Default for Config {
 impl Config {
     /// A client of these targets.
     pub fn client(targets: Vec<Target>) -> Self {
-        Self { targets, ..Self::default() }
+        let dial = Dial {
+            silence: Duration::ZERO,
+            backoff_max: Duration::from_secs(10),
+            ..Dial::default()
+        };
+        Self { targets, dial, ..Self::default() }
     }
 
     /// A server at these addresses.
@@ -264,12 +278,19 @@ pub struct Dial {
     /// The wait after a first failure. 0.1 s.
     #[serde(with = "super::config_file::duration")]
     pub backoff_min: Duration,
-    /// The longest wait. 10 s.
+    /// The longest wait. 3 s; 10 s for [`Config::client`].
     #[serde(with = "super::config_file::duration")]
     pub backoff_max: Duration,
     /// Time in which a handshake must end; then it begins anew. 3 s.
     #[serde(with = "super::config_file::duration")]
     pub timeout: Duration,
+    /// Silence after which a target is asked for a sign of life and, if its answer takes longer than
+    /// answers do, the driver is told ([`crate::transport::Driver::handle_silence`]): a relay then
+    /// asks others. 1 s; zero is never, as for [`Config::client`].
+    #[serde(with = "super::config_file::duration")]
+    pub silence: Duration,
+    /// Hosts to which a target may send us (GOAWAY with a URI), beside those of the targets. None.
+    pub goaway_hosts: Vec<String>,
     /// Whether targets are dialled only when the driver asks, and as often as it asks
     /// ([`crate::transport::Driver::poll_connect`]). false.
     #[serde(skip)]
@@ -287,8 +308,10 @@ impl Default for Dial {
     fn default() -> Self {
         Self {
             backoff_min: Duration::from_millis(100),
-            backoff_max: Duration::from_secs(10),
+            backoff_max: Duration::from_secs(3),
             timeout: Duration::from_secs(3),
+            silence: Duration::from_secs(1),
+            goaway_hosts: Vec::new(),
             on_request: false,
             versions: every_version(),
         }

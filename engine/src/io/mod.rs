@@ -25,11 +25,13 @@ mod dial;
 mod endpoint;
 mod error;
 mod export;
+mod follow;
 mod hub;
 mod incoming;
 mod keys;
 mod log;
 mod mailbox;
+mod memory;
 mod outgoing;
 mod packet;
 mod park;
@@ -37,6 +39,7 @@ mod queue {
     pub(super) use crossbeam::queue::ArrayQueue;
 }
 mod quic;
+mod record;
 mod resolver;
 mod ring;
 mod runtime;
@@ -61,6 +64,7 @@ pub use self::{
     error::Error,
     log::{LogFormat, log_to_stderr},
     mailbox::{Mailbox, Rejected},
+    memory::memory_limit,
     runtime::{Handle, Ready, run, spawn, spawn_workers},
     target::{Target, Trust, Url, random_relay_id},
 };

@@ -1,7 +1,9 @@
 //! From a configuration to running workers.
 
 use std::{
+    fs::DirBuilder,
     net::SocketAddr,
+    os::unix::fs::DirBuilderExt as _,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
@@ -19,6 +21,7 @@ use super::{
     hub::{Hub, WORKERS_MAX, Watch},
     keys::Keys,
     mailbox::{Mailbox, Receiver},
+    record::{self, Link, Record},
     signals::Signals,
     status::Status,
     steering, tls,
@@ -31,6 +34,9 @@ use crate::{
     shard::Place,
     transport::Driver,
 };
+
+/// The record of connections in the state directory.
+const RECORD: &str = "connections";
 
 /// What is known once everything is bound.
 #[derive(Clone, Debug)]
@@ -302,7 +308,12 @@ impl<C> Prepared<C> {
         let status = Arc::new(Status::new(config.workers));
         let mut sockets = listen(&config)?.into_iter();
         let (hub, seats) = Hub::new(ears.iter().map(|ear| Arc::clone(&ear.wake)).collect());
+        if let Some(path) = &config.state_directory {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+            made.map_err(|error| Error::File { path: path.clone(), reason: error.to_string() })?;
+        }
         let keys = Keys::new(&config, now)?;
+        let (record, mut left) = open_record(&config, &keys).unzip();
         let mut parts: Vec<Parts<C>> = Vec::with_capacity(config.workers);
         for (ear, seat) in ears.into_iter().zip(seats) {
             let (Ear { poll, wake, receiver }, worker) = (ear, seat.index());
@@ -318,7 +329,11 @@ impl<C> Prepared<C> {
                 config.targets.clear();
             }
             let sockets = sockets.next().unwrap_or_default();
-            let site = Site { hub: Arc::clone(&hub), worker, sockets, keys: keys.clone() };
+            let (hub, keys) = (Arc::clone(&hub), keys.clone());
+            let record = record.as_ref().map(|record: &Record| record.of_worker(worker));
+            // The first one ends what was left, for all.
+            let left = left.take().unwrap_or_default();
+            let site = Site { hub, worker, sockets, keys, record, left };
             let endpoint = Endpoint::new(config, certificate.as_ref(), registry, site, now)?;
             let status = Arc::clone(&status);
             parts.push(Parts { poll, wake, receiver, endpoint, signals, status, seat });
@@ -342,6 +357,23 @@ impl<C> Prepared<C> {
             admin: admin.as_ref().map(|admin| admin.address()),
         };
         Ok(Self { parts, ready, status, common: Common { hub, _admin: admin, _export: export } })
+    }
+}
+
+/// The record of connections in the state directory, and what was in it. Without one a relay works
+/// as well.
+fn open_record(config: &Config, keys: &Keys) -> Option<(Record, Vec<Link>)> {
+    let path = config.state_directory.as_ref()?.join(RECORD);
+    let notes_max = u32::try_from(config.handshake.connections_max).unwrap_or(u32::MAX);
+    match record::open(&path, &keys.reset, notes_max) {
+        Ok((record, left)) => {
+            tracing::info!(path = %path.display(), left = left.len(), "connections are noted");
+            Some((record, left))
+        }
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "connections are not noted");
+            None
+        }
     }
 }
 

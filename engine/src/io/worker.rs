@@ -21,6 +21,7 @@ use super::{
     error::Error,
     hub::Seat,
     mailbox::Receiver,
+    memory::Memory,
     quic,
     resolver::Resolver,
     signals::Signals,
@@ -31,7 +32,7 @@ use super::{
 };
 use crate::{
     metrics::{Histogram, Snapshot, Upstream},
-    transport::{Action, Closed, Connect, Driver, Peer, SessionId},
+    transport::{Action, Closed, Connect, Driver, Move, Peer, SessionId},
 };
 
 /// The poll's token of [`Wake`].
@@ -44,6 +45,8 @@ const COMMANDS_MAX: usize = 256;
 const STRAYS_MAX: usize = 256;
 /// Time between two snapshots of the counters.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
+/// Bytes of a URI that are logged.
+const URI_SHOWN: usize = 256;
 /// How long farewells may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -77,6 +80,7 @@ pub(super) struct Worker<D: Driver> {
     phase: Phase,
     /// Connections that have more to say than one turn allows.
     backlog: Vec<u32>,
+    memory: Memory,
     turns: Histogram,
     publish_at: Instant,
 }
@@ -110,6 +114,7 @@ impl<D: Driver> Worker<D> {
             resolver: Resolver::new(Arc::clone(&wake)),
             phase: Phase::Running,
             backlog: Vec::new(),
+            memory: Memory::new(config.memory_max, clock.now()),
             turns: Histogram::default(),
             publish_at: clock.now(),
             poll,
@@ -136,13 +141,14 @@ impl<D: Driver> Worker<D> {
     }
 
     fn turn(&mut self) -> Result<(), Error> {
-        let before = self.clock.tick();
-        self.wait(before)?;
-        let now = self.clock.tick();
+        let before = self.tick(Duration::ZERO);
+        let waited = self.wait(before)?;
+        let now = self.tick(waited);
         self.endpoint.receive(&mut self.batch, now);
         // What other workers said before these packets were sent comes before them.
         self.take_parcels(now);
         self.serve_all(now);
+        self.look_at_memory(now);
         self.handle_commands(now);
         self.handle_timeouts(now);
         self.hand_over(now);
@@ -156,8 +162,32 @@ impl<D: Driver> Worker<D> {
         Ok(())
     }
 
-    /// Sleeps until there is something to do, unless there is.
-    fn wait(&mut self, now: Instant) -> Result<(), Error> {
+    /// What time it is, after a wait of at most `waited`.
+    fn tick(&mut self, waited: Duration) -> Instant {
+        let stopped = self.clock.tick(waited);
+        let now = self.clock.now();
+        if let Some(stopped) = stopped {
+            tracing::warn!(?stopped, "this process was stopped");
+            self.endpoint.handle_stop(self.clock.stopped(), now);
+            self.driver.handle_time_lost(stopped, now);
+        }
+        now
+    }
+
+    /// Takes no new work while memory is short.
+    fn look_at_memory(&mut self, now: Instant) {
+        let Some(is_short) = self.memory.look(now) else { return };
+        if is_short {
+            tracing::warn!("memory is short: no new connections and requests");
+        } else {
+            tracing::info!("memory is no longer short");
+        }
+        self.endpoint.handle_shortage(is_short);
+        self.driver.handle_shortage(is_short, now);
+    }
+
+    /// Sleeps until there is something to do, unless there is. How long that is at most.
+    fn wait(&mut self, now: Instant) -> Result<Duration, Error> {
         let deadline = [
             self.endpoint.next(now),
             self.driver.poll_timeout().map(|deadline| self.before(deadline, now)),
@@ -183,7 +213,8 @@ impl<D: Driver> Worker<D> {
                 self.endpoint.note_readable(event.token());
             }
         }
-        Ok(())
+        // The next publication of counters is never far away.
+        Ok(timeout.unwrap_or(PUBLISH_INTERVAL))
     }
 
     /// Until when to sleep for what the driver wants at `deadline`.
@@ -276,6 +307,7 @@ impl<D: Driver> Worker<D> {
             Event::Stop { stream, code } => driver.handle_stop(session, stream, code, now),
             Event::Datagram(bytes) => driver.handle_datagram(session, bytes, now),
             Event::Sent { stream, length } => driver.handle_sent(session, stream, length, now),
+            Event::Silence(is_silent) => driver.handle_silence(session, is_silent, now),
             Event::Closed(closed) => self.handle_closed(session, role, closed, now),
             Event::Failed(reason) => self.handle_failed(session, role, reason, now),
         }
@@ -367,6 +399,10 @@ impl<D: Driver> Worker<D> {
 
     fn tell_unreachable(&mut self, target: usize, reason: Option<String>, now: Instant) {
         if let Some(reason) = reason {
+            let home = self.endpoint.home(target);
+            if home.is_some_and(|home| self.dialer.gives_up_move(target, home, now)) {
+                self.endpoint.go_home(target);
+            }
             self.driver.handle_unreachable(target, &reason, now);
         }
     }
@@ -375,7 +411,7 @@ impl<D: Driver> Worker<D> {
         self.endpoint.counters.sessions -= 1;
         self.endpoint.counters.sessions_timed_out_total += u64::from(closed == Closed::TimedOut);
         if let Role::Client { target, key: None } = role {
-            self.dialer.closed(target, now);
+            self.dialer.closed(target, session, now);
         }
         tracing::debug!(%session, ?closed, "closed");
         self.driver.handle_closed(session, closed, now);
@@ -440,8 +476,26 @@ impl<D: Driver> Worker<D> {
                 }
             }
         }
+        self.follow(now);
         self.connect(now);
         self.act(now);
+    }
+
+    /// Looks for targets where they say that they are from now on, if we may go there.
+    fn follow(&mut self, now: Instant) {
+        while let Some(Move { target, uri }) = self.driver.poll_move() {
+            match self.endpoint.permit(&uri) {
+                Ok(url) if self.dialer.follow(target, &url, now) => {
+                    tracing::info!(target, %url, "a target has moved");
+                    self.endpoint.move_target(target, url);
+                }
+                Ok(url) => tracing::warn!(target, %url, "a target moves too often to be followed"),
+                Err(reason) => {
+                    let uri = String::from_utf8_lossy(&uri[..uri.len().min(URI_SHOWN)]);
+                    tracing::warn!(target, %uri, reason, "a target is not followed");
+                }
+            }
+        }
     }
 
     /// Begins what the driver asks for, unless everything is about to end.
@@ -521,7 +575,7 @@ impl<D: Driver> Worker<D> {
 
     /// Accounts for this turn, and lets others see the counters now and then.
     fn count(&mut self, began: Instant) {
-        let busy = self.clock.tick().saturating_duration_since(began).as_nanos();
+        let busy = self.tick(Duration::ZERO).saturating_duration_since(began).as_nanos();
         let busy = u64::try_from(busy).unwrap_or(u64::MAX);
         self.endpoint.counters.busy_nanoseconds_total += busy;
         self.turns.note(busy);

@@ -29,8 +29,14 @@ pub struct Config {
     pub upstream_namespaces_max: usize,
     /// SUBSCRIBE_NAMESPACE and SUBSCRIBE_TRACKS of one session; one more gets EXCESSIVE_LOAD. 1,000.
     pub session_watches_max: usize,
+    /// Namespaces under the prefix of a SUBSCRIBE_NAMESPACE or SUBSCRIBE_TRACKS when it comes, if not
+    /// from another relay; of more it gets NAMESPACE_TOO_LARGE. 100,000.
+    pub watched_namespaces_max: usize,
+    /// SUBSCRIBE_TRACKS that one other relay is asked for what is wanted here; of more prefixes it is
+    /// asked nothing, and they are counted. 1,000.
+    pub relay_watches_max: usize,
     /// Tracks published to one session at one time, for its SUBSCRIBE_TRACKS; of one more it is told
-    /// PUBLISH_SKIPPED. 10,000.
+    /// PUBLISH_SKIPPED. As many are remembered that other relays offer. 10,000.
     pub session_publications_max: usize,
     /// Requests of one session that may wait for a publisher; one more gets EXCESSIVE_LOAD. 1,000.
     pub session_waiting_max: usize,
@@ -108,6 +114,20 @@ impl Config {
             ..self.clone()
         }
     }
+
+    /// The same in a process that may have so many bytes of memory: what is cached and what waits for
+    /// the network have a quarter of them each at most.
+    #[must_use]
+    pub fn within(self, memory: u64) -> Self {
+        let quarter = usize::try_from(memory / 4).unwrap_or(usize::MAX);
+        Self {
+            cache_bytes_max: self.cache_bytes_max.min(quarter),
+            queued_bytes_max: self.queued_bytes_max.min(quarter),
+            identity_queued_bytes_max: self.identity_queued_bytes_max.min(quarter),
+            session_queued_bytes_max: self.session_queued_bytes_max.min(quarter),
+            ..self
+        }
+    }
 }
 
 /// How often something may happen.
@@ -131,6 +151,8 @@ impl Default for Config {
             session_namespaces_max: 10_000,
             upstream_namespaces_max: 100_000,
             session_watches_max: 1_000,
+            watched_namespaces_max: 100_000,
+            relay_watches_max: 1_000,
             session_publications_max: 10_000,
             session_waiting_max: 1_000,
             rendezvous_max: 128,

@@ -130,7 +130,8 @@ impl Relay {
                 else {
                     return None;
                 };
-                let joined_at = track.subscribers.get(*subscriber)?.joined_at?;
+                let subscriber = track.subscribers.get(*subscriber)?;
+                let joined_at = subscriber.joined_at.filter(|_| subscriber.wish.forward)?;
                 let group =
                     if *relative { joined_at.group.0.saturating_sub(*start) } else { *start };
                 Some((Location::new(group, 0), joined_at))

@@ -66,6 +66,7 @@ struct Publication {
 #[derive(Debug, Default)]
 struct Dirty {
     namespaces: BTreeSet<TrackNamespace>,
+    interests: BTreeSet<TrackNamespace>,
     tracks: BTreeSet<FullTrackName>,
     malformed: BTreeSet<FullTrackName>,
     /// Its SUBSCRIBEs that wait here.
@@ -85,6 +86,13 @@ impl Mesh {
     pub(super) fn namespace_changed(&mut self, namespace: TrackNamespace) {
         for dirty in self.shards.values_mut() {
             dirty.namespaces.insert(namespace.clone());
+        }
+    }
+
+    /// Who wants every track under a prefix has changed among the sessions of this shard.
+    pub(super) fn interest_changed(&mut self, prefix: TrackNamespace) {
+        for dirty in self.shards.values_mut() {
+            dirty.interests.insert(prefix.clone());
         }
     }
 
@@ -163,9 +171,14 @@ impl Relay {
             let way = way.map(|route| Way { hops: route.hops.clone(), cost: route.cost });
             return Some(Notice::Namespace { namespace, way });
         }
+        if let Some(prefix) = dirty.interests.pop_first() {
+            let wishes = self.wishes_of_sessions(&prefix);
+            return Some(Notice::Interest { prefix, wishes });
+        }
         if let Some(track) = dirty.tracks.pop_first() {
             let known = self.by_name.get(&track).and_then(|index| self.tracks.get(index.0));
-            let publishers = known.map_or(0, Track::publications);
+            let is_offered = usize::from(self.offers.contains(&track));
+            let publishers = known.map_or(0, Track::publications).max(is_offered);
             return Some(Notice::Track { track, publishers });
         }
         if let Some(track) = dirty.malformed.pop_first() {
@@ -198,6 +211,9 @@ impl Relay {
                 if is_known || route.is_some() {
                     self.set_route(key, &namespace, route, now);
                 }
+            }
+            Notice::Interest { prefix, wishes } => {
+                self.note_interest_of_shard(peer, &prefix, wishes);
             }
             Notice::Track { track, publishers: 0 } => self.forget_published(&track, peer),
             Notice::Track { track, publishers } => {
@@ -270,7 +286,7 @@ impl Relay {
         {
             self.ask_publishers(index, None, now);
         }
-        self.publish_from_shards(name, None, now);
+        self.publish_from_elsewhere(name, None, now);
     }
 
     /// A track is published to this shard: the others are offered it, so that whoever has it there
@@ -390,9 +406,9 @@ impl Relay {
         self.recover(index, now);
     }
 
-    /// Publishes a track that is published to another shard: to one who wants every track under a
-    /// prefix, or to all of them. Nothing, if there is none.
-    pub(super) fn publish_from_shards(
+    /// Publishes a track that is published to another shard or offered by another relay: to one who
+    /// wants every track under a prefix, or to all of them. Nothing, if there is none.
+    pub(super) fn publish_from_elsewhere(
         &mut self,
         name: &FullTrackName,
         watcher: Option<RequestKey>,
@@ -523,11 +539,13 @@ impl Relay {
     pub(super) fn shard_established(&mut self, peer: PeerIndex, now: Instant) {
         let root = TrackNamespace::default();
         let namespaces = self.namespaces.published_under(&root, usize::MAX);
-        let tracks = self.tracks.iter().filter(|(_, track)| 0 < track.publications());
-        let tracks = tracks.map(|(_, track)| track.name.clone()).collect();
+        let published = self.tracks.iter().filter(|(_, track)| 0 < track.publications());
+        let published = published.map(|(_, track)| &track.name);
+        let tracks = published.chain(self.offers.tracks()).cloned().collect();
+        let interests = self.watched_prefixes();
         if let Some(dirty) = self.mesh.shards.get_mut(&peer) {
             let namespaces = namespaces.into_iter().collect();
-            *dirty = Dirty { namespaces, tracks, ..Dirty::default() };
+            *dirty = Dirty { namespaces, interests, tracks, ..Dirty::default() };
         }
         self.retry_waiting(&root, now);
     }
@@ -537,6 +555,7 @@ impl Relay {
         if self.mesh.shards.remove(&peer).is_none() {
             return;
         }
+        self.forget_interests_of_shard(peer);
         let root = TrackNamespace::default();
         for track in self.mesh.published_under(&root) {
             self.forget_published(&track, peer);
@@ -625,7 +644,7 @@ impl Relay {
     }
 
     /// The track of this name, begun if there is room.
-    fn track_to_publish(&mut self, name: &FullTrackName) -> Option<TrackIndex> {
+    pub(super) fn track_to_publish(&mut self, name: &FullTrackName) -> Option<TrackIndex> {
         if let Some(&index) = self.by_name.get(name) {
             return Some(index);
         }

@@ -11,11 +11,13 @@ mod fetch;
 mod fetch_task;
 mod forwarder;
 mod goaway;
+mod interest;
 mod mesh;
 mod metrics;
 mod namespace;
 mod namespace_announce;
 mod namespace_tree;
+mod offer;
 mod overload;
 mod pass_on;
 mod peer;
@@ -23,6 +25,7 @@ mod publish;
 mod redirect;
 mod rendezvous;
 mod retention;
+mod silence;
 mod splice;
 mod subscribe;
 mod timer;
@@ -35,7 +38,7 @@ mod verify;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use aip_codec::moqt::{
@@ -53,8 +56,10 @@ pub use self::{
     trace::CallSpan,
 };
 use self::{
+    interest::Interests,
     mesh::Mesh,
     namespace_tree::{NamespaceTree, RequestKey},
+    offer::Offers,
     peer::{Owner, Peer, PeerIndex},
     publish::TracksWatch,
     redirect::Redirects,
@@ -67,7 +72,7 @@ use crate::{
     metrics::Service,
     session::{Event, Request, Response, Session},
     stream_map::NumberMap,
-    transport::{Action, Closed, Driver, Peer as TransportPeer, SessionId, Side, StreamId},
+    transport::{Action, Closed, Driver, Move, Peer as TransportPeer, SessionId, Side, StreamId},
 };
 
 /// What other threads may tell a relay. Nothing yet.
@@ -85,6 +90,14 @@ pub struct Relay {
     namespaces: NamespaceTree,
     /// What each SUBSCRIBE_TRACKS asked for.
     track_watches: BTreeMap<RequestKey, TracksWatch>,
+    /// Who wants every track under which prefix.
+    interests: Interests,
+    /// Tracks that other relays would send.
+    offers: Offers,
+    /// Established sessions with other relays.
+    relays: BTreeSet<PeerIndex>,
+    /// Relays that we have dialled and that are elsewhere now.
+    moves: VecDeque<Move>,
     next_alias: u64,
     next_task: u64,
     /// Sessions that were answered on behalf of another one, and may have something to tell.
@@ -130,6 +143,10 @@ impl Relay {
             by_name: HashMap::new(),
             namespaces: NamespaceTree::new(),
             track_watches: BTreeMap::new(),
+            interests: Interests::new(),
+            offers: Offers::default(),
+            relays: BTreeSet::new(),
+            moves: VecDeque::new(),
             next_alias: 0,
             next_task: 0,
             answered: VecDeque::new(),
@@ -290,10 +307,12 @@ impl Relay {
             Event::NamespaceDone { request, suffix } => {
                 self.upstream_namespace_done(key(request), &suffix, now);
             }
-            Event::PublishSkipped { .. } => {}
+            Event::PublishSkipped { request, suffix, name } => {
+                self.publication_skipped(key(request), &suffix, name, now);
+            }
             Event::TooFarBehind { request } => self.end_behind(key(request)),
             Event::Ended { request } => self.request_ended(key(request), now),
-            Event::Goaway { request, .. } => self.goaway_received(peer, request, now),
+            Event::Goaway { request, uri, .. } => self.goaway_received(peer, request, uri, now),
         }
     }
 
@@ -347,6 +366,9 @@ impl Relay {
                 self.passed_on_refused(track, key, &error, now);
                 self.upstream_fetch_failed(track, fetch, error.code, now);
             }
+            (Owner::TracksAbove(prefix), Response::Error(error)) => {
+                self.asked_tracks_refused(key, &prefix, &error);
+            }
             (
                 owner @ (Owner::NamespaceUpstream(_) | Owner::UpstreamWatch),
                 Response::Error(error),
@@ -393,13 +415,20 @@ impl Relay {
                 self.disown(key);
                 self.unpublish_namespace(key, &namespace, now);
             }
-            Owner::NamespaceWatch(prefix) | Owner::TracksWatch(prefix) => {
+            Owner::NamespaceWatch(prefix) => {
+                self.disown(key);
+                self.peers[key.peer.0].watch_count -= 1;
+                self.namespaces.unwatch(&prefix, key);
+                self.forget_told_to(key);
+            }
+            Owner::TracksWatch(prefix) => {
                 self.disown(key);
                 self.peers[key.peer.0].watch_count -= 1;
                 self.namespaces.unwatch(&prefix, key);
                 self.track_watches.remove(&key);
-                self.forget_told_to(key);
+                self.note_interest(&prefix, key, false);
             }
+            Owner::TracksAbove(prefix) => self.asked_tracks_ended(key, &prefix),
             Owner::NamespaceUpstream(namespace) => {
                 self.disown(key);
                 self.announcement_ended(key, &namespace);
@@ -418,6 +447,8 @@ impl Relay {
         self.drain_events(peer, now);
         #[expect(clippy::disallowed_methods, reason = "collected into an ordered set")]
         let requests: BTreeSet<RequestId> = self.peers[peer.0].requests.keys().copied().collect();
+        self.relays.remove(&peer);
+        self.withdraw_offers_of(peer);
         for stream in self.incoming_streams(peer) {
             self.source_lost(peer, stream, ResetCode::SESSION_CLOSED, now);
         }
@@ -507,6 +538,12 @@ impl Driver for Relay {
         }
     }
 
+    fn handle_silence(&mut self, session: SessionId, is_silent: bool, now: Instant) {
+        let Some(&peer) = self.by_session.get(&session) else { return };
+        self.note_silence(peer, is_silent, now);
+        self.drain_events(peer, now);
+    }
+
     fn handle_closed(&mut self, session: SessionId, closed: Closed, now: Instant) {
         let Some(peer) = self.by_session.remove(&session) else { return };
         tracing::debug!(%session, ?closed, "session closed");
@@ -544,6 +581,16 @@ impl Driver for Relay {
         self.settle(now);
     }
 
+    fn handle_time_lost(&mut self, lost: Duration, _now: Instant) {
+        for (_, track) in &mut self.tracks {
+            track.cache.age(lost);
+        }
+    }
+
+    fn handle_shortage(&mut self, is_short: bool, _now: Instant) {
+        self.levels.is_memory_short = is_short;
+    }
+
     fn poll_action(&mut self) -> Option<(SessionId, Action)> {
         loop {
             let index = *self.touched.front()?;
@@ -559,6 +606,10 @@ impl Driver for Relay {
             self.arm_session_timer(index);
             self.settle_account(index);
         }
+    }
+
+    fn poll_move(&mut self) -> Option<Move> {
+        self.moves.pop_front()
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

@@ -79,7 +79,7 @@ impl Relay {
     }
 
     /// The relays that a request has passed, its sender among them.
-    fn hops_of(&self, key: RequestKey, parameters: &Parameters) -> Hops {
+    pub(super) fn hops_of(&self, key: RequestKey, parameters: &Parameters) -> Hops {
         let peer = &self.peers[key.peer.0];
         let told = parameters.hops().cloned().unwrap_or_default();
         if peer.is_shard() {
@@ -146,7 +146,8 @@ impl Relay {
 
     /// A track of which nothing was known.
     pub(super) fn begin_track(&mut self, name: &FullTrackName) -> TrackIndex {
-        let alias = match self.mesh.alias_of(name) {
+        let known = self.mesh.alias_of(name).or_else(|| self.offers.alias_of(name));
+        let alias = match known {
             Some(alias) => alias,
             None => self.next_alias(),
         };
@@ -374,6 +375,7 @@ impl Relay {
         self.peers[key.peer.0].aliases.insert(alias, index);
         self.serve_waiting(index, now);
         self.publish_watched(index, now);
+        self.leave_silent(index, now);
         self.leave_after_overlap(index, now);
         self.recover(index, now);
     }
@@ -444,7 +446,12 @@ impl Relay {
         wish: Wish,
         now: Instant,
     ) -> usize {
-        let hops = self.hops_of(key, &Parameters::default());
+        // Whom we publish to need not take it.
+        let is_asked_for = !self.peers[key.peer.0].is_ours(key.request);
+        let hops = match is_asked_for {
+            true => self.hops_of(key, &Parameters::default()),
+            false => Hops::new(),
+        };
         let track = &mut self.tracks[index.0];
         let (start, end) = subscription_range(wish.filter, track.largest);
         let joined_at = track.largest.filter(|_| wish.forward);
@@ -456,11 +463,13 @@ impl Relay {
             track.shards.push(subscriber);
         }
         self.own(key, Owner::Subscriber { track: index, subscriber });
-        if self.peers[key.peer.0].is_relay() {
+        if is_asked_for && self.peers[key.peer.0].is_relay() {
             // What we have of this relay would from now on be our own echo.
             self.leave_upstreams(index, now, |upstream| upstream.key.peer == key.peer);
         }
-        self.note_below(index, key);
+        if is_asked_for {
+            self.note_below(index, key);
+        }
         self.want_forward(index, now);
         self.update_linger(index, now);
         subscriber
@@ -492,7 +501,6 @@ impl Relay {
         let above: Vec<(RequestKey, Option<RelayId>)> = self.tracks[index.0]
             .upstreams
             .iter()
-            .filter(|upstream| !upstream.by_publish)
             .filter_map(|upstream| {
                 let relay = self.peers.get(upstream.key.peer.0)?.relay_id();
                 (upstream.is_shard || relay.is_some()).then_some((upstream.key, relay))

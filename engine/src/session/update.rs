@@ -122,7 +122,10 @@ impl Session {
 const fn has_place_in_update(kind: &Kind, parameter: &Parameter) -> bool {
     match parameter {
         Parameter::AuthorizationToken(_) => true,
-        Parameter::Hops(_) => matches!(kind, Kind::NamespaceReceived | Kind::Publication(_)),
+        Parameter::Hops(_) => matches!(
+            kind,
+            Kind::NamespaceReceived | Kind::Publication(_) | Kind::TracksReceived { .. }
+        ),
         Parameter::Cost(_) => matches!(kind, Kind::NamespaceReceived),
         Parameter::SubscriberPriority(_) => {
             matches!(kind, Kind::Publication(_) | Kind::FetchReceived(_))

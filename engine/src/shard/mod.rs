@@ -13,7 +13,7 @@ mod tests;
 use std::{
     collections::VecDeque,
     net::{Ipv4Addr, SocketAddr},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use aip_codec::Version;
@@ -24,7 +24,7 @@ pub use self::parcel::{Content, Notice, Parcel, Way};
 use crate::{
     metrics::Service,
     relay::{CallSpan, Command, Config, Relay},
-    transport::{Action, Closed, Driver, Neighbour, Peer, SessionId, Side, StreamId},
+    transport::{Action, Closed, Driver, Move, Neighbour, Peer, SessionId, Side, StreamId},
 };
 
 /// Which of a relay's shards one is.
@@ -182,6 +182,10 @@ impl Driver for Shard {
         self.relay.handle_sent(session, stream, length, now);
     }
 
+    fn handle_silence(&mut self, session: SessionId, is_silent: bool, now: Instant) {
+        self.relay.handle_silence(session, is_silent, now);
+    }
+
     fn handle_closed(&mut self, session: SessionId, closed: Closed, now: Instant) {
         self.relay.handle_closed(session, closed, now);
     }
@@ -206,6 +210,14 @@ impl Driver for Shard {
         self.relay.handle_timeout(now);
     }
 
+    fn handle_time_lost(&mut self, lost: Duration, now: Instant) {
+        self.relay.handle_time_lost(lost, now);
+    }
+
+    fn handle_shortage(&mut self, is_short: bool, now: Instant) {
+        self.relay.handle_shortage(is_short, now);
+    }
+
     fn poll_action(&mut self) -> Option<(SessionId, Action)> {
         if let Some(kept) = self.actions.pop_front() {
             return Some(kept);
@@ -217,6 +229,10 @@ impl Driver for Shard {
                 None => return Some((session, action)),
             }
         }
+    }
+
+    fn poll_move(&mut self) -> Option<Move> {
+        self.relay.poll_move()
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

@@ -81,6 +81,13 @@ impl Content {
 /// What a shard knows by itself, and another is to know.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Notice {
+    /// Sessions of the shard's own want every track under a prefix, or none does any more.
+    Interest {
+        /// The prefix.
+        prefix: TrackNamespace,
+        /// The relays that each wish has passed; none wants it if there is none.
+        wishes: Vec<Hops>,
+    },
     /// The best way to a namespace by a session of the shard's own.
     Namespace {
         /// The namespace.

@@ -12,11 +12,38 @@ use aip_codec::{
     },
 };
 use aip_engine::{relay::Config, session::Event};
-use aip_tests::sim::peer::{FetchItem, Subgroup};
+use aip_tests::sim::{
+    peer::{FetchItem, Subgroup},
+    shards::Shards,
+};
 use bytes::Bytes;
 
 use super::{DRAFTS, Live, Stage, at, config, none, objects, payload, with};
 use crate::SHARDS;
+
+/// Time in which a relay was stopped does not pass for it, but for what it holds.
+#[test]
+fn a_tracks_own_limit_of_age_counts_time_that_the_relay_lost() {
+    let mut stage = Stage::new();
+    let publisher = stage.publisher(Version::Draft22, "live");
+    let subscriber = stage.peer(Version::Draft22);
+    stage.subscribe(subscriber, "t", none());
+    let (upstream, _) = stage.request(publisher);
+    let lives = Properties::builder().integer(MAX_CACHE_DURATION, 2_000).build().unwrap();
+    stage.tell(publisher, |peer| {
+        peer.session().accept_subscribe(upstream, TrackAlias(7), none(), lives);
+    });
+    let group = Subgroup::new(7, 1);
+    stage.tell(publisher, |peer| peer.send_subgroup(upstream, &group, &objects(&["a"])));
+    stage.run(500);
+    stage.take(subscriber);
+    let relay = stage.relay;
+    stage.world.with(relay, |relay: &mut Shards, now| {
+        relay.handle_time_lost(Duration::from_secs(20), now);
+    });
+    stage.fetch(subscriber, at(1, 0), at(1, 0), none());
+    stage.fetch_request(publisher);
+}
 
 #[test]
 fn a_tracks_own_limit_of_age_is_kept() {

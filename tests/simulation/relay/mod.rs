@@ -5,6 +5,7 @@ mod chain;
 mod fetch;
 mod filters;
 mod goaway;
+mod interest;
 mod mesh;
 mod namespaces;
 mod objects;

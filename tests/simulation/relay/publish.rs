@@ -9,10 +9,12 @@ use aip_codec::{
         message::RequestOk,
         parameter::{Parameter, Parameters},
         property::Properties,
+        token::Token,
     },
 };
 use aip_engine::session::{Event, Request, Response};
 use aip_tests::sim::{NodeId, peer::Subgroup, shards::Pace};
+use bytes::Bytes;
 
 use super::{DRAFTS, Stage, at, namespace, none, objects, track, with};
 use crate::SHARDS;
@@ -79,6 +81,21 @@ fn a_published_track_goes_to_who_wants_all_tracks() {
             assert!(matches!(told[..], [Event::PublishDone { .. }]), "{drafts:?}: {told:?}");
         }
         assert_eq!(stage.counts().1, 0);
+    }
+}
+
+#[test]
+fn a_watchers_token_is_not_passed_on() {
+    for drafts in DRAFTS {
+        let mut stage = Stage::new();
+        let watcher = stage.peer(drafts.1);
+        let value = Bytes::from_static(b"secret");
+        let token = Token::UseValue { token_type: 0, value };
+        stage.watch(watcher, "live", with(Parameter::AuthorizationToken(token)));
+        let publisher = stage.peer(drafts.0);
+        stage.publish(publisher, "t", none());
+        let (_, body) = stage.published(watcher);
+        assert_eq!(body.parameters.authorization_tokens().count(), 0, "{drafts:?}");
     }
 }
 

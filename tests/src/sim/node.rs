@@ -29,6 +29,7 @@ pub trait Node: Debug {
     fn handle_stop(&mut self, session: SessionId, stream: StreamId, code: u64, now: Instant);
     fn handle_datagram(&mut self, session: SessionId, bytes: Bytes, now: Instant);
     fn handle_sent(&mut self, session: SessionId, stream: StreamId, length: usize, now: Instant);
+    fn handle_silence(&mut self, _session: SessionId, _is_silent: bool, _now: Instant) {}
     fn handle_closed(&mut self, session: SessionId, closed: Closed, now: Instant);
     fn handle_timeout(&mut self, now: Instant);
     fn poll_action(&mut self) -> Option<(SessionId, Action)>;

@@ -148,6 +148,26 @@ impl Shards {
         self.relays().any(|relay| 0 < relay.counts().1)
     }
 
+    /// The process was stopped for so long.
+    pub fn handle_time_lost(&mut self, lost: Duration, now: Instant) {
+        for shard in &mut self.shards {
+            shard.handle_time_lost(lost, now);
+        }
+    }
+
+    /// Memory is short in the process, or no longer.
+    pub fn handle_shortage(&mut self, is_short: bool, now: Instant) {
+        for shard in &mut self.shards {
+            shard.handle_shortage(is_short, now);
+        }
+    }
+
+    /// Targets that say that they are elsewhere, and where.
+    pub fn moves(&mut self) -> Vec<(usize, Bytes)> {
+        let moves = std::iter::from_fn(|| self.shards.iter_mut().find_map(Driver::poll_move));
+        moves.map(|it| (it.target, it.uri)).collect()
+    }
+
     /// Begins to end.
     pub fn handle_drain(&mut self, now: Instant) {
         for index in 0..self.shards.len() {
@@ -265,6 +285,11 @@ impl Node for Shards {
 
     fn handle_sent(&mut self, session: SessionId, stream: StreamId, length: usize, now: Instant) {
         self.home(session, now).handle_sent(session, stream, length, now);
+    }
+
+    fn handle_silence(&mut self, session: SessionId, is_silent: bool, now: Instant) {
+        self.home(session).handle_silence(session, is_silent, now);
+        self.now = Some(now);
     }
 
     fn handle_closed(&mut self, session: SessionId, closed: Closed, now: Instant) {

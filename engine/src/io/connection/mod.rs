@@ -1,6 +1,7 @@
 //! One QUIC connection: quiche, its streams' queues, and when it wants attention.
 
 mod path;
+mod silence;
 
 use std::{
     collections::VecDeque,
@@ -11,13 +12,17 @@ use std::{
 use aip_codec::{Version, moqt::error_code::SessionCode};
 use bytes::Bytes;
 
+use self::silence::Silence;
 use super::{
     chunk_pool::ChunkPool,
+    cid::Cid,
     config,
     connection_table::InitialKey,
     incoming::Incoming,
     outgoing::{Outgoing, Output},
+    packet,
     quic::{self, Quic},
+    record::Link,
     timer_wheel::Tick,
 };
 use crate::{
@@ -39,6 +44,8 @@ const SCAN_PER_STREAM: Duration = Duration::from_micros(20);
 const SCAN_MAX: Duration = Duration::from_millis(50);
 /// How much sooner a keep-alive follows one that was not answered.
 const KEEP_ALIVE_URGENCY: u32 = 3;
+/// How long a peer has to answer once this process goes on that was stopped.
+const FORGIVENESS: Duration = Duration::from_secs(1);
 /// Bytes of a closing reason that are sent.
 const REASON_MAX: usize = 1_024;
 /// Bytes of a packet that are not a datagram's: header with our peer's id, number, tag, frame.
@@ -59,6 +66,8 @@ pub(super) enum Event {
     Stop { stream: StreamId, code: u64 },
     /// A datagram.
     Datagram(Bytes),
+    /// The peer has fallen silent, or is heard again.
+    Silence(bool),
     /// Bytes have left a stream's queue.
     Sent { stream: StreamId, length: usize },
     /// It was up, and is no more.
@@ -107,6 +116,8 @@ pub(super) struct Connection {
     pub(super) role: Role,
     /// The socket that its packets come to.
     pub(super) socket: usize,
+    /// Our address when it began.
+    local: SocketAddr,
     pub(super) peer: SocketAddr,
     /// What the client's first packets are known by, until it knows our id.
     pub(super) initial: Option<InitialKey>,
@@ -127,6 +138,14 @@ pub(super) struct Connection {
     /// When a peer that has said nothing by then is taken for dead. QUIC's own idle timeout begins
     /// anew with the sign of life that we ask for, and so would end later by that.
     dead_at: Option<Instant>,
+    silence: Silence,
+    /// Until when quiche's timers wait, since this process was stopped and the peer has not been
+    /// heard again yet.
+    forgiven_until: Option<Instant>,
+    /// The id by which the peer speaks to us, once it does.
+    spoken_to: Option<Cid>,
+    /// What the record says of it.
+    noted: Option<Link>,
     scan_at: Instant,
     scan_wanted: bool,
     /// When streams are looked for that were stopped after their end.
@@ -159,6 +178,9 @@ pub(super) struct Begin<'a> {
     pub(super) limits: &'a config::Quic,
     /// When its handshake must be over.
     pub(super) deadline: Instant,
+    /// Silence of the peer's that is worth telling, beyond the time that an answer takes; zero is
+    /// none.
+    pub(super) silence: Duration,
 }
 
 /// What a connection needs of its worker.
@@ -166,17 +188,20 @@ pub(super) struct Context<'a> {
     pub(super) pool: &'a mut ChunkPool,
     pub(super) counters: &'a mut Counters,
     pub(super) now: Instant,
+    /// How far our clock is behind the system's, by which quiche goes.
+    pub(super) stopped: Duration,
 }
 
 impl Connection {
     /// A connection whose handshake begins.
     pub(super) fn new(begin: Begin<'_>, quic: Quic) -> Self {
-        let Begin { session, role, socket, local, peer, limits, deadline } = begin;
+        let Begin { session, role, socket, local, peer, limits, deadline, silence } = begin;
         let side = role.side();
         Self {
             session,
             role,
             socket,
+            local,
             peer,
             initial: None,
             timer: None,
@@ -191,10 +216,14 @@ impl Connection {
                 limits.streams_unidirectional_max,
             ),
             events: VecDeque::new(),
-            keep_alive: keep_alive(limits),
+            keep_alive: keep_alive(limits, silence),
             idle_timeout: limits.idle_timeout,
             keep_alive_at: None,
             dead_at: None,
+            silence: Silence::new(silence),
+            forgiven_until: None,
+            spoken_to: None,
+            noted: None,
             scan_at: deadline,
             scan_wanted: false,
             collect_at: deadline,
@@ -248,8 +277,14 @@ impl Connection {
     /// Takes a datagram of the peer's.
     pub(super) fn receive(&mut self, datagram: &mut [u8], info: quiche::RecvInfo, now: Instant) {
         match self.quic.recv(datagram, info) {
-            Ok(_) if self.keep_alive_at.is_some() => self.note_heard(now),
-            Ok(_) => {}
+            Ok(_) => {
+                if self.role == Role::Server {
+                    self.spoken_to = packet::short_destination(datagram).or(self.spoken_to);
+                }
+                if self.keep_alive_at.is_some() {
+                    self.note_heard(now);
+                }
+            }
             Err(quiche::Error::Done) => {
                 tracing::trace!(session = %self.session, peer = %info.from, "packet ignored");
             }
@@ -261,10 +296,26 @@ impl Connection {
         self.scan_wanted = true;
     }
 
+    /// What the record is to say of it, if that is something else than what it says.
+    pub(super) fn take_note(&mut self) -> Option<Link> {
+        let id = self.spoken_to.filter(|_| self.is_up())?;
+        let wanted = Link { peer: self.peer, local: self.local, id };
+        (self.noted.replace(wanted) != Some(wanted)).then_some(wanted)
+    }
+
+    /// Whether the record says something of it.
+    pub(super) const fn is_noted(&self) -> bool {
+        self.noted.is_some()
+    }
+
     /// The peer lives.
     fn note_heard(&mut self, now: Instant) {
+        self.forgiven_until = None;
         self.keep_alive_at = self.keep_alive.map(|interval| now + interval);
         self.dead_at = self.peer_idle_timeout().map(|idle| now + idle.min(self.idle_timeout));
+        if self.silence.heard(now) {
+            self.events.push_back(Event::Silence(false));
+        }
     }
 
     /// What it has to say next; `budget` says how many bytes may still be read.
@@ -429,20 +480,40 @@ impl Connection {
     }
 
     /// When it wants attention without any packet.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self, stopped: Duration) -> Option<Instant> {
         let own = match self.phase {
             Phase::Handshake { deadline } | Phase::Lingering { deadline, .. } => Some(deadline),
-            Phase::Up => self.keep_alive_at.into_iter().chain(self.dead_at).min(),
+            Phase::Up => {
+                let silence = self.silence.deadline();
+                self.keep_alive_at.into_iter().chain(self.dead_at).chain(silence).min()
+            }
             Phase::Over => None,
         };
         let scan = (self.scan_wanted && matches!(self.phase, Phase::Up)).then_some(self.scan_at);
-        [self.quic.timeout_instant(), own, scan, self.prove_at].into_iter().flatten().min()
+        let quic = self.quic_deadline(stopped);
+        [quic, own, scan, self.prove_at].into_iter().flatten().min()
+    }
+
+    /// The same of quiche.
+    fn quic_deadline(&self, stopped: Duration) -> Option<Instant> {
+        let wanted = self.quic.timeout_instant()?.checked_sub(stopped)?;
+        Some(self.forgiven_until.map_or(wanted, |until| until.max(wanted)))
+    }
+
+    /// This process was stopped: a peer that was not heard meanwhile is asked for a sign of life, and
+    /// has time to answer.
+    pub(super) fn handle_stop(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Up) && self.keep_alive_at.is_some() {
+            self.note_heard(now);
+            self.keep_alive_at = Some(now);
+            self.forgiven_until = Some(now + FORGIVENESS);
+        }
     }
 
     /// Does what its deadline was for.
     pub(super) fn handle_timeout(&mut self, context: &mut Context<'_>) {
         let now = context.now;
-        if self.quic.timeout_instant().is_some_and(|deadline| deadline <= now) {
+        if self.quic_deadline(context.stopped).is_some_and(|deadline| deadline <= now) {
             self.quic.on_timeout();
             self.suspect_path(context.counters);
             if self.left_until.is_some_and(|until| now < until) {
@@ -455,6 +526,12 @@ impl Connection {
             // were a moment ago.
             self.keep_alive_at =
                 self.keep_alive.map(|interval| now + interval / KEEP_ALIVE_URGENCY);
+        }
+        if matches!(self.phase, Phase::Up) && self.silence.deadline().is_some_and(|at| at <= now) {
+            let path = self.quic.path_stats().find(|path| path.active);
+            if self.silence.handle_timeout(path.map_or(Duration::ZERO, |path| path.rtt), now) {
+                self.events.push_back(Event::Silence(true));
+            }
         }
         if matches!(self.phase, Phase::Up) && self.dead_at.is_some_and(|at| at <= now) {
             // In case that it lives after all, it is told.
@@ -554,9 +631,9 @@ impl Connection {
     }
 }
 
-/// The silence to break, well before either end takes it for death.
-fn keep_alive(limits: &config::Quic) -> Option<Duration> {
-    let idle = (!limits.idle_timeout.is_zero()).then_some(limits.idle_timeout / 3);
+/// The silence to break, well before either end takes it for death, or it is told.
+fn keep_alive(limits: &config::Quic, silence: Duration) -> Option<Duration> {
     let wanted = (!limits.keep_alive.is_zero()).then_some(limits.keep_alive)?;
-    Some(idle.map_or(wanted, |idle| wanted.min(idle)))
+    let ends = [limits.idle_timeout, silence].into_iter().filter(|end| !end.is_zero());
+    ends.map(|end| end / 3).chain([wanted]).min()
 }
