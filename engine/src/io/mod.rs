@@ -20,6 +20,7 @@ mod connection_table;
 mod dial;
 mod endpoint;
 mod error;
+mod http3;
 mod hub;
 mod incoming;
 mod keys;
@@ -41,6 +42,7 @@ mod tls;
 mod token;
 mod udp;
 mod wake;
+mod webtransport;
 mod worker;
 
 #[cfg(test)]
@@ -53,5 +55,5 @@ pub use self::{
     log::{LogFormat, log_to_stderr},
     mailbox::{Mailbox, Rejected},
     runtime::{Handle, Ready, run, spawn, spawn_workers},
-    target::{Target, Trust, Url, random_relay_id},
+    target::{Scheme, Target, Trust, Url, random_relay_id},
 };

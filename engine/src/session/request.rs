@@ -1,7 +1,7 @@
 //! Requests of one session: their numbers, streams, kinds and states.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Instant,
 };
 
@@ -246,11 +246,13 @@ impl Kind {
         self.is_ours() || matches!(self, Self::Subscription(_))
     }
 
-    /// Whether the peer may send REQUEST_UPDATE.
+    /// Whether the peer may send REQUEST_UPDATE: as who made the request, or as the subscriber of a
+    /// track that we publish.
     const fn takes_update(&self) -> bool {
         matches!(
             self,
             Self::Publication(_)
+                | Self::Subscription(Subscription { by_publish: true, done: None, .. })
                 | Self::FetchReceived(_)
                 | Self::NamespaceReceived
                 | Self::NamespaceWatchReceived { .. }
@@ -454,25 +456,35 @@ impl Requests {
 struct SeenIds {
     /// Every number of the peer's parity below this was seen.
     floor: u64,
-    above: BTreeSet<u64>,
+    /// What was seen above it: first and last number of each run without gaps.
+    above: BTreeMap<u64, u64>,
     gaps_max: usize,
 }
 
 impl SeenIds {
     const fn new(first: u64, gaps_max: usize) -> Self {
-        Self { floor: first, above: BTreeSet::new(), gaps_max }
+        Self { floor: first, above: BTreeMap::new(), gaps_max }
     }
 
     fn insert(&mut self, id: u64) -> Result<(), Misbehavior> {
         if id % 2 != self.floor % 2 {
             return Err(Misbehavior::RequestIdParity);
         }
-        if id < self.floor || !self.above.insert(id) {
+        let before = self.above.range(..=id).next_back().map(|(&first, &last)| (first, last));
+        if id < self.floor || before.is_some_and(|(_, last)| id <= last) {
             return Err(Misbehavior::RequestIdRepeated);
         }
-        while self.above.remove(&self.floor) {
-            self.floor += 2;
+        let first = match before {
+            Some((first, last)) if last + 2 == id => first,
+            _ => id,
+        };
+        // The run behind it, if there is no gap any more.
+        let last = id.checked_add(2).and_then(|next| self.above.remove(&next)).unwrap_or(id);
+        if first == self.floor && last < u64::MAX - 1 {
+            self.floor = last + 2;
+            return Ok(());
         }
+        self.above.insert(first, last);
         if self.gaps_max < self.above.len() {
             return Err(Misbehavior::RequestIdGaps);
         }
@@ -495,6 +507,23 @@ mod tests {
             assert_eq!(seen.insert(id), Err(Misbehavior::RequestIdRepeated));
         }
         assert_eq!(seen.insert(2), Err(Misbehavior::RequestIdParity));
+    }
+
+    #[test]
+    fn a_number_that_is_never_used_costs_one_gap() {
+        let mut seen = SeenIds::new(0, 2);
+        let ascending = (1..1_000).map(|index| 2 * index);
+        let descending = (1_001..2_000).rev().map(|index| 2 * index);
+        for id in ascending.chain(descending) {
+            assert_eq!(seen.insert(id), Ok(()), "{id}");
+        }
+        assert_eq!(seen.insert(2_000), Ok(()));
+        assert_eq!(seen.above, BTreeMap::from([(2, 3_998)]));
+        assert_eq!(seen.insert(2_000), Err(Misbehavior::RequestIdRepeated));
+        assert_eq!(seen.insert(u64::MAX - 1), Ok(()));
+        assert_eq!(seen.insert(u64::MAX - 1), Err(Misbehavior::RequestIdRepeated));
+        assert_eq!(seen.insert(0), Ok(()));
+        assert_eq!(seen.floor, 4_000);
     }
 
     #[test]

@@ -26,9 +26,11 @@ use super::{
     quic,
     stateless_reset::ResetKey,
     steering,
+    target::Scheme,
     timer_wheel::{Tick, TimerWheel},
     tls,
     udp::{Blocked, ReceiveBatch, SendBatch, Socket},
+    webtransport::{Destination, Numbered, WebTransport},
 };
 use crate::{metrics::Counters, transport::SessionId};
 
@@ -92,6 +94,7 @@ pub(super) struct Endpoint {
     /// Connections to be attended to in this turn, or in the next.
     attended: VecDeque<u32>,
     pool: ChunkPool,
+    numbered: Numbered,
     pub(super) counters: Counters,
 }
 
@@ -112,7 +115,11 @@ impl Endpoint {
             .targets
             .iter()
             .map(|target| {
-                quic::config(tls::client(target)?, &config.dial.versions, &config.quic, None)
+                let protocols = match target.url.scheme() {
+                    Scheme::Moqt => quic::protocols(&config.dial.versions),
+                    Scheme::Https => vec![quic::HTTP3],
+                };
+                quic::config(tls::client(target)?, &protocols, &config.quic, None)
             })
             .collect::<Result<_, _>>()?;
         let sockets = std::mem::take(&mut site.sockets);
@@ -130,6 +137,7 @@ impl Endpoint {
             fired: Vec::new(),
             attended: VecDeque::new(),
             pool: ChunkPool::default(),
+            numbered: Numbered::default(),
             counters: Counters::default(),
             config,
         };
@@ -322,7 +330,9 @@ impl Endpoint {
                 let deadline = now + self.config.handshake.timeout;
                 let limits = &self.config.quic;
                 let (role, socket, local, peer) = (Role::Server, port, to, from);
-                let begin = Begin { session, role, socket, local, peer, limits, deadline };
+                let webtransport = None;
+                let begin =
+                    Begin { session, role, socket, local, peer, limits, deadline, webtransport };
                 let mut connection = Connection::new(begin, *quic);
                 connection.initial = Some(initial);
                 let slot = self.table.insert(connection);
@@ -362,7 +372,10 @@ impl Endpoint {
         let deadline = now + self.config.dial.timeout;
         let limits = &self.config.quic;
         let (socket, peer) = (port, address);
-        let begin = Begin { session, role, socket, local, peer, limits, deadline };
+        let url = &self.config.targets[target].url;
+        let webtransport = (url.scheme() == Scheme::Https)
+            .then(|| WebTransport::client(&self.config.dial.versions, Destination::of(url)));
+        let begin = Begin { session, role, socket, local, peer, limits, deadline, webtransport };
         let connection = Connection::new(begin, quic);
         let slot = self.table.insert(connection);
         self.counters.connections += 1;
@@ -402,7 +415,9 @@ impl Endpoint {
         now: Instant,
     ) -> Option<(&mut Connection, Context<'_>)> {
         let connection = self.table.get(slot)?;
-        Some((connection, Context { pool: &mut self.pool, counters: &mut self.counters, now }))
+        let (pool, counters) = (&mut self.pool, &mut self.counters);
+        let numbered = &mut self.numbered;
+        Some((connection, Context { pool, counters, numbered, now }))
     }
 
     /// The slot of a session that has not ended.

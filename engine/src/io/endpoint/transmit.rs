@@ -65,7 +65,8 @@ impl Endpoint {
                 Built::Done => {
                     let counters = &mut self.counters;
                     let pool = &mut self.pool;
-                    let mut context = Context { pool, counters, now };
+                    let numbered = &mut self.numbered;
+                    let mut context = Context { pool, counters, numbered, now };
                     if !connection.pump(&mut context) && !connection.written(now) {
                         break;
                     }
