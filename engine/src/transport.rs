@@ -145,15 +145,18 @@ pub enum Action {
 pub struct Peer {
     /// Which end *we* are.
     pub side: Side,
-    /// The draft that ALPN chose.
+    /// The draft that ALPN chose, or WebTransport's own choice of protocol.
     pub version: Version,
     /// The peer's address when the connection came up.
     pub address: SocketAddr,
     /// On connections that we opened: which of the configured targets this is, counted from 0.
     pub target: Option<usize>,
-    /// On connections that we opened: the authority of its URL, for the SETUP option.
+    /// Whether the session is one of WebTransport, whose request has said authority and path.
+    pub webtransport: bool,
+    /// On QUIC connections that we opened: the authority of its URL, for the SETUP option.
     pub authority: Option<String>,
-    /// On connections that we opened: path and query of its URL, for the SETUP option; empty is none.
+    /// On QUIC connections that we opened: path and query of its URL, for the SETUP option; empty is
+    /// none.
     pub path: Option<String>,
     /// On connections that the driver asked for: its key.
     pub key: Option<u64>,
@@ -178,6 +181,7 @@ impl Peer {
             version,
             address,
             target: None,
+            webtransport: false,
             authority: None,
             path: None,
             key: None,

@@ -27,10 +27,8 @@ struct Slot<T> {
 
 impl<T> ArrayQueue<T> {
     pub(crate) fn new(capacity: usize) -> Self {
-        let slot = |position| Slot {
-            stamp: AtomicUsize::new(2 * position),
-            message: Mutex::new(None),
-        };
+        let slot =
+            |position| Slot { stamp: AtomicUsize::new(2 * position), message: Mutex::new(None) };
         Self {
             head: AtomicUsize::new(0),
             tail: AtomicUsize::new(0),

@@ -64,7 +64,7 @@ struct Arguments {
     /// How the log on stderr is written: text for people, json for machines [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
-    /// Connect to this relay, too (moqt://host:port[/path]); may be given several times.
+    /// Connect to this relay, too (moqt://host:port[/path], or https:// for WebTransport); may be given several times.
     #[arg(long, value_name = "URL")]
     upstream: Vec<String>,
     /// This relay's number among relays: 1 to 16 hexadecimal digits, unlike every other relay's.
@@ -351,7 +351,7 @@ mod tests {
         assert!(message.contains("--listen"), "{message}");
         let message = with(&["--listen", "127.0.0.1:0"], file("")).unwrap_err().to_string();
         assert!(message.contains("--dev-cert"), "{message}");
-        let arguments = ["--listen", "127.0.0.1:0", "--dev-cert", "--upstream", "https://a"];
+        let arguments = ["--listen", "127.0.0.1:0", "--dev-cert", "--upstream", "http://a"];
         assert!(is_usage(&with(&arguments, file("")).unwrap_err()));
     }
 

@@ -110,10 +110,12 @@ impl Acceptor {
         // What all workers may do together is shared out among them.
         let workers = u32::try_from(config.workers).unwrap_or(u32::MAX).max(1);
         let per_second = handshake.stateless_resets_per_second.div_ceil(workers);
+        let mut protocols = quic::protocols(&Version::PREFERENCE);
+        protocols.push(quic::HTTP3);
         Ok(Self {
             config: quic::config(
                 certificate.server()?,
-                &Version::PREFERENCE,
+                &protocols,
                 &config.quic,
                 Some(&keys.ticket),
             )?,
@@ -305,8 +307,8 @@ mod tests {
         config.quic.stream_window_max = (1 << 30) - 1;
         config.quic.connection_window = (1 << 30) - 1;
         config.quic.connection_window_max = (1 << 30) - 1;
-        config.quic.streams_bidirectional_max = (1 << 14) - 1;
-        config.quic.streams_unidirectional_max = (1 << 14) - 1;
+        config.quic.streams_bidirectional_max = 16_380;
+        config.quic.streams_unidirectional_max = 16_380;
         config.quic.check().unwrap();
         let certificate = tls::Certificate::new(&Identity::Development).unwrap();
         let keys = Keys::new(&config, now).unwrap();

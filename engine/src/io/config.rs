@@ -340,11 +340,11 @@ impl Quic {
             self.stream_window < 1 << 30 && self.connection_window < 1 << 30,
             "a window must be less than 1 GiB at first",
         )?;
-        let streams = 1..1 << 14;
+        let streams = 1..=16_380;
         demand(
             streams.contains(&self.streams_bidirectional_max)
                 && streams.contains(&self.streams_unidirectional_max),
-            "streams of either kind must be between 1 and 16,383",
+            "streams of either kind must be between 1 and 16,380",
         )?;
         demand(
             (1_200..=1_500).contains(&self.udp_payload_max),

@@ -26,6 +26,7 @@ mod endpoint;
 mod error;
 mod export;
 mod follow;
+mod http3;
 mod hub;
 mod incoming;
 mod keys;
@@ -53,6 +54,7 @@ mod tls;
 mod token;
 mod udp;
 mod wake;
+mod webtransport;
 mod worker;
 
 #[cfg(test)]
@@ -66,5 +68,5 @@ pub use self::{
     mailbox::{Mailbox, Rejected},
     memory::memory_limit,
     runtime::{Handle, Ready, run, spawn, spawn_workers},
-    target::{Target, Trust, Url, random_relay_id},
+    target::{Scheme, Target, Trust, Url, random_relay_id},
 };

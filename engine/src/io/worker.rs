@@ -331,11 +331,14 @@ impl<D: Driver> Worker<D> {
         self.endpoint.counters.sessions_total += 1;
         let Some((connection, _)) = self.endpoint.connection(slot, now) else { return };
         let mut peer = Peer::new(role.side(), version, connection.peer);
+        peer.webtransport = connection.is_webtransport();
         if let Role::Client { target, key } = role {
             let url = &self.endpoint.config().targets[target].url;
             peer.target = Some(target);
-            peer.authority = Some(url.authority().to_owned());
-            peer.path = Some(url.path().to_owned());
+            if !peer.webtransport {
+                peer.authority = Some(url.authority().to_owned());
+                peer.path = Some(url.path().to_owned());
+            }
             peer.key = key;
         }
         tracing::debug!(%session, peer = %peer.address, ?version, "connected");

@@ -682,8 +682,7 @@ impl Track {
     /// Whether another shard that was asked has not been heard, so that something may be missed of
     /// what its publishers send. One that has offered the track itself need not be.
     pub(super) fn awaits_shards(&self) -> bool {
-        let offers =
-            |peer| self.upstreams.iter().any(|it| it.established && it.key.peer == peer);
+        let offers = |peer| self.upstreams.iter().any(|it| it.established && it.key.peer == peer);
         let mut silent = self.upstreams.iter().filter(|it| !it.established && !it.is_heard);
         silent.any(|it| it.is_shard && !offers(it.key.peer))
     }

@@ -492,6 +492,7 @@ impl Driver for Relay {
             config.authority.clone_from(&transport.authority);
             config.path.clone_from(&transport.path);
         }
+        config.webtransport = transport.webtransport;
         let mut session = Session::new(config, transport.side, transport.version, now);
         let is_shard = transport.shard.is_some();
         if self.draining && !is_shard {

@@ -284,8 +284,7 @@ impl Track {
 
     /// Whether a session receives the track from us, or waits for it.
     pub(crate) fn has_downstream_in(&self, peer: PeerIndex) -> bool {
-        self.has_subscriber_in(peer)
-            || self.waiting.iter().any(|waiting| waiting.key.peer == peer)
+        self.has_subscriber_in(peer) || self.waiting.iter().any(|waiting| waiting.key.peer == peer)
     }
 
     /// The relays that receive the track from us, or wait for it, as far as they have said.

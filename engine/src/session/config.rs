@@ -14,6 +14,9 @@ pub struct Config {
     pub authority: Option<String>,
     /// PATH, sent by clients only. None.
     pub path: Option<String>,
+    /// Whether the session is one of WebTransport, whose request has said what AUTHORITY and PATH would
+    /// say: from either side they are faults then. false.
+    pub webtransport: bool,
     /// AIP offer; `None` does not speak CALL. Profile 1, content type `json`.
     pub aip: Option<AipOption>,
     /// RELAY_ID: our number as a relay; `None` takes and sends neither HOPS nor COST. None.
@@ -95,6 +98,7 @@ impl Default for Config {
             implementation: concat!("aip/", env!("CARGO_PKG_VERSION")).to_owned(),
             authority: None,
             path: None,
+            webtransport: false,
             aip: Some(AipOption {
                 profile_version: 1,
                 content_types: vec![bytes::Bytes::from_static(b"json")],

@@ -121,11 +121,11 @@ misbehaviors! {
     }
     INVALID_PATH {
         /// PATH came from a server, or over WebTransport.
-        InvalidPath = "PATH must come from a client",
+        InvalidPath = "PATH must come from a client on QUIC alone",
     }
     INVALID_AUTHORITY {
         /// AUTHORITY came from a server.
-        InvalidAuthority = "AUTHORITY must come from a client",
+        InvalidAuthority = "AUTHORITY must come from a client on QUIC alone",
     }
     MALFORMED_PATH {
         /// PATH is no path.

@@ -246,11 +246,13 @@ impl Kind {
         self.is_ours() || matches!(self, Self::Subscription(_))
     }
 
-    /// Whether the peer may send REQUEST_UPDATE.
+    /// Whether the peer may send REQUEST_UPDATE: as who made the request, or as the subscriber of a
+    /// track that we publish.
     const fn takes_update(&self) -> bool {
         matches!(
             self,
             Self::Publication(_)
+                | Self::Subscription(Subscription { by_publish: true, done: None, .. })
                 | Self::FetchReceived(_)
                 | Self::NamespaceReceived
                 | Self::NamespaceWatchReceived { .. }

@@ -2,6 +2,7 @@
 
 mod path;
 mod silence;
+mod web;
 
 use std::{
     collections::VecDeque,
@@ -18,12 +19,14 @@ use super::{
     cid::Cid,
     config,
     connection_table::InitialKey,
+    http3,
     incoming::Incoming,
     outgoing::{Outgoing, Output},
     packet,
     quic::{self, Quic},
     record::Link,
     timer_wheel::Tick,
+    webtransport::{Numbered, WebTransport},
 };
 use crate::{
     metrics::Counters,
@@ -99,6 +102,10 @@ enum Phase {
     Handshake {
         deadline: Instant,
     },
+    /// The handshake is over; HTTP/3 has no session yet.
+    Asking {
+        deadline: Instant,
+    },
     Up,
     /// The driver closed it; what is queued goes first.
     Lingering {
@@ -132,6 +139,8 @@ pub(super) struct Connection {
     outgoing: Outgoing,
     incoming: Incoming,
     events: VecDeque<Event>,
+    /// What stands between the connection and the driver, if it is over HTTP/3.
+    web: Option<Box<web::Web>>,
     keep_alive: Option<Duration>,
     idle_timeout: Duration,
     keep_alive_at: Option<Instant>,
@@ -181,12 +190,15 @@ pub(super) struct Begin<'a> {
     /// Silence of the peer's that is worth telling, beyond the time that an answer takes; zero is
     /// none.
     pub(super) silence: Duration,
+    /// The session that a client asks for over HTTP/3.
+    pub(super) webtransport: Option<WebTransport>,
 }
 
 /// What a connection needs of its worker.
 pub(super) struct Context<'a> {
     pub(super) pool: &'a mut ChunkPool,
     pub(super) counters: &'a mut Counters,
+    pub(super) numbered: &'a mut Numbered,
     pub(super) now: Instant,
     /// How far our clock is behind the system's, by which quiche goes.
     pub(super) stopped: Duration,
@@ -195,7 +207,8 @@ pub(super) struct Context<'a> {
 impl Connection {
     /// A connection whose handshake begins.
     pub(super) fn new(begin: Begin<'_>, quic: Quic) -> Self {
-        let Begin { session, role, socket, local, peer, limits, deadline, silence } = begin;
+        let Begin { session, role, socket, local, peer, limits, deadline, silence, webtransport } =
+            begin;
         let side = role.side();
         Self {
             session,
@@ -216,6 +229,7 @@ impl Connection {
                 limits.streams_unidirectional_max,
             ),
             events: VecDeque::new(),
+            web: webtransport.map(web::Web::new),
             keep_alive: keep_alive(limits, silence),
             idle_timeout: limits.idle_timeout,
             keep_alive_at: None,
@@ -251,7 +265,7 @@ impl Connection {
 
     /// Whether the handshake is under way.
     pub(super) const fn is_half_open(&self) -> bool {
-        matches!(self.phase, Phase::Handshake { .. })
+        matches!(self.phase, Phase::Handshake { .. } | Phase::Asking { .. })
     }
 
     /// Whether nothing is left of it: it may be removed.
@@ -261,7 +275,7 @@ impl Connection {
 
     /// Whether it has something to say without reading.
     pub(super) fn has_events(&self) -> bool {
-        !self.events.is_empty()
+        !self.events.is_empty() || self.web.as_ref().is_some_and(|web| web.has_events())
     }
 
     /// Whether the peer should be given another id to move with.
@@ -320,18 +334,21 @@ impl Connection {
 
     /// What it has to say next; `budget` says how many bytes may still be read.
     pub(super) fn poll(&mut self, context: &mut Context<'_>, budget: &mut usize) -> Option<Event> {
+        if self.web.is_some() {
+            return self.poll_web(context, budget);
+        }
         if let Some(event) = self.events.pop_front() {
             return Some(event);
         }
         match self.phase {
-            Phase::Handshake { .. } => self.poll_handshake(context.now),
+            Phase::Handshake { .. } => self.poll_handshake(context, budget),
             Phase::Up => self.poll_up(context, budget),
             Phase::Lingering { .. } if self.is_ending() => Some(self.end()),
-            Phase::Lingering { .. } | Phase::Over => None,
+            Phase::Asking { .. } | Phase::Lingering { .. } | Phase::Over => None,
         }
     }
 
-    fn poll_handshake(&mut self, now: Instant) -> Option<Event> {
+    fn poll_handshake(&mut self, context: &mut Context<'_>, budget: &mut usize) -> Option<Event> {
         if self.is_ending() {
             self.phase = Phase::Over;
             return Some(Event::Failed(self.failure()));
@@ -339,11 +356,21 @@ impl Connection {
         if !self.quic.is_established() {
             return None;
         }
+        if self.quic.application_proto() == quic::HTTP3 {
+            self.begin_web(context.now);
+            return self.poll_web(context, budget);
+        }
         let Some(version) = Version::from_alpn(self.quic.application_proto()) else {
             self.quic.close(false, quic::NO_APPLICATION_PROTOCOL, b"").ok();
             self.phase = Phase::Over;
             return Some(Event::Failed("no MOQT draft was agreed upon".to_owned()));
         };
+        self.note_up(context.now);
+        Some(Event::Connected { version })
+    }
+
+    /// The driver may use it.
+    fn note_up(&mut self, now: Instant) {
         self.phase = Phase::Up;
         self.scan_at = now;
         self.collect_at = now;
@@ -353,10 +380,19 @@ impl Connection {
         if self.keep_alive.is_some() {
             self.note_heard(now);
         }
-        Some(Event::Connected { version })
     }
 
     fn poll_up(&mut self, context: &mut Context<'_>, budget: &mut usize) -> Option<Event> {
+        let event = self.read(context, budget);
+        // What was received before the end is delivered before it.
+        if event.is_none() && self.is_ending() && !self.has_more() {
+            return Some(self.end());
+        }
+        event
+    }
+
+    /// What came on it next.
+    fn read(&mut self, context: &mut Context<'_>, budget: &mut usize) -> Option<Event> {
         if let Some(event) = self.scan(context) {
             return Some(event);
         }
@@ -371,21 +407,27 @@ impl Connection {
         if let Some(Event::Stream { stream, .. } | Event::Reset { stream, .. }) = event {
             self.outgoing.note_peers(stream);
         }
-        // What was received before the end is delivered before it.
-        if event.is_none() && self.is_ending() && !self.has_more() {
-            return Some(self.end());
-        }
         event
     }
 
     /// Whether there is more to read than the budget allowed.
     pub(super) fn has_more(&self) -> bool {
-        matches!(self.phase, Phase::Up) && self.incoming.is_ready(&self.quic)
+        matches!(self.phase, Phase::Up | Phase::Asking { .. }) && self.incoming.is_ready(&self.quic)
     }
 
     /// Carries out what the driver wants.
     pub(super) fn execute(&mut self, action: Action, context: &mut Context<'_>) {
-        let mut output = Output { events: &mut self.events, counters: context.counters };
+        if self.web.is_some() {
+            self.execute_web(action, context);
+        } else {
+            self.carry_out(action, context);
+        }
+    }
+
+    /// Carries out what is wanted of the connection's own streams.
+    fn carry_out(&mut self, action: Action, context: &mut Context<'_>) {
+        let events = web::events(&mut self.web, &mut self.events);
+        let mut output = Output { events, counters: context.counters };
         let closing = !matches!(self.phase, Phase::Up);
         match action {
             Action::Send { stream, bytes, .. } if closing => {
@@ -426,10 +468,12 @@ impl Connection {
     /// Hands to quiche a little of what it has room for, before packets are written; says whether
     /// that was anything.
     pub(super) fn pump(&mut self, context: &mut Context<'_>) -> bool {
-        if !self.is_up() || self.is_ending() {
+        let is_used = self.is_up() || matches!(self.phase, Phase::Asking { .. });
+        if !is_used || self.is_ending() {
             return false;
         }
-        let mut output = Output { events: &mut self.events, counters: context.counters };
+        let events = web::events(&mut self.web, &mut self.events);
+        let mut output = Output { events, counters: context.counters };
         let handed = self.outgoing.pump(&mut self.quic, &mut output);
         self.handed += handed;
         0 < handed
@@ -446,12 +490,17 @@ impl Connection {
         };
         let all_written =
             self.handed == 0 || self.handed / ROOM_SHARE < self.outgoing.room(&mut self.quic);
-        if !(self.outgoing.is_idle() && all_written) && now < *deadline {
+        let is_heard = self.web.as_ref().is_none_or(|web| web.is_farewell_heard());
+        if !(self.outgoing.is_idle() && all_written && is_heard) && now < *deadline {
             return false;
         }
-        let reason = std::mem::take(reason);
+        let (code, reason) = match &self.web {
+            // Code and reason are said in the session.
+            Some(_) => (http3::Code::NO_ERROR.0, String::new()),
+            None => (code.0, std::mem::take(reason)),
+        };
         let reason = &reason.as_bytes()[..reason.floor_char_boundary(REASON_MAX)];
-        self.quic.close(true, code.0, reason).ok();
+        self.quic.close(true, code, reason).ok();
         self.phase = Phase::Over;
         self.events.push_back(Event::Closed(Closed::Locally));
         true
@@ -482,7 +531,9 @@ impl Connection {
     /// When it wants attention without any packet.
     pub(super) fn deadline(&self, stopped: Duration) -> Option<Instant> {
         let own = match self.phase {
-            Phase::Handshake { deadline } | Phase::Lingering { deadline, .. } => Some(deadline),
+            Phase::Handshake { deadline }
+            | Phase::Asking { deadline }
+            | Phase::Lingering { deadline, .. } => Some(deadline),
             Phase::Up => {
                 let silence = self.silence.deadline();
                 self.keep_alive_at.into_iter().chain(self.dead_at).chain(silence).min()
@@ -541,7 +592,7 @@ impl Connection {
         if self.prove_at.is_some_and(|deadline| deadline <= now) {
             self.prove_path(now);
         }
-        if let Phase::Handshake { deadline } = self.phase
+        if let Phase::Handshake { deadline } | Phase::Asking { deadline } = self.phase
             && deadline <= now
         {
             self.phase = Phase::Over;
@@ -569,7 +620,7 @@ impl Connection {
     /// Why it ends, for the driver.
     fn end(&mut self) -> Event {
         self.phase = Phase::Over;
-        Event::Closed(if let Some(error) = self.quic.peer_error() {
+        let closed = if let Some(error) = self.quic.peer_error() {
             if error.is_app {
                 Closed::ByPeer {
                     code: error.error_code,
@@ -584,6 +635,10 @@ impl Connection {
             Closed::Transport { code: error.error_code }
         } else {
             Closed::TimedOut
+        };
+        Event::Closed(match &self.web {
+            Some(web) => web.end(closed),
+            None => closed,
         })
     }
 
@@ -610,7 +665,8 @@ impl Connection {
         if let Some(event) = self.incoming.scan(&mut self.quic, context.counters) {
             return Some(event);
         }
-        let mut output = Output { events: &mut self.events, counters: context.counters };
+        let events = web::events(&mut self.web, &mut self.events);
+        let mut output = Output { events, counters: context.counters };
         let thorough = self.collect_at <= context.now;
         if thorough {
             self.collect_at = context.now + SCAN_MAX;
@@ -622,7 +678,7 @@ impl Connection {
             self.scan_at += SCAN_PER_STREAM.saturating_mul(asked).min(SCAN_MAX);
         }
         self.scan_wanted = false;
-        self.events.pop_front()
+        web::events(&mut self.web, &mut self.events).pop_front()
     }
 
     fn peer_idle_timeout(&self) -> Option<Duration> {

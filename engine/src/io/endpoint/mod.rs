@@ -30,10 +30,11 @@ use super::{
     record::{Link, Record},
     stateless_reset::ResetKey,
     steering,
-    target::Url,
+    target::{Scheme, Url},
     timer_wheel::{Tick, TimerWheel},
     tls,
     udp::{Blocked, ReceiveBatch, SendBatch, Socket},
+    webtransport::{Destination, Numbered, WebTransport},
 };
 use crate::{metrics::Counters, transport::SessionId};
 
@@ -107,6 +108,7 @@ pub(super) struct Endpoint {
     homes: Vec<Url>,
     /// How far our clock is behind the system's, by which quiche goes.
     stopped: Duration,
+    numbered: Numbered,
     pub(super) counters: Counters,
 }
 
@@ -127,7 +129,11 @@ impl Endpoint {
             .targets
             .iter()
             .map(|target| {
-                quic::config(tls::client(target)?, &config.dial.versions, &config.quic, None)
+                let protocols = match target.url.scheme() {
+                    Scheme::Moqt => quic::protocols(&config.dial.versions),
+                    Scheme::Https => vec![quic::HTTP3],
+                };
+                quic::config(tls::client(target)?, &protocols, &config.quic, None)
             })
             .collect::<Result<_, _>>()?;
         let sockets = std::mem::take(&mut site.sockets);
@@ -152,6 +158,7 @@ impl Endpoint {
             ),
             homes: config.targets.iter().map(|target| target.url.clone()).collect(),
             stopped: Duration::ZERO,
+            numbered: Numbered::default(),
             counters: Counters::default(),
             config,
         };
@@ -345,8 +352,18 @@ impl Endpoint {
                 let deadline = now + self.config.handshake.timeout;
                 let limits = &self.config.quic;
                 let (role, socket, local, peer) = (Role::Server, port, to, from);
-                let silence = Duration::ZERO;
-                let begin = Begin { session, role, socket, local, peer, limits, deadline, silence };
+                let (silence, webtransport) = (Duration::ZERO, None);
+                let begin = Begin {
+                    session,
+                    role,
+                    socket,
+                    local,
+                    peer,
+                    limits,
+                    deadline,
+                    silence,
+                    webtransport,
+                };
                 let mut connection = Connection::new(begin, *quic);
                 connection.initial = Some(initial);
                 let slot = self.table.insert(connection);
@@ -387,7 +404,11 @@ impl Endpoint {
         let limits = &self.config.quic;
         let (socket, peer) = (port, address);
         let silence = self.config.dial.silence;
-        let begin = Begin { session, role, socket, local, peer, limits, deadline, silence };
+        let url = &self.config.targets[target].url;
+        let webtransport = (url.scheme() == Scheme::Https)
+            .then(|| WebTransport::client(&self.config.dial.versions, Destination::of(url)));
+        let begin =
+            Begin { session, role, socket, local, peer, limits, deadline, silence, webtransport };
         let connection = Connection::new(begin, quic);
         let slot = self.table.insert(connection);
         self.counters.connections += 1;
@@ -428,7 +449,8 @@ impl Endpoint {
     ) -> Option<(&mut Connection, Context<'_>)> {
         let connection = self.table.get(slot)?;
         let (pool, counters, stopped) = (&mut self.pool, &mut self.counters, self.stopped);
-        Some((connection, Context { pool, counters, now, stopped }))
+        let numbered = &mut self.numbered;
+        Some((connection, Context { pool, counters, numbered, now, stopped }))
     }
 
     /// The slot of a session that has not ended.

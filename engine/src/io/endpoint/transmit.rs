@@ -66,8 +66,8 @@ impl Endpoint {
                 Built::Done => {
                     let counters = &mut self.counters;
                     let pool = &mut self.pool;
-                    let stopped = self.stopped;
-                    let mut context = Context { pool, counters, now, stopped };
+                    let (numbered, stopped) = (&mut self.numbered, self.stopped);
+                    let mut context = Context { pool, counters, numbered, now, stopped };
                     if !connection.pump(&mut context) && !connection.written(now) {
                         break;
                     }
