@@ -22,7 +22,7 @@ impl Bell {
     /// Wakes the worker if it may be asleep.
     pub(crate) fn ring(&self) {
         if self.parked.take() {
-            *self.rung.lock().unwrap() = true;
+            *self.rung.lock().expect("nobody panics") = true;
             self.woken.notify_one();
         }
     }
@@ -34,9 +34,9 @@ impl Bell {
             // Another look at it: the other thread may be in the midst of handing it over.
             thread::yield_now();
         } else {
-            let mut rung = self.rung.lock().unwrap();
+            let mut rung = self.rung.lock().expect("nobody panics");
             while !*rung {
-                rung = self.woken.wait(rung).unwrap();
+                rung = self.woken.wait(rung).expect("nobody panics");
             }
             *rung = false;
         }

@@ -504,9 +504,7 @@ impl Relay {
     }
 
     /// A publisher has broken the rules of its track: everybody is told, and it is left.
-    #[track_caller]
     pub(super) fn malformed_track(&mut self, index: TrackIndex, now: Instant) {
-        eprintln!("DEBUGMALFORMED {}", std::panic::Location::caller());
         self.tell_shards_of_malformed(index);
         self.end_malformed(index, now);
     }

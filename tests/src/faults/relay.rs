@@ -324,7 +324,7 @@ pub fn target(address: SocketAddr) -> Target {
 #[derive(Debug)]
 pub(super) enum Memory {
     /// There is no more for its control group.
-    Group(MemoryGroup),
+    Group(#[expect(dead_code, reason = "dropping it removes the group")] MemoryGroup),
     /// It was told so.
     Told,
 }

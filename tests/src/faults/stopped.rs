@@ -38,7 +38,7 @@ pub fn world(relay: SocketAddr) -> io::Result<String> {
     std::thread::Builder::new().spawn(move || {
         let mut line = String::new();
         drop(io::stdin().read_line(&mut line));
-        drop(end.send(()));
+        end.send(()).ok();
     })?;
     let mut deliveries = Deliveries::default();
     let mut sent = 0;

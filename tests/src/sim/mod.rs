@@ -126,7 +126,7 @@ impl Occurrence {
             | Self::Stop { link, from, .. }
             | Self::Datagram { link, from, .. } => Some((link, 1 - from)),
             Self::Closed { link, end, .. } => Some((link, end)),
-            Self::Idle { .. } => None,
+            Self::Silence { .. } | Self::Idle { .. } => None,
         }
     }
 }

@@ -288,8 +288,7 @@ impl Node for Shards {
     }
 
     fn handle_silence(&mut self, session: SessionId, is_silent: bool, now: Instant) {
-        self.home(session).handle_silence(session, is_silent, now);
-        self.now = Some(now);
+        self.home(session, now).handle_silence(session, is_silent, now);
     }
 
     fn handle_closed(&mut self, session: SessionId, closed: Closed, now: Instant) {

@@ -214,7 +214,7 @@ impl WebTransport {
                 self.sent(stream, length, events);
                 Ok(())
             }
-            Event::Connected { .. } | Event::Closed(_) | Event::Failed(_) => {
+            Event::Connected { .. } | Event::Silence(_) | Event::Closed(_) | Event::Failed(_) => {
                 events.push_back(event);
                 Ok(())
             }

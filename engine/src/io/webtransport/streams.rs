@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(streams.begin(StreamId(7)).as_deref(), Some(&[0x40, 0x54, 4][..]));
         assert_eq!(streams.begin(StreamId(1)).as_deref(), Some(&[0x40, 0x41, 4][..]));
         assert_eq!(streams.begin(StreamId(0)), None, "the peer's");
-        assert_eq!(streams.begin(StreamId(3)).is_some(), true);
+        assert!(streams.begin(StreamId(3)).is_some());
         assert!(streams.skipped.is_empty());
         let connection = streams.outward(StreamId(11));
         assert_eq!(streams.told(connection, 2), 0);
