@@ -15,7 +15,7 @@ RELAY ?= target/release/aip-relay
 ARGUMENTS ?=
 HOSTILE ?= no
 
-.PHONY: help demo test requirements simulate conformance interop mcp-conformance mcp-interop overload faults fuzz benchmark bench bench-baseline bench-compare bench-scaling clean
+.PHONY: help demo test requirements simulate conformance moqt-conformance interop mcp-conformance mcp-interop mcp-faults overload faults fuzz benchmark crosscheck bench bench-baseline bench-compare bench-scaling clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
@@ -39,7 +39,9 @@ simulate: ## worlds of relays in virtual time, on all cores (SEEDS=20000, FIRST=
 	$(CARGO) run --locked --profile simulation -p aip-tests --no-default-features --bin aip-simulate -- \
 		$(if $(SEED),--seed $(SEED) $(if $(TRACE),--trace),--seeds $(SEEDS) --first $(FIRST))
 
-conformance: ## what a relay must do, asked of any (RELAY_URL=moqt://host:port, ARGUMENTS="--insecure --draft 22"); ours if none
+conformance: moqt-conformance mcp-conformance ## both: what MOQT wants of our relay, then what MCP wants through it
+
+moqt-conformance: ## what a relay must do, asked of any (RELAY_URL=moqt://host:port, ARGUMENTS="--insecure --draft 22"); ours if none
 	@.ci/require build
 ifdef RELAY_URL
 	$(CARGO) run --locked --release -p aip-tests --features conformance --bin aip-conformance -- -r $(RELAY_URL) $(ARGUMENTS)
@@ -67,7 +69,7 @@ fuzz: ## eleven fuzz targets, a million executions each (EXECUTIONS=, TARGETS="c
 	@.ci/require build
 	@tests/fuzz/run $(EXECUTIONS) $(TARGETS)
 
-mcp-conformance: ## the official MCP conformance suite, directly and through 1, 2 and 3 relays, cached and not
+mcp-conformance: ## the official MCP conformance suite, directly and through 1, 2 and 3 relays, cached and not; its client side
 	@.ci/require build node
 	$(CARGO) build --locked --release -p aip-engine -p aip-gateway
 	$(CARGO) build --locked --release -p aip-tests --features io --bin mcp-fixture
@@ -80,10 +82,21 @@ mcp-interop: ## other people's MCP servers and clients, directly and through a r
 	$(CARGO) build --locked --release -p aip-tests --features io --bin mcp-fixture
 	@tests/mcp_interop/run target/release
 
-benchmark: ## one MCP server by five ways, through 0, 1 and 3 relays; reports under bench/results (DURATION=10s RATE=100 WAYS=...)
+mcp-faults: ## what MCP servers and agents do that they should not: each figure beside its goal (CASES="ids crash")
+	@.ci/require build
+	$(CARGO) build --locked --release -p aip-engine -p aip-gateway
+	@tests/mcp_faults/run target/release $(CASES)
+
+benchmark: ## one MCP server by stdio, HTTP, public gateways, 1 and 3 relays; reports under bench/results (DURATION=10s RATE=100 WAYS=... LOADS=...)
 	@.ci/require build node
 	$(CARGO) build --locked --release -p aip-engine -p aip-gateway -p aip-loadgen
 	@bench/benchmark
+
+crosscheck: ## aip-load beside wrk, oha and aiomoqt on the same targets: do they say the same? (ARGUMENTS="--only wrk --rounds 3")
+	@.ci/require build
+	$(CARGO) build --locked --release -p aip-engine -p aip-loadgen -p aip-bench --bins
+	$(CARGO) build --locked --release -p aip-loadgen --example waiting_server
+	@target/release/aip-crosscheck --install --out bench/results/crosscheck.md $(ARGUMENTS)
 
 bench: ## what the hot paths cost: instructions against bench/baseline.json, then time
 	@.ci/require build valgrind

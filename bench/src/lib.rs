@@ -5,6 +5,8 @@ pub mod baseline;
 pub mod callgrind;
 pub mod compare;
 pub mod control;
+pub mod crosscheck;
+pub mod hop;
 pub mod latency;
 pub mod scaling;
 pub mod scenario;

@@ -158,6 +158,8 @@ violations! {
         DatagramTrailing = "datagram with a status has trailing bytes",
         /// CALL's IDEMPOTENCY_KEY of more than 64 bytes.
         IdempotencyKeyTooLong = "idempotency key has more than 64 bytes",
+        /// CALL's TRACE_CONTEXT of another length than 25 bytes, or with an id of zeros.
+        TraceContext = "trace context is not 25 bytes, or names no span",
         /// HOPS is no whole number of relays, or names more than 16.
         Hops = "hops are no list of at most 16 relays",
         /// A CALL record of an unknown type.

@@ -362,8 +362,7 @@ impl<S> Scheduler<S> {
         let used = bands[peers].reached;
         bands[peers].flows += 1;
         let (ready, queued, streams) = (BinaryHeap::new(), false, 0);
-        let index =
-            self.flows.insert(Flow { band, request, peers, used, ready, queued, streams });
+        let index = self.flows.insert(Flow { band, request, peers, used, ready, queued, streams });
         self.by_request.insert((band, request), index);
         index
     }

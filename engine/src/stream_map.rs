@@ -134,7 +134,10 @@ mod tests {
         let mut map = DenseMap::default();
         let one = map.insert(1_u64, "one");
         let two = map.insert(2, "two");
-        assert_eq!((map.at(one), map.get(2), map.handle(2)), (Some(&"one"), Some(&"two"), Some(two)));
+        assert_eq!(
+            (map.at(one), map.get(2), map.handle(2)),
+            (Some(&"one"), Some(&"two"), Some(two))
+        );
         assert_eq!(map.remove(1), Some("one"));
         let three = map.insert(3, "three");
         assert_eq!(three.place, one.place, "places are used again");

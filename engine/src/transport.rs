@@ -5,12 +5,16 @@
 //! `poll_action`, then wait no longer than `poll_timeout`. Early and repeated `handle_timeout` is
 //! harmless. Same inputs, same outputs.
 
-use std::{fmt, net::SocketAddr, time::Instant};
+use std::{
+    fmt,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use aip_codec::{Version, moqt::error_code::SessionCode};
 use bytes::Bytes;
 
-use crate::{metrics::Service, schedule::Precedence, shard::Parcel};
+use crate::{metrics::Service, relay::CallSpan, schedule::Precedence, shard::Parcel};
 
 /// Which end of a connection one is.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -141,15 +145,18 @@ pub enum Action {
 pub struct Peer {
     /// Which end *we* are.
     pub side: Side,
-    /// The draft that ALPN chose.
+    /// The draft that ALPN chose, or WebTransport's own choice of protocol.
     pub version: Version,
     /// The peer's address when the connection came up.
     pub address: SocketAddr,
     /// On connections that we opened: which of the configured targets this is, counted from 0.
     pub target: Option<usize>,
-    /// On connections that we opened: the authority of its URL, for the SETUP option.
+    /// Whether the session is one of WebTransport, whose request has said authority and path.
+    pub webtransport: bool,
+    /// On QUIC connections that we opened: the authority of its URL, for the SETUP option.
     pub authority: Option<String>,
-    /// On connections that we opened: path and query of its URL, for the SETUP option; empty is none.
+    /// On QUIC connections that we opened: path and query of its URL, for the SETUP option; empty is
+    /// none.
     pub path: Option<String>,
     /// On connections that the driver asked for: its key.
     pub key: Option<u64>,
@@ -174,6 +181,7 @@ impl Peer {
             version,
             address,
             target: None,
+            webtransport: false,
             authority: None,
             path: None,
             key: None,
@@ -191,6 +199,15 @@ pub struct Connect {
     pub address: SocketAddr,
     /// What the driver knows the connection by until it has a session.
     pub key: u64,
+}
+
+/// Where a configured target says that it is to be reached from now on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Move {
+    /// The target, counted from 0.
+    pub target: usize,
+    /// Its words, which are untrusted.
+    pub uri: Bytes,
 }
 
 /// Why a connection is no more.
@@ -243,6 +260,9 @@ pub trait Driver {
     fn handle_datagram(&mut self, session: SessionId, bytes: Bytes, now: Instant);
     /// `length` bytes have left a stream's queue for the network, or were dropped from it.
     fn handle_sent(&mut self, session: SessionId, stream: StreamId, length: usize, now: Instant);
+    /// On connections that we opened to a configured target: nothing has come for longer than an
+    /// answer takes ([`crate::io`]'s `silence`), or something comes again.
+    fn handle_silence(&mut self, _session: SessionId, _is_silent: bool, _now: Instant) {}
     /// The connection is no more.
     fn handle_closed(&mut self, session: SessionId, closed: Closed, now: Instant);
     /// A configured target could not be reached; the transport tries again by itself.
@@ -257,10 +277,19 @@ pub trait Driver {
     fn is_drained(&self) -> bool;
     /// Time has passed. Early and repeated calls are harmless.
     fn handle_timeout(&mut self, now: Instant);
+    /// The process was stopped for so long, which `now` does not count: what is said to be of a certain
+    /// age is older than it seems.
+    fn handle_time_lost(&mut self, _lost: Duration, _now: Instant) {}
+    /// Memory is short, or no longer: while it is, no new work is to be taken.
+    fn handle_shortage(&mut self, _is_short: bool, _now: Instant) {}
     /// What the transport must do next.
     fn poll_action(&mut self) -> Option<(SessionId, Action)>;
     /// A connection to begin. `handle_connected` with its key follows, or `handle_connect_failed`.
     fn poll_connect(&mut self) -> Option<Connect> {
+        None
+    }
+    /// A target that is to be reached elsewhere. Where that is must be permitted.
+    fn poll_move(&mut self) -> Option<Move> {
         None
     }
     /// When `handle_timeout` is wanted at the latest.
@@ -275,5 +304,10 @@ pub trait Driver {
     /// What a relay counts; asked about once a second. Nothing, for other drivers.
     fn poll_metrics(&self) -> Option<Service> {
         None
+    }
+    /// Calls that have ended and are traced, once each, and how many more there were than were kept;
+    /// asked about once a second. Nothing, for other drivers.
+    fn take_spans(&mut self) -> (Vec<CallSpan>, u64) {
+        (Vec::new(), 0)
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Between equal revisions every byte goes through. Between a client of one era and a server of the
 //! other only what the client's revision *requires* is added or asked for: required members of
-//! results, required members of `_meta`. What one era has and the other has not — input asked for
-//! in the middle of a request — is refused with an error that says so.
+//! results, required members of `_meta`. What is asked of a client in the midst of a request takes
+//! another way in each era: `connect::rounds` and `serve::rounds` turn one into the other. What one
+//! era has and the other has not is refused with an error that says so.
 
 use std::borrow::Cow;
 
@@ -66,7 +67,7 @@ pub fn discover_result(description: &Description) -> String {
     if description.revision.is_modern() {
         return description.text().to_owned();
     }
-    let capabilities = description.member("capabilities").unwrap_or("{}");
+    let capabilities = without_tasks(description.member("capabilities").unwrap_or("{}"));
     let mut text = format!(
         r#"{{"resultType":"complete","supportedVersions":["{}"],"capabilities":{capabilities}"#,
         Revision::LATEST,
@@ -84,10 +85,23 @@ pub fn discover_result(description: &Description) -> String {
     text
 }
 
+/// A session server's capabilities without its tasks, which 2026-07-28 has in another form.
+fn without_tasks(capabilities: &str) -> String {
+    let members = object_members(capabilities).unwrap_or_default();
+    if members.iter().all(|member| member.name != "tasks") {
+        return capabilities.to_owned();
+    }
+    let kept = members.iter().filter(|member| member.name != "tasks");
+    let kept: Vec<String> = kept
+        .map(|member| format!("{}:{}", serde_json::Value::from(&*member.name), member.value))
+        .collect();
+    format!("{{{}}}", kept.join(","))
+}
+
 /// A server's result as a client of revision `client` needs it; `Err` says why it cannot have it.
 ///
 /// # Errors
-/// If the server asks for input in a way that the client's revision does not have.
+/// If it is of a kind that the client's revision does not have.
 pub fn result_for(
     client: Revision,
     server: Revision,
@@ -113,8 +127,10 @@ pub fn result_for(
             if complete {
                 return Ok(None);
             }
-            Err("the server asks for input by MCP 2026-07-28's way, which this client's revision \
-                 does not have: use a client that speaks 2026-07-28")
+            Err(
+                "the server gives a result of a kind that this client's revision does not have: use \
+                 a client that speaks 2026-07-28",
+            )
         }
     }
 }
@@ -169,7 +185,7 @@ pub fn params_for_legacy(params: &str) -> String {
 /// Who a client with sessions said it is; all JSON text.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientIdentity<'a> {
-    /// What it can do. Requests for input are no part of it: they cannot reach such a client.
+    /// What it can do.
     pub capabilities: &'a str,
     /// Its name and version.
     pub info: Option<&'a str>,
@@ -203,6 +219,22 @@ pub(crate) fn with_meta(object: &str, name: &str, value: &str) -> String {
             with_missing(object, "_meta", &meta).into_owned()
         }
     }
+}
+
+/// The object with another value for a member of its `_meta`; as it was if that has none of the name.
+pub(crate) fn replaced_meta(object: &str, name: &str, value: &str) -> String {
+    let members = object_members(object).unwrap_or_default();
+    let Some(meta) = members.iter().find(|member| member.name == "_meta") else {
+        return object.to_owned();
+    };
+    let inner = object_members(meta.value).unwrap_or_default();
+    let Some(member) = inner.iter().find(|member| member.name == name) else {
+        return object.to_owned();
+    };
+    let start = meta.span.start;
+    let mut text = object.to_owned();
+    text.replace_range(start + member.span.start..start + member.span.end, value);
+    text
 }
 
 #[cfg(test)]
@@ -266,6 +298,8 @@ mod tests {
             r#"{"_meta":{"y":[ ],"x":2},"a":1}"#
         );
         assert_eq!(with_meta(r#"{"_meta":{"x":1}}"#, "x", "2"), r#"{"_meta":{"x":1}}"#);
+        let replaced = replaced_meta(r#"{"a": 1,"_meta":{ "y":0,"x":1 }}"#, "x", "2");
+        assert_eq!(replaced, r#"{"a": 1,"_meta":{ "y":0,"x":2 }}"#);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::{
     configuration::{Configuration, Server},
     link,
     message::Limits,
+    observed::Observer,
     serve,
 };
 
@@ -31,6 +32,8 @@ pub struct Options {
     pub link: link::Options,
     /// Limits of messages.
     pub limits: Limits,
+    /// Who is told of what the servers are asked.
+    pub observer: Observer,
 }
 
 /// One server that is served.
@@ -167,7 +170,8 @@ async fn serve_once(
             return Err(error);
         }
     };
-    let told = server.options(name, options.limits);
+    let mut told = server.options(name, options.limits);
+    told.observer = options.observer.of(&told.name);
     let server = serve::Server {
         link,
         served,
@@ -195,6 +199,7 @@ mod tests {
             file: file.path().to_owned(),
             link: link::Options::new(relay),
             limits: Limits::default(),
+            observer: Observer::default(),
         };
         write("[server.one]\ncommand = [\"cat\"]\n");
         let begun = read(file.path()).unwrap();

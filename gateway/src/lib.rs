@@ -5,6 +5,7 @@
 //! is a call (PROFILE.md sections 2 to 5).
 #![warn(missing_docs)]
 
+mod admission;
 pub mod backend;
 pub mod bridge;
 pub mod clock;
@@ -17,11 +18,13 @@ pub mod federation;
 pub mod fleet;
 pub mod frontend;
 mod header;
+mod level;
 pub mod lines;
 pub mod link;
 pub mod log;
 pub mod message;
 pub mod name;
+pub mod observed;
 pub mod offer;
 mod parameters;
 mod random;

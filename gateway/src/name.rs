@@ -10,6 +10,12 @@ pub const SERVER_TRACK: &str = "server";
 /// The call that carries what belongs to a session and to no request of it.
 pub const SESSION_CALL: &str = "session";
 
+/// The track that holds a request too long for a track's name.
+pub const REQUESTS_TRACK: &str = "requests";
+/// The method of the short call that says where such a request is: `{"caller": NAME}`.
+pub const CALLER_CALL: &str = "aip/caller";
+const CALLER: &str = "caller";
+
 /// What the names of tracks begin with that are calls.
 pub const CALL_TRACKS: &str = "call/";
 /// The notification that a session's call begins with: `{"own": true}` if the agent has a process of
@@ -87,6 +93,18 @@ impl ServerName {
     pub fn call_track(&self, request: &[u8]) -> Result<FullTrackName, NameError> {
         let name = format!("{CALL_TRACKS}{}", BASE64_URL_SAFE_NO_PAD.encode(request));
         FullTrackName::new(self.namespace.clone(), Bytes::from(name))
+    }
+
+    /// The track of a caller's request that is too long for a track's name.
+    ///
+    /// # Errors
+    /// If the namespace leaves no room for the caller's name.
+    pub fn requests_track(&self, caller: &str) -> Result<FullTrackName, NameError> {
+        let fields = self.namespace.fields().chain([CALLER.as_bytes(), caller.as_bytes()]);
+        FullTrackName::new(
+            TrackNamespace::new(fields)?,
+            Bytes::from_static(REQUESTS_TRACK.as_bytes()),
+        )
     }
 
     /// What calls of one agent's session are made to.

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::{
-    connect::{Connector, Talk, session as single},
+    admission::{Admission, Place},
+    connect::{Connector, Questions, Talk, session as single},
     federation::{Federation, session as several},
     message::{Limits, Message},
+    observed::{Observed, Observer},
     parameters::Parameters,
     revision::Revision,
 };
@@ -42,12 +44,24 @@ impl Offer {
         }
     }
 
+    /// Who is told of requests.
+    fn observer(&self) -> Observer {
+        match self {
+            Self::One(connector) => connector.options().observer.clone(),
+            Self::Several(federation) => federation.observer().clone(),
+        }
+    }
+
     /// Answers a request of an agent without a session.
     pub async fn answer_modern(&self, request: &Message, talk: &Talk) -> Message {
-        match self {
-            Self::One(connector) => connector.answer_modern(request, talk).await,
-            Self::Several(federation) => federation.answer_modern(request, talk).await,
-        }
+        let observed = self.observer().begin(request, None);
+        let request = observed.passed_on(request);
+        let answer = match self {
+            Self::One(connector) => connector.answer_modern(&request, talk).await,
+            Self::Several(federation) => federation.answer_modern(&request, talk).await,
+        };
+        observed.end(&answer);
+        answer
     }
 
     /// Which arguments of which tools travel in headers too.
@@ -60,49 +74,61 @@ impl Offer {
 
     /// A session of an agent. What belongs to no request of it goes to `unsolicited`.
     pub fn session(&self, unsolicited: mpsc::Sender<Message>) -> Session {
-        match self {
+        let questions = Arc::<Questions>::default();
+        let asked = Arc::clone(&questions);
+        let at = match self {
             Self::One(connector) => {
-                Session::One(single::Session::new(Arc::clone(connector), unsolicited))
+                At::One(single::Session::new(Arc::clone(connector), unsolicited, asked))
             }
             Self::Several(federation) => {
-                Session::Several(several::Session::new(Arc::clone(federation), unsolicited))
+                At::Several(several::Session::new(Arc::clone(federation), unsolicited, asked))
             }
-        }
+        };
+        Session { at, questions, admission: Arc::default(), observer: self.observer() }
     }
 }
 
 /// One agent's session. Clones are the same session.
 #[derive(Clone, Debug)]
-pub enum Session {
-    /// At one server.
+pub struct Session {
+    at: At,
+    /// What it is asked.
+    questions: Arc<Questions>,
+    /// What it asks.
+    admission: Arc<Admission>,
+    observer: Observer,
+}
+
+/// Where a session is.
+#[derive(Clone, Debug)]
+enum At {
     One(Arc<single::Session>),
-    /// At several.
     Several(Arc<several::Session>),
 }
 
 impl Session {
     /// The revision that was agreed on; `None` before `initialize`.
     pub fn revision(&self) -> Option<Revision> {
-        match self {
-            Self::One(session) => session.revision(),
-            Self::Several(session) => session.revision(),
+        match &self.at {
+            At::One(session) => session.revision(),
+            At::Several(session) => session.revision(),
         }
     }
 
     /// The agent sends a notification.
     pub fn handle_notification(&self, message: Message) {
-        match self {
-            Self::One(session) => session.handle_notification(message),
-            Self::Several(session) => session.handle_notification(&message),
+        if message.method() == "notifications/cancelled" {
+            return self.admission.cancel(&message);
+        }
+        match &self.at {
+            At::One(session) => session.handle_notification(message),
+            At::Several(session) => session.handle_notification(&message),
         }
     }
 
     /// The agent answers a question.
     pub fn handle_answer(&self, message: &Message) {
-        match self {
-            Self::One(session) => session.handle_answer(message),
-            Self::Several(session) => session.handle_answer(message),
-        }
+        self.questions.answer(message);
     }
 
     /// The agent asks. From now on it can cancel what it asked.
@@ -110,20 +136,18 @@ impl Session {
     /// # Errors
     /// The answer, if the request cannot be begun.
     pub fn admit(&self, request: &Message) -> Result<Admitted, Box<Message>> {
-        match self {
-            Self::One(session) => session.admit(request).map(Admitted::One),
-            Self::Several(session) => session.admit(request).map(Admitted::Several),
-        }
+        let place = self.admission.admit(request)?;
+        let observed = self.observer.begin(request, None);
+        Ok(Admitted { at: self.at.clone(), place, observed })
     }
 }
 
 /// A request under way; it is not when this is dropped.
 #[derive(Debug)]
-pub enum Admitted {
-    /// At one server.
-    One(single::Admitted),
-    /// At several.
-    Several(several::Admitted),
+pub struct Admitted {
+    at: At,
+    place: Place,
+    observed: Observed,
 }
 
 impl Admitted {
@@ -134,9 +158,18 @@ impl Admitted {
         request: &Message,
         to_agent: mpsc::Sender<Message>,
     ) -> Option<Message> {
-        match self {
-            Self::One(admitted) => admitted.answer(request, to_agent).await,
-            Self::Several(admitted) => admitted.answer(request, to_agent).await,
+        let Self { at, place, observed } = self;
+        let request = observed.passed_on(request);
+        let answering = async {
+            match &at {
+                At::One(session) => session.answer(&request, to_agent).await,
+                At::Several(session) => session.answer(&request, to_agent).await,
+            }
+        };
+        let answer = place.hold(answering).await;
+        if let Some(answer) = &answer {
+            observed.end(answer);
         }
+        answer
     }
 }

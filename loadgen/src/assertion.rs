@@ -207,7 +207,12 @@ impl Assertion {
             Subject::Time { series, statistic } => {
                 let series = match series {
                     None => report.main(),
-                    Some(title) => report.series.iter().find(|series| series.title() == *title),
+                    // With the fewest other labels: what is said of all of them together.
+                    Some(title) => report
+                        .series
+                        .iter()
+                        .filter(|series| series.is_named(title))
+                        .min_by_key(|series| series.labels.len()),
                 }?;
                 if series.summary.count == 0 {
                     return None;
@@ -280,6 +285,8 @@ mod tests {
         check("service.p99 < 50ms", false);
         check("service.p99.9 > 99ms", true);
         check("latency[method=tools/call,tool=echo].max < 200ms", true);
+        check("latency[tool=echo].max < 200ms", true);
+        check("latency[tool=other].max < 200ms", false);
         check("errors == 1", true);
         check("errors <= 0.1%", true);
         check("errors < 0.1%", false);

@@ -1,6 +1,8 @@
 //! The generator's check of itself: a run that it could not carry out as planned is invalid.
 
-use crate::{measure::Times, report::Validity};
+use std::time::Duration;
+
+use crate::{duration::Shown, environment::Environment, measure::Times, report::Validity};
 
 /// What the generator must keep to.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +58,26 @@ pub fn judge(seen: &Seen, limits: Limits) -> Validity {
         ));
     }
     validity
+}
+
+/// Warns of a generator that was built without optimisations.
+pub fn note_build(validity: &mut Validity, environment: &Environment) {
+    if !environment.optimised {
+        let warning = "this is a debug build of aip-load: its own cost is several times higher";
+        validity.warnings.push(warning.to_owned());
+    }
+}
+
+/// A run that was interrupted is not the run that was planned.
+pub fn note_interruption(validity: &mut Validity, measured: Duration, planned: Duration) {
+    if measured < planned {
+        let whole = Duration::from_millis(u64::try_from(measured.as_millis()).unwrap_or(u64::MAX));
+        validity.invalid.push(format!(
+            "the run was interrupted: figures are of {} of the {} that were planned",
+            Shown(whole),
+            Shown(planned)
+        ));
+    }
 }
 
 #[cfg(test)]

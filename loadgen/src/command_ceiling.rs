@@ -1,11 +1,11 @@
-//! `aip-load ceiling` and `aip-load merge` on the command line.
+//! `aip-load ceiling` on the command line.
 
 use std::{path::PathBuf, process::Command};
 
 use aip_load::{
     assertion::{self, Assertion},
     ceiling::{Search, Settings},
-    merge,
+    interrupt::Interrupt,
     report::{self, Report},
 };
 use clap::Args;
@@ -71,15 +71,21 @@ pub(crate) fn run(asked: &CeilingArguments) -> Result<(String, bool, bool), Stri
     let (min, max, precision) = (asked.min, asked.max, asked.precision / 100.0);
     let mut search = Search::new(Settings { min, max, precision, repeat: asked.repeat });
     let mut trials = Vec::new();
+    let interrupt = Interrupt::on_signals().map_err(|error| error.to_string())?;
     // Subscribers and agents are whole; rates lose nothing by it.
     while let Some(number) = search.rate().map(f64::round) {
         let trial = try_one(asked, &objective, number, trials.len())?;
+        if interrupt.is_set() {
+            // The signal went to the run as well: it is no answer.
+            break;
+        }
         crate::remark(&format!("{}: {}", trial.number, trial.remark));
         search.record(trial.met);
         trials.push(trial);
     }
     let found = search.found();
-    let valid = trials.iter().all(|trial| trial.met || trial.report.validity.is_valid());
+    let valid = !interrupt.is_set()
+        && trials.iter().all(|trial| trial.met || trial.report.validity.is_valid());
     let mut text = table(&trials);
     let shown =
         |number: Option<f64>| number.map_or_else(|| "none".to_owned(), |it| format!("{it:.0}"));
@@ -91,7 +97,10 @@ pub(crate) fn run(asked: &CeilingArguments) -> Result<(String, bool, bool), Stri
         found.votes.1,
         shown(found.failed),
     ));
-    if !valid {
+    if interrupt.is_set() {
+        text.push_str("\ninterrupted: this is what was known by then");
+    }
+    if !valid && !interrupt.is_set() {
         text.push_str(
             "\nINVALID: a run failed because the generator could not keep to its plan: \
                        the target's ceiling may be higher",
@@ -105,6 +114,7 @@ pub(crate) fn run(asked: &CeilingArguments) -> Result<(String, bool, bool), Stri
             "failed": found.failed,
             "votes": [found.votes.0, found.votes.1],
             "valid": valid,
+            "interrupted": interrupt.is_set(),
             "trials": trials.iter().map(|trial| serde_json::json!({
                 "number": trial.number, "met": trial.met, "remark": trial.remark,
                 "report": trial.report,
@@ -170,23 +180,4 @@ fn table(trials: &[Trial]) -> String {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table.to_string()
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct MergeArguments {
-    /// Reports of processes that ran the same plan at the same time.
-    #[arg(required = true, num_args = 1.., value_name = "FILE")]
-    reports: Vec<PathBuf>,
-    #[command(flatten)]
-    pub(crate) output: crate::arguments::Output,
-}
-
-/// Runs `aip-load merge`.
-///
-/// # Errors
-/// Why they do not add up.
-pub(crate) fn run_merge(asked: &MergeArguments) -> Result<Report, String> {
-    let reports =
-        asked.reports.iter().map(|path| Report::load(path)).collect::<Result<Vec<_>, _>>()?;
-    merge::merge(&reports)
 }

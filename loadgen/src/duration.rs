@@ -1,6 +1,8 @@
 //! Durations as people write them: `500us`, `20ms`, `1.5s`, `2m`.
 
-use std::{fmt, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// A unit is needed, so that nobody's milliseconds are taken for seconds.
 ///
@@ -41,6 +43,60 @@ impl fmt::Display for Shown {
     }
 }
 
+/// A time, or one that is drawn evenly from a range: `500ms`, `1s..5s`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Span {
+    /// The least.
+    pub from: Duration,
+    /// The most.
+    pub to: Duration,
+}
+
+impl Span {
+    /// A time of it.
+    pub fn draw(self, random: &mut fastrand::Rng) -> Duration {
+        self.from + self.to.saturating_sub(self.from).mul_f64(random.f64())
+    }
+}
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((from, to)) = text.split_once("..") else {
+            let time = parse(text)?;
+            return Ok(Self { from: time, to: time });
+        };
+        let span = Self { from: parse(from)?, to: parse(to)? };
+        if span.to < span.from {
+            return Err(format!("`{text}` goes backwards"));
+        }
+        Ok(span)
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Shown(self.from).fmt(formatter)?;
+        if self.from != self.to {
+            write!(formatter, "..{}", Shown(self.to))?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'a> Deserialize<'a> for Span {
+    fn deserialize<D: Deserializer<'a>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
 /// Serde's way to write durations as text.
 pub mod text {
     use std::time::Duration;
@@ -67,6 +123,22 @@ pub mod text {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_are_times_or_ranges() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for text in ["0s", "500ms", "1s..5s"] {
+            let span: Span = text.parse().unwrap();
+            assert_eq!(span.to_string(), text);
+            for _ in 0..100 {
+                let time = span.draw(&mut random);
+                assert!(span.from <= time && time <= span.to, "{time:?}");
+            }
+        }
+        for text in ["5s..1s", "1..2", "", "1s.."] {
+            assert!(text.parse::<Span>().is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn durations_have_units() {

@@ -3,13 +3,15 @@
 mod arguments;
 mod command_ceiling;
 mod command_mcp;
+mod command_relay;
+mod command_together;
 
 use std::{io::Write as _, process::ExitCode};
 
 use aip_load::{
     assertion::{self, Assertion},
     compare,
-    report::{Report, hgrm, html, prometheus, table},
+    report::{Report, hgrm, html, otlp, prometheus, table},
 };
 use clap::Parser as _;
 
@@ -29,16 +31,15 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     start_log();
     let code = match arguments.command {
-        Command::Relay(relay) => {
-            let output = relay.output.clone();
-            conclude(|| arguments::run_relay(*relay), &output)
-        }
-        Command::Mcp(mcp) => {
-            let output = mcp.output.clone();
-            conclude(|| command_mcp::run(*mcp), &output)
-        }
+        Command::Relay(relay) => conclude(|| command_relay::run(&relay).map(Some), &relay.output),
+        Command::Mcp(mcp) => conclude(|| command_mcp::run(&mcp), &mcp.output),
         Command::Ceiling(asked) => run_ceiling(&asked),
-        Command::Merge(asked) => conclude(|| command_ceiling::run_merge(&asked), &asked.output),
+        Command::Together(asked) => {
+            conclude(|| command_together::run(&asked).map(Some), &asked.output)
+        }
+        Command::Merge(asked) => {
+            conclude(|| command_together::run_merge(&asked).map(Some), &asked.output)
+        }
         Command::Table(asked) => run_table(&asked),
         Command::Compare(asked) => run_compare(&asked),
     };
@@ -66,7 +67,7 @@ fn remark(text: &str) {
 
 /// Runs, puts the report out, and judges it. Conditions are read first: nobody is to wait for a
 /// run to learn of a misspelt one.
-fn conclude(run: impl FnOnce() -> Result<Report, String>, output: &Output) -> u8 {
+fn conclude(run: impl FnOnce() -> Result<Option<Report>, String>, output: &Output) -> u8 {
     let assertions = match parse_assertions(output) {
         Ok(assertions) => assertions,
         Err(reason) => {
@@ -75,7 +76,8 @@ fn conclude(run: impl FnOnce() -> Result<Report, String>, output: &Output) -> u8
         }
     };
     let report = match run() {
-        Ok(report) => report,
+        Ok(Some(report)) => report,
+        Ok(None) => return 0,
         Err(reason) => {
             remark(&reason);
             return SETUP;
@@ -104,27 +106,31 @@ fn parse_assertions(output: &Output) -> Result<Vec<Assertion>, String> {
     Ok(all)
 }
 
+fn write_file(path: &std::path::Path, text: &str) -> Result<(), String> {
+    std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
 fn write(report: &Report, output: &Output) -> Result<(), String> {
-    let file = |path: &std::path::Path, text: &str| {
-        std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
-    };
     match &output.json {
         Some(path) if path.as_os_str() == "-" => say(&report.to_json()),
         Some(path) => {
-            file(path, &report.to_json())?;
+            write_file(path, &report.to_json())?;
             say(&table::text(report));
         }
         None => say(&table::text(report)),
     }
     if let Some(path) = &output.hgrm {
         let main = report.main().ok_or("there are no times to write")?;
-        file(path, &hgrm::text(&main.times()?))?;
+        write_file(path, &hgrm::text(&main.times()?))?;
     }
     if let Some(path) = &output.html {
-        file(path, &html::text(report)?)?;
+        write_file(path, &html::text(report)?)?;
     }
     if let Some(path) = &output.prometheus {
-        file(path, &prometheus::text(report))?;
+        write_file(path, &prometheus::text(report))?;
+    }
+    if let Some(url) = &output.otlp {
+        otlp::export(report, url, &output.otlp_header)?;
     }
     Ok(())
 }
@@ -144,7 +150,15 @@ fn run_table(asked: &arguments::TableArguments) -> u8 {
         }
     }
     say(&table::rows(&rows));
-    0
+    let Some(path) = &asked.html else { return 0 };
+    let page = html::side_by_side(&asked.title, &rows);
+    match page.and_then(|page| write_file(path, &page)) {
+        Ok(()) => 0,
+        Err(reason) => {
+            remark(&reason);
+            SETUP
+        }
+    }
 }
 
 fn run_ceiling(asked: &command_ceiling::CeilingArguments) -> u8 {

@@ -205,6 +205,8 @@ fn call_violations() -> Vec<Case> {
         case(V::Hops, D22, &format!("06 008f 00 00 01 84a8 8088 {}", "00".repeat(136))),
         case(V::TrailingBytes, D22, "08 0002 00 00"),
         case(V::IdempotencyKeyTooLong, D22, &format!("c04a10 0048 00 00 00 01 84a4 41 {key}")),
+        case(V::TraceContext, D22, "c04a10 0007 00 00 00 01 84ae 00"),
+        case(V::TraceContext, D22, &format!("c04a10 0020 00 00 00 01 84ae 19 {}", "00".repeat(25))),
     ]
 }
 

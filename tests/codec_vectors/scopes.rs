@@ -3,7 +3,10 @@
 
 use aip_codec::{
     DecodeError, Version, Violation,
-    aip::hops::{Hops, RelayId},
+    aip::{
+        hops::{Hops, RelayId},
+        trace::TraceContext,
+    },
     cursor::Cursor,
     moqt::{
         filter::{LocationFilter, RangeFilter},
@@ -109,14 +112,14 @@ const LISTS: &[(MessageType, u8, u8, &[u64])] = &[
         ],
     ),
     (MessageType::Namespace, 18, 22, &[0x4a8, 0x4aa]),
-    (MessageType::Call, 18, 22, &[0x03, 0x20, 0x4a2, 0x4a4, 0x4a6, 0x4a8, 0x4ac]),
+    (MessageType::Call, 18, 22, &[0x03, 0x20, 0x4a2, 0x4a4, 0x4a6, 0x4a8, 0x4ac, 0x4ae]),
 ];
 
 /// Inside FILL_PARAMETERS.
 const FILL: &[u64] = &[0x0a, 0x20, 0x21, 0x22, 0x25, 0x26, 0x27, 0x28];
 
 /// One of each.
-fn samples() -> [Parameter; 26] {
+fn samples() -> [Parameter; 27] {
     let filter = RangeFilter { raw: Bytes::from_static(&[0, 1, 1]) };
     [
         Parameter::ObjectDeliveryTimeout(1),
@@ -145,6 +148,7 @@ fn samples() -> [Parameter; 26] {
         Parameter::Hops(Hops::new().then(RelayId(1)).unwrap()),
         Parameter::Cost(1),
         Parameter::ResumeAfter(1),
+        Parameter::TraceContext(TraceContext { trace: [1; 16], span: [2; 8], sampled: true }),
     ]
 }
 

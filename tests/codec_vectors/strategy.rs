@@ -6,6 +6,7 @@ use aip_codec::{
         call::Call,
         hops::{HOPS_MAX, Hops, RelayId},
         setup_option::AipOption,
+        trace::TraceContext,
     },
     moqt::{
         error_code::{PublishDoneCode, RequestCode},
@@ -174,6 +175,14 @@ fn hops() -> impl Strategy<Value = Hops> {
     vec(number().prop_map(RelayId), 0..=HOPS_MAX).prop_map(|list| Hops::try_from(list).unwrap())
 }
 
+fn trace_context() -> impl Strategy<Value = TraceContext> {
+    (1..=u128::MAX, 1..=u64::MAX, any::<bool>()).prop_map(|(trace, span, sampled)| TraceContext {
+        trace: trace.to_be_bytes(),
+        span: span.to_be_bytes(),
+        sampled,
+    })
+}
+
 fn parameter(version: Version) -> BoxedStrategy<Parameter> {
     let numbers = (number(), 0..9_usize).prop_map(|(value, kind)| match kind {
         0 => Parameter::ObjectDeliveryTimeout(value),
@@ -208,6 +217,7 @@ fn parameter(version: Version) -> BoxedStrategy<Parameter> {
         1 => bytes(64).prop_map(Parameter::IdempotencyKey),
         1 => bytes(20).prop_map(Parameter::ContentType),
         1 => hops().prop_map(Parameter::Hops),
+        1 => trace_context().prop_map(Parameter::TraceContext),
     ]
     .boxed()
 }

@@ -1,4 +1,5 @@
-//! Every case of `aip-conformance`, in every draft, against our own relay on 127.0.0.1.
+//! Every case of `aip-conformance`, in every draft, against our own relay on 127.0.0.1: of several
+//! workers, which is how it mostly runs, and once of one.
 
 #[cfg(test)]
 mod command;
@@ -24,18 +25,18 @@ mod cases {
         limits
     }
 
-    fn check(version: Version) {
+    fn check(version: Version, scheme: &str, workers: usize) {
         let listen = vec!["127.0.0.1:0".parse().unwrap()];
-        let config = Config::server(listen, Identity::Development);
+        let config = Config::server(listen, Identity::Development).with_workers(workers);
         let shard = |place| Shard::new(&limits(), place, false);
         let relay = io::spawn_workers(config, shard).unwrap();
-        let url = format!("moqt://{}", relay.addresses()[0]).parse().unwrap();
+        let url = format!("{scheme}://{}", relay.addresses()[0]).parse().unwrap();
         let pin = relay.certificate_sha256().unwrap();
         let endpoint = Endpoint::new(url, Trust::CertificateSha256(vec![pin])).unwrap();
         assert_eq!(conformance::probe(&endpoint, &[version]), Ok(vec![version]));
 
         let cases = conformance::all();
-        let plan = conformance::plan(&cases, &[version]);
+        let plan = conformance::plan(&cases, &[version], endpoint.is_webtransport());
         assert!(250 < plan.len(), "{} cases only", plan.len());
         let (mut run, mut failures) = (0, String::new());
         conformance::run(&endpoint, &plan, 8, |result| {
@@ -53,26 +54,41 @@ mod cases {
 
     #[test]
     fn draft_18() {
-        check(Version::Draft18);
+        check(Version::Draft18, "moqt", 3);
     }
 
     #[test]
     fn draft_19() {
-        check(Version::Draft19);
+        check(Version::Draft19, "moqt", 2);
     }
 
     #[test]
     fn draft_20() {
-        check(Version::Draft20);
+        check(Version::Draft20, "moqt", 4);
     }
 
     #[test]
     fn draft_21() {
-        check(Version::Draft21);
+        check(Version::Draft21, "moqt", 3);
     }
 
     #[test]
     fn draft_22() {
-        check(Version::Draft22);
+        check(Version::Draft22, "moqt", 3);
+    }
+
+    #[test]
+    fn draft_22_of_one_worker() {
+        check(Version::Draft22, "moqt", 1);
+    }
+
+    #[test]
+    fn draft_22_over_webtransport() {
+        check(Version::Draft22, "https", 1);
+    }
+
+    #[test]
+    fn draft_18_over_webtransport() {
+        check(Version::Draft18, "https", 2);
     }
 }

@@ -56,6 +56,21 @@ fn a_relay_that_is_killed_and_comes_back() {
 }
 
 #[test]
+fn relays_above_that_die_in_turn() {
+    check("failover");
+}
+
+#[test]
+fn relays_above_that_are_none() {
+    check("upstream");
+}
+
+#[test]
+fn a_relay_that_is_cut_off() {
+    check("partition");
+}
+
+#[test]
 fn addresses_that_change() {
     check("rebinding");
 }
@@ -63,6 +78,36 @@ fn addresses_that_change() {
 #[test]
 fn no_descriptors_left() {
     check("exhaustion");
+}
+
+#[test]
+fn hardly_any_memory_left() {
+    check("memory");
+}
+
+#[test]
+fn a_system_that_does_not_send() {
+    check("sends");
+}
+
+#[test]
+fn a_machine_that_stands_still() {
+    check("stopped");
+}
+
+#[test]
+fn hostile_words() {
+    check("words");
+}
+
+#[test]
+fn readers_that_never_finish() {
+    check("admin");
+}
+
+#[test]
+fn a_log_that_cannot_be_written() {
+    check("log");
 }
 
 #[test]

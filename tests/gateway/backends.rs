@@ -9,6 +9,7 @@ use aip_gateway::{
     link::{self, Link},
     message::Limits,
     name::ServerName,
+    observed::Observer,
     serve::{OwnProcesses, Processes},
 };
 use serde_json::{Value, json};
@@ -179,6 +180,7 @@ async fn a_file_of_servers_is_followed_as_it_changes() {
         file: file.path().to_owned(),
         link: link::Options::new(relay.target.clone()),
         limits: Limits::default(),
+        observer: Observer::default(),
     };
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(fleet::run(options, async move { _ = stopped.await }));

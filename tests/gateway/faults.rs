@@ -64,7 +64,7 @@ async fn public_results_are_asked_for_once() {
 async fn input_that_is_wanted_is_asked_of_who_called() {
     let relay = Relay::start();
     let body = r#"case "$line" in
-        *inputResponses*) printf '{"jsonrpc":"2.0","id":%s,"result":{"resultType":"complete","contents":[]}}\n' "$id";;
+        *'"requestState":"s"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"resultType":"complete","contents":[]}}\n' "$id";;
         *) printf '{"jsonrpc":"2.0","id":%s,"result":{"resultType":"input_required","requestState":"s"}}\n' "$id";; esac"#;
     let serving = Serving::start(&relay, modern_shell(r#"{"resources":{}}"#, body)).await;
     let (link, _served, _worker) = relay.link();
@@ -79,10 +79,10 @@ async fn input_that_is_wanted_is_asked_of_who_called() {
     let second = agent.ask("resources/read", params).await.unwrap();
     assert_eq!(second["resultType"], "complete");
     agent.close().await;
-    // A client whose revision does not have that is told so.
+    // For a client whose revision does not have that, it is one request.
     let mut agent = Agent::begun(connector).await;
-    let error = agent.ask("resources/read", json!({"uri": "u"})).await.unwrap_err();
-    assert!(error["message"].as_str().unwrap().contains("2026-07-28"), "{error}");
+    let read = agent.ask("resources/read", json!({"uri": "u"})).await.unwrap();
+    assert_eq!(read["resultType"], "complete");
     agent.close().await;
     serving.end().await;
 }
@@ -103,13 +103,14 @@ async fn a_server_that_hangs_or_drips_is_given_up_in_time() {
     .await;
     let (link, _served, _worker) = relay.link();
     let mut agent = Agent::begun(connector(link).await).await;
-    for (name, least, most) in [("hang", 300, 2_300), ("drip", 900, 2_900)] {
-        let began = Instant::now();
+    for (name, within) in [("hang", "300ms"), ("drip", "900ms")] {
         let params = json!({"name": name, "_meta": {"progressToken": "p"}});
         let error = agent.ask("tools/call", params).await.unwrap_err();
-        let took = began.elapsed().as_millis();
-        assert!((least..most).contains(&took), "{name} took {took} ms");
-        assert!(error["message"].as_str().unwrap().contains("was cancelled"), "{error}");
+        let message = error["message"].as_str().unwrap();
+        assert!(
+            message.contains(&format!("within {within}; the request was cancelled")),
+            "{error}"
+        );
     }
     let deadline = Instant::now() + crate::tier::PATIENCE;
     while std::fs::read_to_string(seen.path()).unwrap().matches("notifications/cancelled").count()

@@ -20,7 +20,9 @@ use rmcp::{
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::tier::{Agent, Listening, PATIENCE, Relay, Serving, behind, connector, library};
+use crate::tier::{
+    Agent, Listening, PATIENCE, Relay, Serving, behind, connector, connector_with, library,
+};
 
 const URI: &str = "library:///a.md";
 
@@ -127,11 +129,19 @@ async fn an_agent_without_a_session_lists_calls_reads_and_is_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_can_do_both_does_what_the_server_does() {
     let relay = Relay::start();
-    for (modern, version) in [(false, "2025-11-25"), (true, "2026-07-28")] {
+    // Where the edge bridges, it may choose, and is served all the same.
+    let ways = [
+        (false, false, "2025-11-25"),
+        (true, false, "2026-07-28"),
+        (false, true, "2026-07-28"),
+        (true, true, "2026-07-28"),
+    ];
+    for (modern, bridges, version) in ways {
         let folder = folder();
         let serving = Serving::start(&relay, library(folder.path(), Some(modern))).await;
         let (link, _served, _worker) = relay.link();
-        let listening = Listening::start(connector(link).await).await;
+        let connector = connector_with(link, |options| options.bridges = bridges).await;
+        let listening = Listening::start(connector).await;
         let transport = StreamableHttpClientTransport::from_uri(listening.url.clone());
         let both = ClientLifecycleMode::Auto {
             preferred_versions: vec![ProtocolVersion::V_2026_07_28],

@@ -15,6 +15,10 @@ mod http;
 #[cfg(test)]
 mod listeners;
 #[cfg(test)]
+mod revisions;
+#[cfg(test)]
 mod stdio;
+#[cfg(test)]
+mod telemetry;
 #[cfg(test)]
 mod tier;

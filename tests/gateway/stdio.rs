@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::tier::{Agent, Relay, Serving, connector, library, shell, until};
+use crate::tier::{Agent, PATIENCE, Relay, Serving, connector, library, shell, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_go_through_byte_for_byte() {
@@ -153,19 +153,17 @@ async fn a_cancelled_call_is_cancelled_at_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crash_in_a_call_is_an_error_at_once() {
+async fn a_crash_in_a_call_is_an_error_and_the_server_comes_back() {
     let relay = Relay::start();
     let body = r#"case "$line" in *'"crash"'*) kill -9 $$;; *) printf '{"jsonrpc":"2.0","id":%s,"result":{}}\n' "$id";; esac"#;
     let serving = Serving::start(&relay, shell(r#"{"tools":{}}"#, body)).await;
     let (link, _served, _worker) = relay.link();
     let mut agent = Agent::begun(connector(link).await).await;
-    let began = Instant::now();
     let error = agent.ask("tools/call", json!({"name": "crash"})).await.unwrap_err();
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     assert!(error["message"].as_str().unwrap().contains("ended before it answered"), "{error}");
     let began = Instant::now();
     while agent.ask("tools/call", json!({"name": "t"})).await.is_err() {
-        assert!(began.elapsed() < Duration::from_secs(10), "it does not come back");
+        assert!(began.elapsed() < PATIENCE, "it does not come back");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     agent.close().await;

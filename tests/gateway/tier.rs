@@ -211,9 +211,18 @@ pub(crate) fn program(name: &str) -> PathBuf {
 
 /// An edge that offers the server.
 pub(crate) async fn connector(link: Link) -> Arc<Connector> {
+    connector_with(link, |_| {}).await
+}
+
+/// The same with other options.
+pub(crate) async fn connector_with(
+    link: Link,
+    change: impl FnOnce(&mut connect::Options),
+) -> Arc<Connector> {
     let server = ServerName::new("localhost", "server").unwrap();
     let mut options = connect::Options::new(server);
     options.wait = PATIENCE;
+    change(&mut options);
     Connector::start(link, options).await.unwrap()
 }
 

@@ -44,13 +44,18 @@ certificate() {
         -keyout "$work/key.pem" -out "$work/certificate.pem" 2>/dev/null
 }
 
+# Our relay with these options, too; sets url, sha256 and relay_process.
 our_relay() {
-    start "$work/relay" "$relay" --listen 127.0.0.1:0 --dev-cert --open
+    start "$work/relay" "$relay" --listen 127.0.0.1:0 --dev-cert --open "$@"
     relay_process=$child
     await 'listening on' "$work/relay" "$child"
     url=moqt://$(sed -n 's/.*listening on \([0-9.:]*\) .*/\1/p' "$work/relay" | head -1)
+    sha256=$(grep -oE '[0-9a-f]{64}' "$work/relay" | head -1)
     say "our relay at $url"
 }
+
+# The same relay by WebTransport.
+webtransport() { printf 'https://%s/' "${1#moqt://}"; }
 
 stop_relay() { stop_child "$relay_process"; }
 
@@ -77,10 +82,10 @@ tap() {
 }
 
 moq_test_client() {
-    local section="their clients, our relay" label="moq-test-client 0.2.0"
+    local section="their clients, our relay" at=$1 label="moq-test-client 0.2.0$2"
     have "$section" moq-test-client "$label" || return 0
-    say "moq-test-client, draft 18"
-    timeout 300 "$peers/bin/moq-test-client" --relay "$url" --tls-disable-verify \
+    say "moq-test-client, draft 18$2"
+    timeout 300 "$peers/bin/moq-test-client" --relay "$at" --tls-disable-verify \
         >"$work/cases" 2>"$work/cases.log" || true
     tap "$section" "$label" 18 <"$work/cases" >>"$results"
     local passed failed
@@ -123,15 +128,16 @@ clock() {
 }
 
 aiomoqt_suite() {
-    local section="their clients, our relay" label="moq-interop-client (aiomoqt 0.13.3)" draft
+    local section="their clients, our relay" at=$1 draft
+    local label="moq-interop-client (aiomoqt 0.13.3)$2"
     have "$section" moq-interop-client "$label" aiomoqt || return 0
     for draft in $drafts; do
-        say "moq-interop-client, draft $draft"
-        timeout 300 "$peers/aiomoqt/bin/moq-interop-client" -r "$url" --tls-disable-verify \
+        say "moq-interop-client, draft $draft$2"
+        timeout 300 "$peers/aiomoqt/bin/moq-interop-client" -r "$at" --tls-disable-verify \
             --draft "$draft" >"$work/cases" 2>"$work/cases.log" || true
         for case in fetch join; do
             grep -qE "^(not )?ok [0-9]+ *-? *$case( |$)" "$work/cases" ||
-                timeout 60 "$peers/aiomoqt/bin/moq-interop-client" -r "$url" \
+                timeout 60 "$peers/aiomoqt/bin/moq-interop-client" -r "$at" \
                     --tls-disable-verify --draft "$draft" -t "$case" \
                     >>"$work/cases" 2>>"$work/cases.log" || true
         done
@@ -173,14 +179,121 @@ bench_cell() {
 }
 
 aiomoqt_bench() {
-    local section="their clients, our relay" draft
-    local label="moq-pub-bench and moq-sub-bench (aiomoqt 0.13.3)"
+    local section=$1 at=$2 label="moq-pub-bench and moq-sub-bench (aiomoqt 0.13.3)$3" draft
     have "$section" moq-pub-bench "$label" aiomoqt || return 0
-    for draft in $drafts; do
-        say "moq-pub-bench and moq-sub-bench, draft $draft"
-        bench_cell "$section" "$label" "$url" "$draft" subgroups -s 1000 -g 10
-        bench_cell "$section" "$label" "$url" "$draft" datagrams -s 500 -g 10 -D
+    for draft in $4; do
+        say "moq-pub-bench and moq-sub-bench, draft $draft$3"
+        bench_cell "$section" "$label" "$at" "$draft" subgroups -s 1000 -g 10
+        bench_cell "$section" "$label" "$at" "$draft" datagrams -s 500 -g 10 -D
     done
+}
+
+# A publisher of aiomoqt's that is odd on purpose, for 12 s, and a subscriber for 6. Passes if the
+# publisher ends by itself, without an error, and the subscriber has got at least so many objects, and
+# says that none was lost.
+odd_cell() {
+    local draft=$1 name=$2 least=$3
+    shift 3
+    local section="their clients, our relay" label="moq-pub-bench, odd (aiomoqt 0.13.3)"
+    local namespace=odd-$draft-$name objects lost
+    start "$work/publisher" timeout 40 "$peers/aiomoqt/bin/moq-pub-bench" "$url" -k \
+        --draft "$draft" -N "$namespace" -T t -s 500 -g 10 -r 50 -t 12 "$@"
+    local publisher=$child
+    if ! await 'waiting for subscriber' "$work/publisher" "$publisher"; then
+        record "$section" "$label" "$draft" "$name" failed "$(tail -1 "$work/publisher")"
+        return
+    fi
+    timeout 40 "$peers/aiomoqt/bin/moq-sub-bench" "$url" -k --draft "$draft" -N "$namespace" \
+        -T t -t 6 >"$work/subscriber" 2>&1 || true
+    objects=$(bench_figure Objects "$work/subscriber")
+    lost=$(bench_figure Lost "$work/subscriber")
+    local ended=0
+    wait "$publisher" || ended=$?
+    if [ "$ended" -eq 0 ] && [ "${objects:-0}" -ge "$least" ] && [ "${lost:-0}" -eq 0 ] &&
+        ! grep -qiE 'closed.*0x|error:' "$work/publisher"; then
+        record "$section" "$label" "$draft" "$name" passed "at least $least objects, none lost"
+    else
+        record "$section" "$label" "$draft" "$name" failed "${objects:-0} objects, \
+${lost:-unknown} lost; publisher: exit $ended, $(grep -iE 'error|closed' "$work/publisher" | tail -1)"
+    fi
+}
+
+odd_publishers() {
+    local draft
+    have "their clients, our relay" moq-pub-bench "moq-pub-bench, odd (aiomoqt 0.13.3)" aiomoqt ||
+        return 0
+    for draft in $drafts; do
+        say "moq-pub-bench with its odd ways, draft $draft"
+        odd_cell "$draft" publish 200
+        odd_cell "$draft" publish-update 200 --publish-update
+        odd_cell "$draft" end-after 40 --pub-ns --end-after 3
+        odd_cell "$draft" withdraw-after 200 --pub-ns --withdraw-after 2
+        odd_cell "$draft" goaway-after 200 --pub-ns --goaway-after 2
+        odd_cell "$draft" redirect 200 --pub-ns --redirect
+        odd_cell "$draft" padding 200 --pub-ns --padding 1000
+        odd_cell "$draft" gaps 200 --pub-ns --gaps
+        odd_cell "$draft" no-objects 0 --pub-ns --no-objects
+        odd_cell "$draft" prefill 200 --pub-ns --prefill 5
+        odd_cell "$draft" token-reject 200 --pub-ns --token-cache 1024 --token-reject 0:6162:1
+        odd_cell "$draft" track-status 200 --pub-ns --track-status
+    done
+}
+
+# Our programs on the libraries moqtap-client and moqtail.
+library_peer() {
+    local program=$1 label=$2 draft
+    local section="their clients, our relay"
+    have "$section" "$program" "$label" || return 0
+    for draft in $3; do
+        say "$program, draft $draft"
+        timeout 300 "$peers/bin/$program" "$url" "$draft" >"$work/cases" 2>"$work/cases.log" || true
+        tap "$section" "$label" "$draft" <"$work/cases" >>"$results"
+        timeout 300 "$peers/bin/$program" "$(webtransport "$url")" "$draft" \
+            >"$work/cases" 2>"$work/cases.log" || true
+        tap "$section" "$label, WebTransport" "$draft" <"$work/cases" >>"$results"
+    done
+}
+
+# Chromium without a window: its own WebTransport, and @moq/net in it.
+browser() {
+    local section="their clients, our relay" label suite draft
+    have "$section" browser "Chromium" || return 0
+    label=$(chromium --version 2>/dev/null | sed 's/ built on.*//; s/ *$//')
+    for suite in plain moq-net; do
+        for draft in $([ "$suite" = plain ] && printf '%s' "$drafts" || printf 20); do
+            say "$suite in $label, draft $draft"
+            timeout 150 node "$peers/browser/run.mjs" chromium "$(webtransport "$url")" "$sha256" \
+                "$suite" "$draft" >"$work/cases" 2>"$work/cases.log" || true
+            [ "$suite" = plain ] || label="@moq/net 0.3.4 in $label"
+            tap "$section" "$label, WebTransport" "$draft" <"$work/cases" >>"$results"
+        done
+    done
+}
+
+# A relay of others' between our publisher or subscribers and our relay.
+between_relays() {
+    local peer=$1 label=$2 draft=$3 theirs=$4 section="relay and relay"
+    our_relay --upstream "$theirs" --insecure
+    # It must have reached the other one.
+    through "$section" "$label" "$draft" "published-there" "$theirs" "$url"
+    through "$section" "$label" "$draft" "published-here" "$url" "$theirs"
+    stop_relay
+}
+
+# One publisher at a relay, three subscribers at another.
+through() {
+    local section=$1 label=$2 draft=$3 name=$4 origin=$5 at=$6 count
+    rm -f "$work/load.json"
+    timeout 60 "$load" relay --origin "$origin" --relay "$at" --insecure --draft "$draft" \
+        --size 600 --arrivals constant:20 -s 3 --warm-up 2s --duration 4s --quiet \
+        --json "$work/load.json" >"$work/load" 2>&1 || true
+    count=$(load_figure expected)
+    if [ "${count:-0}" -gt 0 ] && [ "$(load_figure ok)" = "$count" ]; then
+        record "$section" "$label" "$draft" "$name" passed "$count of $count objects"
+    else
+        record "$section" "$label" "$draft" "$name" failed \
+            "$(load_figure ok) of ${count:-no} objects; $(tail -1 "$work/load")"
+    fi
 }
 
 # aip-conformance against our own relay, for comparison.
@@ -255,9 +368,20 @@ their_relay() {
             continue
         fi
         say "aip-conformance on $label, draft $draft"
+        local theirs=$url process=$child
         engine_client "our clients, their relays" "$label" "$draft"
         conform "$section" "$label" "$draft"
-        stop_child "$child"
+        stop_child "$process"
+        start_their_relay "$peer"
+        if await_their_relay; then
+            process=$child
+            url=$(webtransport "$theirs")
+            engine_client "our clients, their relays" "$label, WebTransport" "$draft"
+            url=$theirs
+            aiomoqt_bench "their clients, their relays" "$theirs" " with $label" "$draft"
+            between_relays "$peer" "$label" "$draft" "$theirs"
+        fi
+        stop_child "$process"
     done
 }
 

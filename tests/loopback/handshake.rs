@@ -160,6 +160,31 @@ fn forged_and_foreign_tokens_are_refused() {
     });
 }
 
+/// Before an address is proven, three times what came from there is all that goes back, however often
+/// it is sent again.
+#[test]
+fn who_has_proven_nothing_gets_no_more_than_three_times_what_it_sent() {
+    // What a client of ours says first.
+    let listener = UdpSocket::bind("127.0.0.1:0").unwrap();
+    listener.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let url = format!("moqt://{}", listener.local_addr().unwrap());
+    let client =
+        Node::new(Config::client(vec![Target::new(&url, Trust::Insecure).unwrap()]), PLAIN);
+    let mut first = [0; 2_000];
+    let length = listener.recv(&mut first).unwrap();
+    drop(client);
+    let server = server_with(|it| it.timeout = Duration::from_secs(2));
+    let stranger = Stranger::of(&server);
+    stranger.send(&first[..length]);
+    server.counted("the end of the handshake", |counters| {
+        0 < counters.handshakes_failed_total && counters.connections == 0
+    });
+    stranger.socket.set_nonblocking(true).unwrap();
+    let mut buffer = [0; 2_000];
+    let answered: usize = std::iter::from_fn(|| stranger.socket.recv(&mut buffer).ok()).sum();
+    assert!(0 < answered && answered <= 3 * length, "{answered} for {length}");
+}
+
 #[test]
 fn proof_is_demanded_above_so_many_half_open_handshakes() {
     let server = server_with(|it| it.half_open_max = 0);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use aip_codec::moqt::error_code::SessionCode;
 use aip_engine::{
-    io::{Config, Dial, Quic},
+    io::{Config, Dial, Quic, Trust},
     transport::{Action, Closed, Connect, Side},
 };
 
@@ -231,4 +231,30 @@ fn connections_on_request_are_begun_as_often_as_asked_and_never_again() {
         _ => None,
     };
     assert_eq!(client.wait("the failure", failed), (7, "there is no target 1".to_owned()));
+}
+
+#[test]
+fn a_target_that_moves_is_followed_while_its_connection_lasts_and_only_to_known_hosts() {
+    let (first, second) = (Node::server(PLAIN), Node::server(PLAIN));
+    let mut target = first.target();
+    target.trust = Some(Trust::Insecure);
+    let client = Node::new(Config::client(vec![target]), PLAIN);
+    let (old, _) = client.connected();
+    first.connected();
+    // Another host, another scheme: what follows them would come before the last word.
+    for uri in ["moqt://127.0.0.2:{}", "https://127.0.0.1:{}", "moqt://127.0.0.1@127.0.0.2:{}"] {
+        client.move_to(0, &uri.replace("{}", &second.port().to_string()));
+    }
+    client.move_to(0, &format!("moqt://127.0.0.1:{}/elsewhere", second.port()));
+    let (new, peer) = client.connected();
+    second.connected();
+    assert_eq!((peer.target, peer.path.as_deref()), (Some(0), Some("/elsewhere")));
+    client.never("the old one ended", |told| matches!(told, Told::Closed(..)));
+    // Back and forth is not followed; and the end of the old one changes nothing.
+    client.move_to(0, &format!("moqt://127.0.0.1:{}", first.port()));
+    first.end();
+    client.closed(old);
+    client.send(new, client_bidi(0), "here", true);
+    second.wait("bytes", |told| matches!(told, Told::Stream(..)).then_some(()));
+    client.never("another session", |told| matches!(told, Told::Connected(..)));
 }

@@ -9,7 +9,7 @@ use std::{
 
 use aip_engine::{
     io::{self, Config, Handle, Identity, Target, Trust},
-    transport::{Action, Closed, Connect, Driver, Peer, SessionId, Side, StreamId},
+    transport::{Action, Closed, Connect, Driver, Move, Peer, SessionId, Side, StreamId},
 };
 use bytes::Bytes;
 
@@ -35,6 +35,8 @@ pub(crate) enum Told {
 pub(crate) enum Command {
     Do(SessionId, Action),
     Connect(Connect),
+    Move(Move),
+    Panic,
     Drained,
 }
 
@@ -54,6 +56,7 @@ struct Probe {
     tell: mpsc::Sender<Told>,
     actions: VecDeque<(SessionId, Action)>,
     connects: VecDeque<Connect>,
+    moves: VecDeque<Move>,
     sides: HashMap<SessionId, Side>,
     /// Unidirectional echoes: the stream that answers a stream.
     answers: HashMap<(SessionId, StreamId), StreamId>,
@@ -68,6 +71,7 @@ impl Probe {
             tell,
             actions: VecDeque::new(),
             connects: VecDeque::new(),
+            moves: VecDeque::new(),
             sides: HashMap::new(),
             answers: HashMap::new(),
             opened: HashMap::new(),
@@ -163,6 +167,8 @@ impl Driver for Probe {
         match command {
             Command::Do(session, action) => self.actions.push_back((session, action)),
             Command::Connect(connect) => self.connects.push_back(connect),
+            Command::Move(to) => self.moves.push_back(to),
+            Command::Panic => panic!("as it was told"),
             Command::Drained => self.drained = true,
         }
     }
@@ -184,6 +190,10 @@ impl Driver for Probe {
 
     fn poll_connect(&mut self) -> Option<Connect> {
         self.connects.pop_front()
+    }
+
+    fn poll_move(&mut self) -> Option<Move> {
+        self.moves.pop_front()
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -252,6 +262,15 @@ impl Node {
 
     pub(crate) fn connect(&self, connect: Connect) {
         self.command(Command::Connect(connect));
+    }
+
+    /// A target says that it is elsewhere.
+    pub(crate) fn move_to(&self, target: usize, uri: &str) {
+        self.command(Command::Move(Move { target, uri: Bytes::from(uri.to_owned()) }));
+    }
+
+    pub(crate) fn panic(&self) {
+        self.command(Command::Panic);
     }
 
     fn command(&self, mut command: Command) {

@@ -85,6 +85,19 @@ fn all_workers_drain_and_end_together() {
 }
 
 #[test]
+fn a_worker_that_panics_takes_the_others_along_and_leaves_no_port() {
+    let first = server(3, true);
+    let address = first.handle.addresses()[0];
+    first.panic();
+    assert!(first.handle.wait(crate::node::PATIENCE), "a worker goes on");
+    let error = first.handle.join().unwrap_err();
+    assert!(error.to_string().contains("panicked"), "{error}");
+    let config = Config::server(vec![address], Identity::Development).with_workers(3);
+    let second = Node::of_workers(config, ECHO);
+    assert_eq!(second.handle.addresses(), [address]);
+}
+
+#[test]
 fn a_port_belongs_to_one_process_however_many_workers_it_has() {
     let first = server(2, true);
     let address = first.handle.addresses()[0];

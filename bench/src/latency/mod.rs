@@ -102,8 +102,8 @@ struct Files {
 /// If there is no second core, or something does not come up.
 pub fn run(plan: &Plan) -> io::Result<Latencies> {
     let folder = tempfile::tempdir()?;
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])
-        .map_err(io::Error::other)?;
+    let made =
+        rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).map_err(io::Error::other)?;
     let place = |name| folder.path().join(name);
     let files = Files { certificate: place("cert.pem"), key: place("key.pem") };
     fs::write(&files.certificate, made.cert.pem())?;

@@ -27,8 +27,7 @@ use crate::control::{
 /// How often connections are asked whether a timer of theirs is due.
 const SWEEP: Duration = Duration::from_millis(10);
 
-const LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Bare quiche that sends back what comes, or passes it on.
 pub(super) struct BareServer {

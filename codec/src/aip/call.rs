@@ -29,7 +29,7 @@ pub struct Call {
     /// The method.
     pub name: Bytes,
     /// AUTHORIZATION_TOKEN, SUBSCRIBER_PRIORITY, DEADLINE, IDEMPOTENCY_KEY, CONTENT_TYPE,
-    /// RESUME_AFTER.
+    /// RESUME_AFTER, TRACE_CONTEXT.
     pub parameters: Parameters,
 }
 

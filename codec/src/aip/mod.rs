@@ -5,3 +5,4 @@ pub mod call;
 pub mod compact;
 pub mod hops;
 pub mod setup_option;
+pub mod trace;

@@ -5,7 +5,7 @@ mod table;
 
 use bytes::Bytes;
 
-use crate::aip::hops::Hops;
+use crate::aip::{hops::Hops, trace::TraceContext};
 
 use super::{
     filter::{LocationFilter, RangeFilter},
@@ -83,6 +83,8 @@ pub enum Parameter {
     Cost(u64),
     /// 0x4AC, only in CALL: messages of an earlier call with the same key that came.
     ResumeAfter(u64),
+    /// 0x4AE, only in CALL: 25 bytes.
+    TraceContext(TraceContext),
 }
 
 /// A message's parameters, ascending by wire type.
@@ -159,6 +161,7 @@ impl Parameter {
             Self::Hops(_) => 0x4a8,
             Self::Cost(_) => 0x4aa,
             Self::ResumeAfter(_) => 0x4ac,
+            Self::TraceContext(_) => 0x4ae,
         }
     }
 
@@ -256,6 +259,8 @@ values! {
     cost: Cost -> u64,
     /// RESUME_AFTER of a CALL that is repeated: how many of its messages came before.
     resume_after: ResumeAfter -> u64,
+    /// TRACE_CONTEXT of a CALL: the span that it belongs to.
+    trace_context: TraceContext -> TraceContext,
 }
 
 references! {

@@ -5,17 +5,19 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
+    sync::Arc,
 };
 
 use aip_codec::{Version, aip::hops::RelayId};
 use aip_engine::{
     io::{
         Config, ConfigFile, EXAMPLE, Error, Identity, LogFormat, Ready, Target, Trust,
-        log_to_stderr,
+        log_to_stderr, memory_limit,
     },
     relay,
     shard::Shard,
 };
+use aip_telemetry::Telemetry;
 use clap::Parser;
 
 #[global_allocator]
@@ -40,7 +42,8 @@ struct Arguments {
     /// for clients to pin.
     #[arg(long)]
     dev_cert: bool,
-    /// Worker threads, 1 to 64, each with connections of its own [default: 1]
+    /// Worker threads, 1 to 64, each with connections of its own [default: as many as the process
+    /// may use cores]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
     /// Let anyone publish and subscribe. Needed: there is no other access control yet.
@@ -49,10 +52,19 @@ struct Arguments {
     /// Serve /metrics (OpenMetrics), /healthz and /readyz over plain HTTP at this address.
     #[arg(long, value_name = "ADDR")]
     admin: Option<SocketAddr>,
+    /// Tell an OpenTelemetry collector of calls and metrics by OTLP over HTTP, such as
+    /// http://127.0.0.1:4318; without this the OTEL_* variables decide, and the default is not to.
+    #[arg(long, value_name = "URL")]
+    otlp: Option<String>,
+    /// Keep what outlives the process in this directory: the key of stateless resets and the
+    /// connections there are, so that after a crash the next relay at this address ends them at
+    /// once. Made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    state_directory: Option<PathBuf>,
     /// How the log on stderr is written: text for people, json for machines [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
-    /// Connect to this relay, too (moqt://host:port[/path]); may be given several times.
+    /// Connect to this relay, too (moqt://host:port[/path], or https:// for WebTransport); may be given several times.
     #[arg(long, value_name = "URL")]
     upstream: Vec<String>,
     /// This relay's number among relays: 1 to 16 hexadecimal digits, unlike every other relay's.
@@ -148,9 +160,22 @@ fn start(arguments: Arguments, file: ConfigFile) -> Result<(), Error> {
     let mut limits: relay::Config = file.relay.clone().into();
     limits.session.relay_id =
         Some(relay_id(arguments.relay_id.as_ref().or(file.relay_id.as_ref()))?);
-    let config = configuration(arguments, file)?;
+    let telemetry = Telemetry::start("aip-relay", arguments.otlp.as_deref());
+    let telemetry = telemetry.map_err(|error| usage(&error.to_string()))?.map(Arc::new);
+    if telemetry.is_some() {
+        limits.trace_seed = Some(aip_engine::io::random_relay_id()?.0);
+    }
+    let config = configuration(arguments, file)?.with_telemetry(telemetry.clone());
+    if let Some(memory) = config.memory_max {
+        limits = limits.within(memory);
+    }
     let dials = !config.targets.is_empty();
-    aip_engine::io::run(config, move |place| Shard::new(&limits, place, dials), announce)
+    let ended =
+        aip_engine::io::run(config, move |place| Shard::new(&limits, place, dials), announce);
+    if let Some(telemetry) = telemetry.and_then(Arc::into_inner) {
+        telemetry.shutdown();
+    }
+    ended
 }
 
 /// What the command line and the file say together.
@@ -185,8 +210,10 @@ fn configuration(arguments: Arguments, file: ConfigFile) -> Result<Config, Error
         .with_handshake(file.handshake)
         .with_dial(file.dial)
         .with_signals(true);
-    config.workers = arguments.workers.or(file.workers).unwrap_or(1);
+    config.workers = arguments.workers.or(file.workers).unwrap_or_else(Config::workers_of_machine);
     config.admin = arguments.admin.or(file.admin);
+    config.state_directory = arguments.state_directory.or(file.state_directory);
+    config.memory_max = file.memory_max.or_else(memory_limit);
     if let Some(timeout) = file.drain_timeout {
         config.drain_timeout = timeout;
     }
@@ -326,7 +353,7 @@ mod tests {
         assert!(message.contains("--listen"), "{message}");
         let message = with(&["--listen", "127.0.0.1:0"], file("")).unwrap_err().to_string();
         assert!(message.contains("--dev-cert"), "{message}");
-        let arguments = ["--listen", "127.0.0.1:0", "--dev-cert", "--upstream", "https://a"];
+        let arguments = ["--listen", "127.0.0.1:0", "--dev-cert", "--upstream", "http://a"];
         assert!(is_usage(&with(&arguments, file("")).unwrap_err()));
     }
 

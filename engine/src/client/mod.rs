@@ -124,6 +124,7 @@ impl Client {
             implementation: self.config.implementation.clone(),
             authority: peer.authority.clone(),
             path: peer.path.clone(),
+            webtransport: peer.webtransport,
             aip: Some(AipOption {
                 profile_version: 1,
                 content_types: self.config.content_types.clone(),

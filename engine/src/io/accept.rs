@@ -40,6 +40,8 @@ pub(super) struct Acceptor {
     pub(super) half_open: usize,
     /// Whether new connections are ignored.
     pub(super) refuse: bool,
+    /// Whether they are for want of memory.
+    pub(super) is_short: bool,
 }
 
 /// A packet for no connection.
@@ -108,10 +110,12 @@ impl Acceptor {
         // What all workers may do together is shared out among them.
         let workers = u32::try_from(config.workers).unwrap_or(u32::MAX).max(1);
         let per_second = handshake.stateless_resets_per_second.div_ceil(workers);
+        let mut protocols = quic::protocols(&Version::PREFERENCE);
+        protocols.push(quic::HTTP3);
         Ok(Self {
             config: quic::config(
                 certificate.server()?,
-                &Version::PREFERENCE,
+                &protocols,
                 &config.quic,
                 Some(&keys.ticket),
             )?,
@@ -124,6 +128,7 @@ impl Acceptor {
             negotiations: Limiter::new(per_second, now),
             half_open: 0,
             refuse: false,
+            is_short: false,
         })
     }
 
@@ -170,7 +175,7 @@ impl Acceptor {
         counters: &mut Counters,
         now: Instant,
     ) -> Verdict {
-        if self.refuse || self.connections_max <= room.connections {
+        if self.refuse || self.is_short || self.connections_max <= room.connections {
             counters.handshakes_refused_total += 1;
             return Verdict::Ignore;
         }
@@ -302,8 +307,8 @@ mod tests {
         config.quic.stream_window_max = (1 << 30) - 1;
         config.quic.connection_window = (1 << 30) - 1;
         config.quic.connection_window_max = (1 << 30) - 1;
-        config.quic.streams_bidirectional_max = (1 << 14) - 1;
-        config.quic.streams_unidirectional_max = (1 << 14) - 1;
+        config.quic.streams_bidirectional_max = 16_380;
+        config.quic.streams_unidirectional_max = 16_380;
         config.quic.check().unwrap();
         let certificate = tls::Certificate::new(&Identity::Development).unwrap();
         let keys = Keys::new(&config, now).unwrap();

@@ -175,7 +175,7 @@ fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Res
 }
 
 /// What Linux says of this process; 0 for what it does not say.
-fn process() -> Process {
+pub(super) fn process() -> Process {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let field = |name: &str| -> u64 {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));

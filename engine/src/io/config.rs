@@ -1,11 +1,12 @@
 //! Settings of a worker. Every limit is here, with its default.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, num::NonZero, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use aip_codec::Version;
+use aip_telemetry::Telemetry;
 use serde::Deserialize;
 
-use super::{error::Error, target::Target};
+use super::{error::Error, hub::WORKERS_MAX, target::Target};
 
 /// What [`super::spawn`] and [`super::run`] need to know.
 #[derive(Clone, Debug)]
@@ -27,6 +28,15 @@ pub struct Config {
     pub signals: bool,
     /// Where `/metrics`, `/healthz` and `/readyz` are served over plain HTTP. Nowhere by default.
     pub admin: Option<SocketAddr>,
+    /// Who is told of spans and metrics, on a thread of its own. Nobody by default.
+    pub telemetry: Option<Arc<Telemetry>>,
+    /// Where what outlives the process is kept: the key of stateless resets, if none is named
+    /// otherwise, and the connections that the next process ends at once. Made if it is not there.
+    /// Nowhere by default.
+    pub state_directory: Option<PathBuf>,
+    /// Bytes of memory that the process may have: above three quarters of them no new connections and
+    /// requests are taken. As many as there are by default.
+    pub memory_max: Option<u64>,
     /// Commands that may wait in the mailbox. 4,096.
     pub mailbox_capacity: usize,
     /// How long a drain may take before connections are closed with GOAWAY_TIMEOUT. 5 s.
@@ -60,6 +70,9 @@ impl Default for Config {
             steer: true,
             signals: false,
             admin: None,
+            telemetry: None,
+            state_directory: None,
+            memory_max: None,
             mailbox_capacity: 4_096,
             drain_timeout: Duration::from_secs(5),
             quic: Quic::default(),
@@ -76,12 +89,23 @@ impl Default for Config {
 impl Config {
     /// A client of these targets.
     pub fn client(targets: Vec<Target>) -> Self {
-        Self { targets, ..Self::default() }
+        let dial = Dial {
+            silence: Duration::ZERO,
+            backoff_max: Duration::from_secs(10),
+            ..Dial::default()
+        };
+        Self { targets, dial, ..Self::default() }
     }
 
     /// A server at these addresses.
     pub fn server(listen: Vec<SocketAddr>, identity: Identity) -> Self {
         Self { listen, identity: Some(identity), ..Self::default() }
+    }
+
+    /// As many workers as this process may use cores: affinity and the limits of its control groups
+    /// count. 1 if the system does not say.
+    pub fn workers_of_machine() -> usize {
+        thread::available_parallelism().map_or(1, NonZero::get).min(WORKERS_MAX)
     }
 
     /// The same with so many workers.
@@ -130,6 +154,12 @@ impl Config {
     #[must_use]
     pub fn with_signals(self, signals: bool) -> Self {
         Self { signals, ..self }
+    }
+
+    /// The same, telling a collector of spans and metrics.
+    #[must_use]
+    pub fn with_telemetry(self, telemetry: Option<Arc<Telemetry>>) -> Self {
+        Self { telemetry, ..self }
     }
 
     /// The same with an admin endpoint.
@@ -262,12 +292,19 @@ pub struct Dial {
     /// The wait after a first failure. 0.1 s.
     #[serde(with = "super::config_file::duration")]
     pub backoff_min: Duration,
-    /// The longest wait. 10 s.
+    /// The longest wait. 3 s; 10 s for [`Config::client`].
     #[serde(with = "super::config_file::duration")]
     pub backoff_max: Duration,
     /// Time in which a handshake must end; then it begins anew. 3 s.
     #[serde(with = "super::config_file::duration")]
     pub timeout: Duration,
+    /// Silence after which a target is asked for a sign of life and, if its answer takes longer than
+    /// answers do, the driver is told ([`crate::transport::Driver::handle_silence`]): a relay then
+    /// asks others. 1 s; zero is never, as for [`Config::client`].
+    #[serde(with = "super::config_file::duration")]
+    pub silence: Duration,
+    /// Hosts to which a target may send us (GOAWAY with a URI), beside those of the targets. None.
+    pub goaway_hosts: Vec<String>,
     /// Whether targets are dialled only when the driver asks, and as often as it asks
     /// ([`crate::transport::Driver::poll_connect`]). false.
     #[serde(skip)]
@@ -285,8 +322,10 @@ impl Default for Dial {
     fn default() -> Self {
         Self {
             backoff_min: Duration::from_millis(100),
-            backoff_max: Duration::from_secs(10),
+            backoff_max: Duration::from_secs(3),
             timeout: Duration::from_secs(3),
+            silence: Duration::from_secs(1),
+            goaway_hosts: Vec::new(),
             on_request: false,
             versions: every_version(),
         }
@@ -315,11 +354,11 @@ impl Quic {
             self.stream_window < 1 << 30 && self.connection_window < 1 << 30,
             "a window must be less than 1 GiB at first",
         )?;
-        let streams = 1..1 << 14;
+        let streams = 1..=16_380;
         demand(
             streams.contains(&self.streams_bidirectional_max)
                 && streams.contains(&self.streams_unidirectional_max),
-            "streams of either kind must be between 1 and 16,383",
+            "streams of either kind must be between 1 and 16,380",
         )?;
         demand(
             (1_200..=1_500).contains(&self.udp_payload_max),

@@ -36,6 +36,10 @@ pub struct ConfigFile {
     pub open: bool,
     /// Where `/metrics`, `/healthz` and `/readyz` are.
     pub admin: Option<SocketAddr>,
+    /// Where what outlives the process is kept.
+    pub state_directory: Option<PathBuf>,
+    /// Bytes of memory that the process may have; what its control group allows if it is not said.
+    pub memory_max: Option<u64>,
     /// How the log is written.
     pub log_format: LogFormat,
     /// URLs of relays to connect to.
@@ -80,6 +84,8 @@ pub struct RelayLimits {
     pub session_namespaces_max: usize,
     pub upstream_namespaces_max: usize,
     pub session_watches_max: usize,
+    pub watched_namespaces_max: usize,
+    pub relay_watches_max: usize,
     pub session_publications_max: usize,
     pub session_waiting_max: usize,
     pub rendezvous_max: usize,
@@ -131,6 +137,8 @@ impl Default for RelayLimits {
             session_namespaces_max: relay.session_namespaces_max,
             upstream_namespaces_max: relay.upstream_namespaces_max,
             session_watches_max: relay.session_watches_max,
+            watched_namespaces_max: relay.watched_namespaces_max,
+            relay_watches_max: relay.relay_watches_max,
             session_publications_max: relay.session_publications_max,
             session_waiting_max: relay.session_waiting_max,
             rendezvous_max: relay.rendezvous_max,
@@ -195,6 +203,8 @@ impl From<RelayLimits> for relay::Config {
             session_namespaces_max: file.session_namespaces_max,
             upstream_namespaces_max: file.upstream_namespaces_max,
             session_watches_max: file.session_watches_max,
+            watched_namespaces_max: file.watched_namespaces_max,
+            relay_watches_max: file.relay_watches_max,
             session_publications_max: file.session_publications_max,
             session_waiting_max: file.session_waiting_max,
             rendezvous_max: file.rendezvous_max,

@@ -12,11 +12,19 @@ use std::{
 
 use boring::rand::rand_bytes;
 
-use super::{config, resolver::Resolver, target::Target};
+use super::{
+    config,
+    resolver::Resolver,
+    target::{Target, Url},
+};
 use crate::transport::SessionId;
 
 /// Time that an address has before the next is tried beside it.
 const STAGGER: Duration = Duration::from_millis(250);
+/// Time in which a target is followed elsewhere once.
+const MOVE_EVERY: Duration = Duration::from_secs(10);
+/// Tries that fail elsewhere before a target is looked for where it was configured.
+const MOVED_FAILURES_MAX: u32 = 3;
 /// A connection that was up for this long lasted.
 const LASTED: Duration = Duration::from_secs(5);
 
@@ -52,6 +60,8 @@ struct Dial {
     port: u16,
     /// Tries failed since a connection lasted.
     failures: u32,
+    /// When it was last followed elsewhere, and the tries that have failed there since one did not.
+    moved: Option<(Instant, u32)>,
     state: State,
 }
 
@@ -60,7 +70,7 @@ enum State {
     Waiting { until: Instant },
     Resolving,
     Trying { begun: Vec<SessionId>, left: VecDeque<SocketAddr>, next: Instant, reason: String },
-    Up { since: Instant },
+    Up { since: Instant, session: SessionId },
 }
 
 impl Dialer {
@@ -72,6 +82,7 @@ impl Dialer {
                 host: target.url.host().to_owned(),
                 port: target.url.port(),
                 failures: 0,
+                moved: None,
                 state: State::Waiting { until: now },
             })
             .collect();
@@ -169,7 +180,8 @@ impl Dialer {
         let State::Trying { begun, .. } = &mut dial.state else { return None };
         let mut others = std::mem::take(begun);
         others.retain(|other| *other != session);
-        dial.state = State::Up { since: now };
+        dial.state = State::Up { since: now, session };
+        dial.moved = dial.moved.map(|(when, _)| (when, 0));
         Some(others)
     }
 
@@ -185,19 +197,53 @@ impl Dialer {
         })
     }
 
-    /// The connection is no more.
-    pub(super) fn closed(&mut self, target: usize, now: Instant) {
+    /// A connection is no more. Another one may have taken its place.
+    pub(super) fn closed(&mut self, target: usize, closed: SessionId, now: Instant) {
         let Some(dial) = self.targets.get_mut(target) else { return };
-        if let State::Up { since } = dial.state
-            && LASTED <= now.saturating_duration_since(since)
-        {
+        let State::Up { since, session } = dial.state else { return };
+        if session != closed {
+            return;
+        }
+        if LASTED <= now.saturating_duration_since(since) {
             dial.failures = 0;
         }
         dial.wait(&self.settings, now);
     }
+
+    /// A target is elsewhere from now on: it is tried there while the connection that says so lasts.
+    /// False if it has been followed just now.
+    pub(super) fn follow(&mut self, target: usize, url: &Url, now: Instant) -> bool {
+        let Some(dial) = self.targets.get_mut(target) else { return false };
+        if dial.moved.is_some_and(|(when, _)| now < when + MOVE_EVERY) {
+            return false;
+        }
+        dial.go_to(url, now);
+        dial.moved = Some((now, 0));
+        true
+    }
+
+    /// Whether a target is not to be found where it said, after a try there has failed; it is then
+    /// looked for at `home`.
+    pub(super) fn gives_up_move(&mut self, target: usize, home: &Url, now: Instant) -> bool {
+        let Some(dial) = self.targets.get_mut(target) else { return false };
+        let Some((when, failures)) = dial.moved else { return false };
+        dial.moved = Some((when, failures + 1));
+        if failures + 1 < MOVED_FAILURES_MAX {
+            return false;
+        }
+        dial.go_to(home, now);
+        dial.moved = None;
+        true
+    }
 }
 
 impl Dial {
+    fn go_to(&mut self, url: &Url, now: Instant) {
+        url.host().clone_into(&mut self.host);
+        self.port = url.port();
+        self.state = State::Waiting { until: now };
+    }
+
     fn wait(&mut self, settings: &config::Dial, now: Instant) {
         let most = settings
             .backoff_min
@@ -301,7 +347,7 @@ mod tests {
     #[test]
     fn waits_double_up_to_the_most_and_begin_anew_when_a_connection_lasted() {
         let mut setup = setup("moqt://one.example:7");
-        for expected in [100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000] {
+        for expected in [100, 200, 400, 800, 1_600, 3_000, 3_000] {
             setup.trying(&[]);
             let now = setup.now;
             assert!(setup.dialer.failed(0, None, "no".to_owned(), now).is_some());
@@ -320,8 +366,40 @@ mod tests {
         setup.dialer.connected(0, SessionId(1), now);
         let up = setup.dialer.states(now).next().unwrap();
         assert!(up.is_up && up.retry_in.is_zero());
-        setup.dialer.closed(0, now + LASTED);
+        setup.dialer.closed(0, SessionId(2), now + LASTED);
+        assert_eq!(setup.dialer.next(), None, "another connection is no more");
+        setup.dialer.closed(0, SessionId(1), now + LASTED);
         let wait = setup.dialer.next().unwrap() - (now + LASTED);
         assert!(wait <= Duration::from_millis(100), "{wait:?}");
+    }
+
+    #[test]
+    fn a_target_that_moves_is_tried_there_and_then_at_home_again() {
+        let mut setup = setup("moqt://127.0.0.1:7");
+        let (home, away): (Url, Url) =
+            ("moqt://127.0.0.1:7".parse().unwrap(), "moqt://127.0.0.2:8".parse().unwrap());
+        assert_eq!(setup.attempt(), None);
+        let found = |setup: &mut Setup| setup.resolver.answer().unwrap().addresses.unwrap();
+        let addresses = found(&mut setup);
+        setup.dialer.resolved(0, addresses, setup.now);
+        assert_eq!(setup.attempt(), Some(address(7)));
+        setup.dialer.begun(0, SessionId(1));
+        let now = setup.now;
+        setup.dialer.connected(0, SessionId(1), now);
+        assert!(setup.dialer.follow(0, &away, now));
+        // The connection that said so ends while the new one is tried: that changes nothing.
+        assert_eq!(setup.attempt(), None);
+        assert_eq!(found(&mut setup)[0].to_string(), "127.0.0.2:8");
+        setup.dialer.closed(0, SessionId(1), now);
+        assert!(!setup.dialer.follow(0, &home, now), "not from one to the other for ever");
+        for failures in 1..=3 {
+            setup.dialer.resolved(0, Vec::new(), setup.now);
+            let now = setup.now;
+            assert!(setup.dialer.failed(0, None, "no".to_owned(), now).is_some());
+            assert_eq!(setup.dialer.gives_up_move(0, &home, now), failures == 3);
+        }
+        assert_eq!(setup.dialer.next(), Some(setup.now), "at home it is tried at once");
+        assert!(!setup.dialer.gives_up_move(0, &home, setup.now));
+        assert!(setup.dialer.follow(0, &away, setup.now + MOVE_EVERY));
     }
 }

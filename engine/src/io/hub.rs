@@ -14,7 +14,10 @@ use std::{
 
 use crossbeam::queue::ArrayQueue;
 
-use super::{park::Flag, wake::Wake};
+use super::{
+    ring::{Consumer, Producer, ring},
+    wake::Wake,
+};
 use crate::{metrics::Counters, shard::Parcel};
 
 /// Workers that a process may have. Their number stands in a byte; their rings are its square.
@@ -34,22 +37,11 @@ pub(super) struct Stray {
     pub(super) bytes: Vec<u8>,
 }
 
-/// One way from one worker to another.
-#[derive(Debug)]
-struct Ring {
-    parcels: ArrayQueue<Parcel>,
-    /// Bytes of the parcels.
-    bytes: AtomicUsize,
-    /// Whether the sender waits for room.
-    starved: Flag,
-    strays: ArrayQueue<Stray>,
-}
-
 /// What all workers of a process share.
 #[derive(Debug)]
 pub(super) struct Hub {
-    /// By sender, then by receiver.
-    rings: Vec<Ring>,
+    /// Datagrams on their way to the worker that they are for: by sender, then by receiver.
+    strays: Vec<ArrayQueue<Stray>>,
     wakes: Vec<Arc<Wake>>,
     /// Connections of all workers.
     connections: AtomicUsize,
@@ -62,25 +54,28 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    /// What the workers share that are woken by these.
-    pub(super) fn new(wakes: Vec<Arc<Wake>>) -> Arc<Self> {
+    /// What the workers share that are woken by these, and the place of each.
+    pub(super) fn new(wakes: Vec<Arc<Wake>>) -> (Arc<Self>, Vec<Seat>) {
         let count = wakes.len();
-        let capacity = (16_384 / count).clamp(128, 1_024);
         let pairs = if count == 1 { 0 } else { count * count };
-        let ring = |_| Ring {
-            parcels: ArrayQueue::new(capacity),
-            bytes: AtomicUsize::new(0),
-            starved: Flag::default(),
-            strays: ArrayQueue::new(STRAYS_MAX),
-        };
-        Arc::new(Self {
-            rings: (0..pairs).map(ring).collect(),
+        let hub = Arc::new(Self {
+            strays: (0..pairs).map(|_| ArrayQueue::new(STRAYS_MAX)).collect(),
             wakes,
             connections: AtomicUsize::new(0),
             drain: AtomicBool::new(false),
             over: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
-        })
+        });
+        let mut seats: Vec<Seat> = (0..count).map(|index| Seat::new(&hub, index)).collect();
+        let capacity = (16_384 / count).clamp(128, 1_024);
+        for (from, to) in (0..count).flat_map(|from| (0..count).map(move |to| (from, to))) {
+            if from != to {
+                let (producer, consumer) = ring(capacity, BYTES_MAX);
+                seats[from].to[to] = Some(producer);
+                seats[to].from[from] = Some(consumer);
+            }
+        }
+        (hub, seats)
     }
 
     /// How many workers there are.
@@ -113,8 +108,8 @@ impl Hub {
         }
     }
 
-    fn ring(&self, from: usize, to: usize) -> &Ring {
-        &self.rings[from * self.wakes.len() + to]
+    fn strays(&self, from: usize, to: usize) -> &ArrayQueue<Stray> {
+        &self.strays[from * self.wakes.len() + to]
     }
 }
 
@@ -123,16 +118,24 @@ impl Hub {
 pub(super) struct Seat {
     hub: Arc<Hub>,
     index: usize,
+    /// The ways to the other workers; none to itself.
+    to: Vec<Option<Producer<Parcel>>>,
+    /// The ways from them.
+    from: Vec<Option<Consumer<Parcel>>>,
     /// Who is to be woken.
     handed: Vec<bool>,
-    /// To whom more would go if there were room.
-    blocked: Vec<bool>,
 }
 
 impl Seat {
-    pub(super) fn new(hub: Arc<Hub>, index: usize) -> Self {
+    fn new(hub: &Arc<Hub>, index: usize) -> Self {
         let count = hub.workers();
-        Self { hub, index, handed: vec![false; count], blocked: vec![false; count] }
+        Self {
+            hub: Arc::clone(hub),
+            index,
+            to: (0..count).map(|_| None).collect(),
+            from: (0..count).map(|_| None).collect(),
+            handed: vec![false; count],
+        }
     }
 
     /// The worker's number.
@@ -148,52 +151,43 @@ impl Seat {
 
     /// Whether a parcel can be handed over.
     pub(super) fn has_room(&self, to: usize) -> bool {
-        let ring = self.hub.ring(self.index, to);
-        !ring.parcels.is_full() && ring.bytes.load(Ordering::SeqCst) < BYTES_MAX
+        self.to[to].as_ref().is_some_and(Producer::has_room)
     }
 
     /// Hands a parcel over; there must be room.
     pub(super) fn push(&mut self, to: usize, parcel: Parcel) {
-        let ring = self.hub.ring(self.index, to);
-        ring.bytes.fetch_add(parcel.content.size(), Ordering::SeqCst);
-        let pushed = ring.parcels.push(parcel);
-        debug_assert!(pushed.is_ok(), "nobody else hands over in this ring");
-        self.handed[to] = true;
-    }
-
-    /// Notes whether more would be handed over if there were room.
-    pub(super) fn set_blocked(&mut self, to: usize, blocked: bool) {
-        if std::mem::replace(&mut self.blocked[to], blocked) == blocked {
-            return;
+        if let Some(producer) = &mut self.to[to] {
+            producer.push(parcel.content.size(), parcel);
+            self.handed[to] = true;
         }
-        let starved = &self.hub.ring(self.index, to).starved;
-        if blocked { starved.set() } else { starved.clear() }
     }
 
-    /// Whether more would be handed over, and there is no room.
-    pub(super) fn is_blocked(&self, to: usize) -> bool {
-        self.blocked[to]
+    /// Notes whether more would be handed over if there were room; whether that is new.
+    pub(super) fn set_blocked(&mut self, to: usize, blocked: bool) -> bool {
+        let Some(producer) = &mut self.to[to] else { return false };
+        let was_blocked = producer.is_blocked();
+        producer.set_blocked(blocked);
+        was_blocked != blocked
     }
 
     /// The next parcel from another worker.
     pub(super) fn pop(&mut self, from: usize) -> Option<Parcel> {
-        let ring = self.hub.ring(from, self.index);
-        let parcel = ring.parcels.pop()?;
-        ring.bytes.fetch_sub(parcel.content.size(), Ordering::SeqCst);
-        if ring.starved.take() {
-            self.handed[from] = true;
-        }
-        Some(parcel)
+        self.from[from].as_mut()?.pop()
+    }
+
+    /// What was to be taken from another worker's parcels is taken: it is woken if it waits for that.
+    pub(super) fn settle(&mut self, from: usize) {
+        self.handed[from] |= self.from[from].as_ref().is_some_and(Consumer::settle);
     }
 
     /// How many parcels from another worker wait.
     pub(super) fn waiting(&self, from: usize) -> usize {
-        self.hub.ring(from, self.index).parcels.len()
+        self.from[from].as_ref().map_or(0, Consumer::len)
     }
 
     /// The next datagram that has come to another worker.
     pub(super) fn pop_stray(&self, from: usize) -> Option<Stray> {
-        self.hub.ring(from, self.index).strays.pop()
+        self.hub.strays(from, self.index).pop()
     }
 
     /// Wakes those that something was handed to and that sleep.
@@ -209,11 +203,10 @@ impl Seat {
 
     /// Whether the worker may sleep as far as the others are concerned.
     pub(super) fn is_quiet(&self) -> bool {
-        self.others().all(|other| {
-            let ring = self.hub.ring(other, self.index);
-            let has_become_free = self.blocked[other] && self.has_room(other);
-            ring.parcels.is_empty() && ring.strays.is_empty() && !has_become_free
-        })
+        let has_news = self.from.iter().flatten().any(|from| !from.is_empty());
+        let has_become_free = self.to.iter().flatten().any(Producer::has_become_free);
+        let has_strays = || self.others().any(|it| !self.hub.strays(it, self.index).is_empty());
+        !has_news && !has_become_free && !has_strays()
     }
 
     /// Tells all workers to drain.
@@ -246,7 +239,7 @@ impl Seat {
 
     /// Hands a datagram to the worker that it is for; false if too many are on their way there.
     pub(super) fn hand_over(hub: &Hub, (from, to): (usize, usize), stray: Stray) -> bool {
-        let handed = hub.ring(from, to).strays.push(stray).is_ok();
+        let handed = hub.strays(from, to).push(stray).is_ok();
         if handed {
             hub.wakes[to].wake();
         }

@@ -6,6 +6,9 @@ use boring::rand::rand_bytes;
 
 use super::{config::Config, error::Error, stateless_reset::ResetKey};
 
+/// The key of stateless resets in the state directory.
+const RESET_KEY: &str = "stateless_reset.key";
+
 /// What a process has one of.
 #[derive(Clone)]
 pub(super) struct Keys {
@@ -21,9 +24,10 @@ pub(super) struct Keys {
 impl Keys {
     /// New ones, but for the one that `config` names a file for.
     pub(super) fn new(config: &Config, now: Instant) -> Result<Self, Error> {
-        let reset = match &config.handshake.stateless_reset_key {
-            Some(path) => ResetKey::load(path)?,
-            None => ResetKey::random()?,
+        let reset = match (&config.handshake.stateless_reset_key, &config.state_directory) {
+            (Some(path), _) => ResetKey::load(path)?,
+            (None, Some(folder)) => ResetKey::load_or_make(&folder.join(RESET_KEY))?,
+            (None, None) => ResetKey::random()?,
         };
         let (mut ticket, mut token) = ([0; 48], [0; 16]);
         rand_bytes(&mut ticket)?;

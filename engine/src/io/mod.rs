@@ -7,8 +7,12 @@
 
 mod accept;
 mod admin;
+/// What [`ring`] and [`park`] are made of; a test makes them of things that try every order.
 mod atomic {
-    pub(super) use std::sync::atomic::{AtomicBool, Ordering};
+    pub(super) use std::sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering, fence},
+    };
 }
 mod chunk_pool;
 mod cid;
@@ -20,17 +24,26 @@ mod connection_table;
 mod dial;
 mod endpoint;
 mod error;
+mod export;
+mod follow;
 mod gathering;
+mod http3;
 mod hub;
 mod incoming;
 mod keys;
 mod log;
 mod mailbox;
+mod memory;
 mod outgoing;
 mod packet;
 mod park;
+mod queue {
+    pub(super) use crossbeam::queue::ArrayQueue;
+}
 mod quic;
+mod record;
 mod resolver;
+mod ring;
 mod runtime;
 mod signals;
 mod stateless_reset;
@@ -42,6 +55,7 @@ mod tls;
 mod token;
 mod udp;
 mod wake;
+mod webtransport;
 mod worker;
 
 #[cfg(test)]
@@ -53,6 +67,7 @@ pub use self::{
     error::Error,
     log::{LogFormat, log_to_stderr},
     mailbox::{Mailbox, Rejected},
+    memory::memory_limit,
     runtime::{Handle, Ready, run, spawn, spawn_workers},
-    target::{Target, Trust, Url, random_relay_id},
+    target::{Scheme, Target, Trust, Url, random_relay_id},
 };

@@ -50,6 +50,14 @@ impl<'a> Packet<'a> {
     }
 }
 
+/// The id that a datagram with a short header is sent to.
+pub(super) fn short_destination(datagram: &[u8]) -> Option<Cid> {
+    match Packet::parse(datagram)? {
+        Packet::Short { destination } => Some(*destination),
+        Packet::Initial { .. } | Packet::Long { .. } | Packet::OtherVersion { .. } => None,
+    }
+}
+
 /// Bytes behind one byte of length.
 fn prefixed(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&length, rest) = bytes.split_first()?;

@@ -1,7 +1,9 @@
 //! From a configuration to running workers.
 
 use std::{
+    fs::DirBuilder,
     net::SocketAddr,
+    os::unix::fs::DirBuilderExt as _,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
@@ -15,9 +17,11 @@ use super::{
     config::{Config, Identity},
     endpoint::{Endpoint, Site},
     error::Error,
-    hub::{Hub, Seat, WORKERS_MAX, Watch},
+    export::Export,
+    hub::{Hub, WORKERS_MAX, Watch},
     keys::Keys,
     mailbox::{Mailbox, Receiver},
+    record::{self, Link, Record},
     signals::Signals,
     status::Status,
     steering, tls,
@@ -30,6 +34,9 @@ use crate::{
     shard::Place,
     transport::Driver,
 };
+
+/// The record of connections in the state directory.
+const RECORD: &str = "connections";
 
 /// What is known once everything is bound.
 #[derive(Clone, Debug)]
@@ -190,6 +197,8 @@ struct Common {
     hub: Arc<Hub>,
     /// Held only.
     _admin: Option<Arc<Admin>>,
+    /// Held only.
+    _export: Option<Arc<Export>>,
 }
 
 /// Runs one worker on a thread of its own. `kept` is let go when it has ended.
@@ -298,10 +307,16 @@ impl<C> Prepared<C> {
         };
         let status = Arc::new(Status::new(config.workers));
         let mut sockets = listen(&config)?.into_iter();
-        let hub = Hub::new(ears.iter().map(|ear| Arc::clone(&ear.wake)).collect());
+        let (hub, seats) = Hub::new(ears.iter().map(|ear| Arc::clone(&ear.wake)).collect());
+        if let Some(path) = &config.state_directory {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+            made.map_err(|error| Error::File { path: path.clone(), reason: error.to_string() })?;
+        }
         let keys = Keys::new(&config, now)?;
+        let (record, mut left) = open_record(&config, &keys).unzip();
         let mut parts: Vec<Parts<C>> = Vec::with_capacity(config.workers);
-        for (worker, Ear { poll, wake, receiver }) in ears.into_iter().enumerate() {
+        for (ear, seat) in ears.into_iter().zip(seats) {
+            let (Ear { poll, wake, receiver }, worker) = (ear, seat.index());
             let registry = poll.registry().try_clone().map_err(system("poll"))?;
             let signals = if config.signals && worker == 0 {
                 Some(Signals::new(&registry, SIGNALS).map_err(system("signals"))?)
@@ -315,14 +330,22 @@ impl<C> Prepared<C> {
             }
             let sockets = sockets.next().unwrap_or_default();
             let (hub, keys) = (Arc::clone(&hub), keys.clone());
-            let site = Site { hub: Arc::clone(&hub), worker, sockets, keys };
+            let record = record.as_ref().map(|record: &Record| record.of_worker(worker));
+            // The first one ends what was left, for all.
+            let left = left.take().unwrap_or_default();
+            let site = Site { hub, worker, sockets, keys, record, left };
             let endpoint = Endpoint::new(config, certificate.as_ref(), registry, site, now)?;
             let status = Arc::clone(&status);
-            let seat = Seat::new(hub, worker);
             parts.push(Parts { poll, wake, receiver, endpoint, signals, status, seat });
         }
         let admin = match config.admin {
             Some(address) => Some(Arc::new(Admin::new(address, Arc::clone(&status))?)),
+            None => None,
+        };
+        let export = match &config.telemetry {
+            Some(telemetry) => {
+                Some(Arc::new(Export::new(Arc::clone(telemetry), Arc::clone(&status))?))
+            }
             None => None,
         };
         let development = matches!(config.identity, Some(Identity::Development));
@@ -333,7 +356,24 @@ impl<C> Prepared<C> {
             development_certificate_sha256: certificate_sha256.filter(|_| development),
             admin: admin.as_ref().map(|admin| admin.address()),
         };
-        Ok(Self { parts, ready, status, common: Common { hub, _admin: admin } })
+        Ok(Self { parts, ready, status, common: Common { hub, _admin: admin, _export: export } })
+    }
+}
+
+/// The record of connections in the state directory, and what was in it. Without one a relay works
+/// as well.
+fn open_record(config: &Config, keys: &Keys) -> Option<(Record, Vec<Link>)> {
+    let path = config.state_directory.as_ref()?.join(RECORD);
+    let notes_max = u32::try_from(config.handshake.connections_max).unwrap_or(u32::MAX);
+    match record::open(&path, &keys.reset, notes_max) {
+        Ok((record, left)) => {
+            tracing::info!(path = %path.display(), left = left.len(), "connections are noted");
+            Some((record, left))
+        }
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "connections are not noted");
+            None
+        }
     }
 }
 

@@ -4,7 +4,9 @@
 //! the connections of the one before (RFC 9000 section 10.3).
 
 use std::{
-    fs,
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
     time::{Duration, Instant},
 };
@@ -52,6 +54,29 @@ impl ResetKey {
         let [token @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] =
             hmac_sha256(&self.0, cid)?;
         Ok(u128::from_be_bytes(token))
+    }
+
+    /// What shows that bytes were written by who has this key.
+    pub(super) fn seal(&self, bytes: &[u8]) -> Result<[u8; 32], ErrorStack> {
+        // Longer than any id, so that it is nobody's token.
+        hmac_sha256(&self.0, bytes)
+    }
+
+    /// The secret in a file, which is made if it is not there.
+    pub(super) fn load_or_make(path: &Path) -> Result<Self, Error> {
+        if !path.exists() {
+            let mut secret = [0; SECRET_MIN];
+            rand_bytes(&mut secret)?;
+            let options = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+            let made = options.and_then(|mut file| file.write_all(&secret));
+            // Another process may have been faster; what counts is what is there.
+            if let Err(error) = made
+                && error.kind() != io::ErrorKind::AlreadyExists
+            {
+                return Err(Error::File { path: path.to_owned(), reason: error.to_string() });
+            }
+        }
+        Self::load(path)
     }
 
     /// Writes the answer to a packet of `trigger` bytes to an unknown id; says how long it is.

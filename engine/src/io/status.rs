@@ -2,14 +2,17 @@
 
 use std::{
     sync::{
-        Mutex, PoisonError, TryLockError,
+        Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use super::clock::Clock;
-use crate::metrics::{Counters, Snapshot};
+use crate::{
+    metrics::{Counters, Snapshot},
+    relay::CallSpan,
+};
 
 /// How old a snapshot is when its worker is taken to stand still.
 const STILL: Duration = Duration::from_secs(10);
@@ -20,6 +23,26 @@ pub(super) struct Status {
     draining: AtomicBool,
     /// By worker.
     latest: Vec<Mutex<Latest>>,
+    spans: Mutex<Spans>,
+}
+
+/// Spans that may wait for who tells a collector of them; more are counted and not kept.
+const SPANS_MAX: usize = 16_384;
+
+/// Calls that have ended and were traced.
+#[derive(Debug, Default)]
+pub(super) struct Spans {
+    kept: Vec<CallSpan>,
+    dropped: u64,
+}
+
+impl Spans {
+    /// Keeps more of them, and counts those that a worker could not keep.
+    pub(super) fn add(&mut self, (spans, dropped): (Vec<CallSpan>, u64)) {
+        let room = SPANS_MAX.saturating_sub(self.kept.len());
+        self.dropped += dropped + spans.len().saturating_sub(room) as u64;
+        self.kept.extend(spans.into_iter().take(room));
+    }
 }
 
 #[derive(Debug)]
@@ -33,7 +56,7 @@ impl Status {
     pub(super) fn new(workers: usize) -> Self {
         let latest = || Latest { snapshot: Snapshot::default(), at: Clock::new().now() };
         let latest = (0..workers).map(|_| Mutex::new(latest())).collect();
-        Self { draining: AtomicBool::new(false), latest }
+        Self { draining: AtomicBool::new(false), latest, spans: Mutex::default() }
     }
 
     /// Whether new work is no longer taken.
@@ -69,6 +92,22 @@ impl Status {
             latest.lock().unwrap_or_else(PoisonError::into_inner).snapshot.worker.clone()
         };
         self.latest.iter().map(snapshot).collect()
+    }
+
+    /// Where spans are kept; `None` if someone takes them just now.
+    pub(super) fn spans(&self) -> Option<MutexGuard<'_, Spans>> {
+        match self.spans.try_lock() {
+            Ok(spans) => Some(spans),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Those that were kept, once each, and how many more there were.
+    pub(super) fn take_spans(&self) -> (Vec<CallSpan>, u64) {
+        let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
+        let Spans { kept, dropped } = std::mem::take(&mut *spans);
+        (kept, dropped)
     }
 
     /// Replaces a worker's snapshot, unless someone looks at it just now; says whether.

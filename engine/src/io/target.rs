@@ -7,7 +7,7 @@ use boring::rand::rand_bytes;
 
 use super::error::Error;
 
-/// The port of a `moqt://` URL that names none.
+/// The port of a URL that names none.
 const PORT: u16 = 443;
 
 /// A server to connect to.
@@ -21,7 +21,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// The server that `moqt://host:port/path?query` names.
+    /// The server that `moqt://host:port/path?query` names, or `https://` with the same behind it.
     ///
     /// # Errors
     /// [`Error::Target`] for any other URL.
@@ -41,9 +41,30 @@ pub enum Trust {
     Insecure,
 }
 
-/// A `moqt://` URL (draft-22 section 4.1.1).
+/// How a server is spoken to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Scheme {
+    /// `moqt://`: QUIC alone.
+    Moqt,
+    /// `https://`: WebTransport over HTTP/3.
+    Https,
+}
+
+impl Scheme {
+    const ALL: [Self; 2] = [Self::Moqt, Self::Https];
+
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Moqt => "moqt://",
+            Self::Https => "https://",
+        }
+    }
+}
+
+/// A `moqt://` or `https://` URL (draft-22 section 6.1).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Url {
+    scheme: Scheme,
     authority: String,
     host: String,
     port: u16,
@@ -51,6 +72,11 @@ pub struct Url {
 }
 
 impl Url {
+    /// How the server is spoken to.
+    pub const fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
     /// `host` or `host:port`, as it was written.
     pub fn authority(&self) -> &str {
         &self.authority
@@ -74,7 +100,7 @@ impl Url {
 
 impl fmt::Display for Url {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "moqt://{}{}", self.authority, self.path)
+        write!(formatter, "{}{}{}", self.scheme.prefix(), self.authority, self.path)
     }
 }
 
@@ -83,8 +109,9 @@ impl FromStr for Url {
 
     fn from_str(url: &str) -> Result<Self, Error> {
         let wrong = |reason: &str| Error::Target { url: url.to_owned(), reason: reason.to_owned() };
-        let Some(rest) = url.strip_prefix("moqt://") else {
-            return Err(wrong("only moqt://host:port/path is understood"));
+        let of_scheme = |scheme: Scheme| Some((scheme, url.strip_prefix(scheme.prefix())?));
+        let Some((scheme, rest)) = Scheme::ALL.into_iter().find_map(of_scheme) else {
+            return Err(wrong("only moqt://host:port/path and https://… are understood"));
         };
         if rest.bytes().any(|byte| byte <= b' ' || byte == 0x7f || byte == b'#') {
             return Err(wrong("no spaces, control characters or fragment may stand in it"));
@@ -102,6 +129,7 @@ impl FromStr for Url {
             return Err(wrong("port 0 cannot be connected to"));
         }
         Ok(Self {
+            scheme,
             authority: authority.to_owned(),
             host: host.to_owned(),
             port,
@@ -151,12 +179,14 @@ mod tests {
         check("moqt://example.org:4443/relay?x=1", "example.org", 4443, "/relay?x=1");
         check("moqt://[::1]:4443/", "::1", 4443, "/");
         check("moqt://127.0.0.1:1?a/b", "127.0.0.1", 1, "?a/b");
+        check("https://example.org/moq", "example.org", 443, "/moq");
     }
 
     #[test]
     fn other_urls_are_refused() {
         for url in [
-            "https://example.org",
+            "http://example.org",
+            "https://",
             "moqt://",
             "moqt://:4443",
             "moqt://a:b",

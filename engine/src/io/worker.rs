@@ -22,6 +22,7 @@ use super::{
     gathering::Gathering,
     hub::Seat,
     mailbox::Receiver,
+    memory::Memory,
     quic,
     resolver::Resolver,
     signals::Signals,
@@ -32,7 +33,7 @@ use super::{
 };
 use crate::{
     metrics::{Histogram, Snapshot, Upstream},
-    transport::{Action, Closed, Connect, Driver, Peer, SessionId},
+    transport::{Action, Closed, Connect, Driver, Move, Peer, SessionId},
 };
 
 /// The poll's token of [`Wake`].
@@ -45,6 +46,8 @@ const COMMANDS_MAX: usize = 256;
 const STRAYS_MAX: usize = 256;
 /// Time between two snapshots of the counters.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
+/// Bytes of a URI that are logged.
+const URI_SHOWN: usize = 256;
 /// How long farewells may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -81,6 +84,7 @@ pub(super) struct Worker<D: Driver> {
     gathering: Gathering,
     /// Until when it looks for more before it sleeps.
     awake_until: Instant,
+    memory: Memory,
     turns: Histogram,
     publish_at: Instant,
 }
@@ -116,6 +120,7 @@ impl<D: Driver> Worker<D> {
             backlog: Vec::new(),
             gathering: Gathering::new(config.nap),
             awake_until: clock.now(),
+            memory: Memory::new(config.memory_max, clock.now()),
             turns: Histogram::default(),
             publish_at: clock.now(),
             poll,
@@ -142,9 +147,9 @@ impl<D: Driver> Worker<D> {
     }
 
     fn turn(&mut self) -> Result<(), Error> {
-        let before = self.clock.tick();
-        self.wait(before)?;
-        let now = self.clock.tick();
+        let before = self.tick(Duration::ZERO);
+        let waited = self.wait(before)?;
+        let now = self.tick(waited);
         let received = self.endpoint.counters.udp_received_total;
         self.endpoint.receive(&mut self.batch, now);
         if received < self.endpoint.counters.udp_received_total {
@@ -153,6 +158,7 @@ impl<D: Driver> Worker<D> {
         // What other workers said before these packets were sent comes before them.
         self.take_parcels(now);
         self.serve_all(now);
+        self.look_at_memory(now);
         self.handle_commands(now);
         self.handle_timeouts(now);
         self.hand_over(now);
@@ -166,8 +172,32 @@ impl<D: Driver> Worker<D> {
         Ok(())
     }
 
-    /// Sleeps until there is something to do, unless there is.
-    fn wait(&mut self, now: Instant) -> Result<(), Error> {
+    /// What time it is, after a wait of at most `waited`.
+    fn tick(&mut self, waited: Duration) -> Instant {
+        let stopped = self.clock.tick(waited);
+        let now = self.clock.now();
+        if let Some(stopped) = stopped {
+            tracing::warn!(?stopped, "this process was stopped");
+            self.endpoint.handle_stop(self.clock.stopped(), now);
+            self.driver.handle_time_lost(stopped, now);
+        }
+        now
+    }
+
+    /// Takes no new work while memory is short.
+    fn look_at_memory(&mut self, now: Instant) {
+        let Some(is_short) = self.memory.look(now) else { return };
+        if is_short {
+            tracing::warn!("memory is short: no new connections and requests");
+        } else {
+            tracing::info!("memory is no longer short");
+        }
+        self.endpoint.handle_shortage(is_short);
+        self.driver.handle_shortage(is_short, now);
+    }
+
+    /// Sleeps until there is something to do, unless there is. How long that is at most.
+    fn wait(&mut self, now: Instant) -> Result<Duration, Error> {
         let deadline = [
             self.endpoint.next(now),
             self.driver.poll_timeout().map(|deadline| self.before(deadline, now)),
@@ -196,7 +226,8 @@ impl<D: Driver> Worker<D> {
                 self.endpoint.note_readable(event.token());
             }
         }
-        Ok(())
+        // The next publication of counters is never far away.
+        Ok(timeout.unwrap_or(PUBLISH_INTERVAL))
     }
 
     /// Lets acknowledgements gather, if they are to and there is time; says whether.
@@ -228,6 +259,7 @@ impl<D: Driver> Worker<D> {
                 self.driver.handle_parcel(from, parcel, now);
                 self.act(now);
             }
+            self.seat.settle(from);
             for _ in 0..STRAYS_MAX {
                 let Some(stray) = self.seat.pop_stray(from) else { break };
                 self.endpoint.handle_stray(stray, now);
@@ -240,9 +272,8 @@ impl<D: Driver> Worker<D> {
         for to in self.seat.others() {
             loop {
                 if !self.seat.has_room(to) {
-                    let was_blocked = self.seat.is_blocked(to);
-                    self.endpoint.counters.worker_full_total += u64::from(!was_blocked);
-                    self.seat.set_blocked(to, true);
+                    let is_new = self.seat.set_blocked(to, true);
+                    self.endpoint.counters.worker_full_total += u64::from(is_new);
                     break;
                 }
                 let Some(parcel) = self.driver.poll_parcel(to, now) else {
@@ -298,6 +329,7 @@ impl<D: Driver> Worker<D> {
             Event::Stop { stream, code } => driver.handle_stop(session, stream, code, now),
             Event::Datagram(bytes) => driver.handle_datagram(session, bytes, now),
             Event::Sent { stream, length } => driver.handle_sent(session, stream, length, now),
+            Event::Silence(is_silent) => driver.handle_silence(session, is_silent, now),
             Event::Closed(closed) => self.handle_closed(session, role, closed, now),
             Event::Failed(reason) => self.handle_failed(session, role, reason, now),
         }
@@ -321,11 +353,14 @@ impl<D: Driver> Worker<D> {
         self.endpoint.counters.sessions_total += 1;
         let Some((connection, _)) = self.endpoint.connection(slot, now) else { return };
         let mut peer = Peer::new(role.side(), version, connection.peer);
+        peer.webtransport = connection.is_webtransport();
         if let Role::Client { target, key } = role {
             let url = &self.endpoint.config().targets[target].url;
             peer.target = Some(target);
-            peer.authority = Some(url.authority().to_owned());
-            peer.path = Some(url.path().to_owned());
+            if !peer.webtransport {
+                peer.authority = Some(url.authority().to_owned());
+                peer.path = Some(url.path().to_owned());
+            }
             peer.key = key;
         }
         tracing::debug!(%session, peer = %peer.address, ?version, "connected");
@@ -389,6 +424,10 @@ impl<D: Driver> Worker<D> {
 
     fn tell_unreachable(&mut self, target: usize, reason: Option<String>, now: Instant) {
         if let Some(reason) = reason {
+            let home = self.endpoint.home(target);
+            if home.is_some_and(|home| self.dialer.gives_up_move(target, home, now)) {
+                self.endpoint.go_home(target);
+            }
             self.driver.handle_unreachable(target, &reason, now);
         }
     }
@@ -397,7 +436,7 @@ impl<D: Driver> Worker<D> {
         self.endpoint.counters.sessions -= 1;
         self.endpoint.counters.sessions_timed_out_total += u64::from(closed == Closed::TimedOut);
         if let Role::Client { target, key: None } = role {
-            self.dialer.closed(target, now);
+            self.dialer.closed(target, session, now);
         }
         tracing::debug!(%session, ?closed, "closed");
         self.driver.handle_closed(session, closed, now);
@@ -462,8 +501,26 @@ impl<D: Driver> Worker<D> {
                 }
             }
         }
+        self.follow(now);
         self.connect(now);
         self.act(now);
+    }
+
+    /// Looks for targets where they say that they are from now on, if we may go there.
+    fn follow(&mut self, now: Instant) {
+        while let Some(Move { target, uri }) = self.driver.poll_move() {
+            match self.endpoint.permit(&uri) {
+                Ok(url) if self.dialer.follow(target, &url, now) => {
+                    tracing::info!(target, %url, "a target has moved");
+                    self.endpoint.move_target(target, url);
+                }
+                Ok(url) => tracing::warn!(target, %url, "a target moves too often to be followed"),
+                Err(reason) => {
+                    let uri = String::from_utf8_lossy(&uri[..uri.len().min(URI_SHOWN)]);
+                    tracing::warn!(target, %uri, reason, "a target is not followed");
+                }
+            }
+        }
     }
 
     /// Begins what the driver asks for, unless everything is about to end.
@@ -558,7 +615,7 @@ impl<D: Driver> Worker<D> {
 
     /// Accounts for this turn, and lets others see the counters now and then.
     fn count(&mut self, began: Instant) {
-        let busy = self.clock.tick().saturating_duration_since(began).as_nanos();
+        let busy = self.tick(Duration::ZERO).saturating_duration_since(began).as_nanos();
         let busy = u64::try_from(busy).unwrap_or(u64::MAX);
         self.endpoint.counters.busy_nanoseconds_total += busy;
         self.turns.note(busy);
@@ -591,6 +648,9 @@ impl<D: Driver> Worker<D> {
             service: self.driver.poll_metrics(),
         };
         self.status.publish(worker, snapshot);
+        if let Some(mut spans) = self.status.spans() {
+            spans.add(self.driver.take_spans());
+        }
     }
 }
 

@@ -24,6 +24,7 @@ counters! {
         answers_given_up_total: Counter Count "answers_given_up" "Answers to FETCH and calls given up because too much waited.",
         requests_over_rate_total: Counter Count "requests_over_rate" "Requests and updates refused because they came too often.",
         namespaces_ignored_total: Counter Count "namespaces_ignored" "Namespaces that upstream relays told of beyond what is kept.",
+        track_watches_ignored_total: Counter Count "track_watches_ignored" "Prefixes whose tracks are wanted here and that another relay was not asked for, being too many.",
         cache_evictions_total: Counter Count "cache_evictions" "Groups forgotten to make room, or for their age.",
         objects_received_total: Counter Count "objects_received" "Objects that came from publishers.",
         object_bytes_received_total: Counter Bytes "objects_received" "Payload of objects that came from publishers.",

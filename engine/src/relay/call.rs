@@ -3,6 +3,8 @@
 //! Bytes go from one session to the other as they come; what the further side cannot take is held
 //! back at the nearer side by its stream's flow control.
 
+use std::time::Instant;
+
 use aip_codec::{
     aip::{call::Call, hops::Hops},
     moqt::{
@@ -21,7 +23,13 @@ use super::{
 };
 
 impl Relay {
-    pub(super) fn call_received(&mut self, key: RequestKey, body: Call) {
+    pub(super) fn call_received(&mut self, key: RequestKey, mut body: Call, now: Instant) {
+        // Another shard has put itself in the call's trace for the whole relay.
+        if !self.peers[key.peer.0].is_shard()
+            && let Some(context) = self.traces.begin(key, &body, now)
+        {
+            body.parameters.push(Parameter::TraceContext(context));
+        }
         if is_reserved(&body.namespace) {
             self.refuse_call(key, RequestCode::DOES_NOT_EXIST, "reserved namespace");
             return;
@@ -105,6 +113,8 @@ impl Relay {
     }
 
     fn refuse_call(&mut self, key: RequestKey, code: RequestCode, reason: &str) {
+        self.traces.fail(key, code.name());
+        self.traces.end(key);
         if let Some(session) = self.session(key.peer) {
             session.refuse_call(key.request, code, reason);
         }
@@ -131,6 +141,7 @@ impl Relay {
 
     pub(super) fn call_reset(&mut self, key: RequestKey, code: ResetCode) {
         let Some(other) = self.other_end(key) else { return };
+        self.call_fails(key, other, code);
         if let Some(session) = self.session(other.peer) {
             session.reset_call(other.request, code);
         }
@@ -139,6 +150,7 @@ impl Relay {
 
     pub(super) fn call_stopped(&mut self, key: RequestKey, code: ResetCode) {
         let Some(other) = self.other_end(key) else { return };
+        self.call_fails(key, other, code);
         if let Some(session) = self.session(other.peer) {
             session.stop_call(other.request, code);
         }
@@ -160,12 +172,19 @@ impl Relay {
     /// The session of one end is gone: the other end is told.
     pub(super) fn call_lost(&mut self, key: RequestKey) {
         let Some(other) = self.other_end(key) else { return };
+        self.call_fails(key, other, ResetCode::SESSION_CLOSED);
         self.disown(key);
         self.disown(other);
         if let Some(session) = self.session(other.peer) {
             session.reset_call(other.request, ResetCode::SESSION_CLOSED);
             session.stop_call(other.request, ResetCode::SESSION_CLOSED);
         }
+    }
+
+    /// One of a call's ends is the caller's, by which its trace knows it.
+    fn call_fails(&mut self, key: RequestKey, other: RequestKey, code: ResetCode) {
+        self.traces.fail(key, code.name());
+        self.traces.fail(other, code.name());
     }
 
     /// Forgets a call whose two ends have both nothing more to say.

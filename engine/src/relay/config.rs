@@ -10,6 +10,9 @@ use crate::session;
 pub struct Config {
     /// Limits and offers of each session. MAX_FILTER_RANGES (`filter_ranges_max`) is 64.
     pub session: session::Config,
+    /// What the ids of calls' spans are made of, another number in each shard and process; `None`
+    /// traces no calls. `None`.
+    pub trace_seed: Option<u64>,
     /// Tracks known at one time; a request for one more gets EXCESSIVE_LOAD. 100,000.
     pub tracks_max: usize,
     /// What a way through another relay costs more than that relay's own (COST). 1.
@@ -26,8 +29,14 @@ pub struct Config {
     pub upstream_namespaces_max: usize,
     /// SUBSCRIBE_NAMESPACE and SUBSCRIBE_TRACKS of one session; one more gets EXCESSIVE_LOAD. 1,000.
     pub session_watches_max: usize,
+    /// Namespaces under the prefix of a SUBSCRIBE_NAMESPACE or SUBSCRIBE_TRACKS when it comes, if not
+    /// from another relay; of more it gets NAMESPACE_TOO_LARGE. 100,000.
+    pub watched_namespaces_max: usize,
+    /// SUBSCRIBE_TRACKS that one other relay is asked for what is wanted here; of more prefixes it is
+    /// asked nothing, and they are counted. 1,000.
+    pub relay_watches_max: usize,
     /// Tracks published to one session at one time, for its SUBSCRIBE_TRACKS; of one more it is told
-    /// PUBLISH_SKIPPED. 10,000.
+    /// PUBLISH_SKIPPED. As many are remembered that other relays offer. 10,000.
     pub session_publications_max: usize,
     /// Requests of one session that may wait for a publisher; one more gets EXCESSIVE_LOAD. 1,000.
     pub session_waiting_max: usize,
@@ -55,17 +64,20 @@ pub struct Config {
     /// important and heaviest subscription ends TOO_FAR_BEHIND, or, if there is none, the heaviest
     /// answer is reset EXCESSIVE_LOAD. 16 MiB.
     pub session_queued_bytes_max: usize,
-    /// The same for all sessions of one address. 128 MiB.
+    /// The same for all sessions of one address. 128 MiB; each worker has an equal part of it, but
+    /// no less than one session may have.
     pub identity_queued_bytes_max: usize,
-    /// The same for all sessions. 512 MiB.
+    /// The same for all sessions. 512 MiB; each worker has an equal part of it.
     pub queued_bytes_max: usize,
     /// Requests and updates that one session may make; one more gets EXCESSIVE_LOAD. 10,000 a
     /// second, 20,000 at once.
     pub session_request_rate: Rate,
-    /// The same for all sessions of one address. 50,000 a second, 100,000 at once.
+    /// The same for all sessions of one address. 50,000 a second, 100,000 at once; each worker has an
+    /// equal part of it, but no less than one session may have.
     pub identity_request_rate: Rate,
     /// Bytes of cached objects over all tracks, with what holding them costs (about 256 bytes for an
-    /// object and 1 KiB for a group). The oldest groups go first, a track's newest last. 256 MiB.
+    /// object and 1 KiB for a group). The oldest groups go first, a track's newest last. 256 MiB; each
+    /// worker has an equal part of it.
     pub cache_bytes_max: usize,
     /// Groups cached for each track; the one that came first goes. 256.
     pub cache_groups_max: usize,
@@ -75,8 +87,9 @@ pub struct Config {
 
 impl Config {
     /// What one of so many shards of a relay may have of it. Memory is shared out, so that all
-    /// together hold what one would; an address may have on each shard what one session may.
-    /// Limits of sessions and tracks hold for each shard.
+    /// together hold no more than one would. What shards tell each other is counted together:
+    /// publishers of a track, and requests that wait for one. Limits of sessions, of tracks and of
+    /// namespaces hold for each shard.
     #[must_use]
     pub(crate) fn share(&self, shards: usize) -> Self {
         if shards <= 1 {
@@ -98,8 +111,21 @@ impl Config {
                 .max(self.session_queued_bytes_max),
             identity_request_rate: rate(self.identity_request_rate, self.session_request_rate),
             cache_bytes_max: self.cache_bytes_max / shards,
-            rendezvous_max: self.rendezvous_max.div_ceil(shards),
             ..self.clone()
+        }
+    }
+
+    /// The same in a process that may have so many bytes of memory: what is cached and what waits for
+    /// the network have a quarter of them each at most.
+    #[must_use]
+    pub fn within(self, memory: u64) -> Self {
+        let quarter = usize::try_from(memory / 4).unwrap_or(usize::MAX);
+        Self {
+            cache_bytes_max: self.cache_bytes_max.min(quarter),
+            queued_bytes_max: self.queued_bytes_max.min(quarter),
+            identity_queued_bytes_max: self.identity_queued_bytes_max.min(quarter),
+            session_queued_bytes_max: self.session_queued_bytes_max.min(quarter),
+            ..self
         }
     }
 }
@@ -116,6 +142,7 @@ pub struct Rate {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            trace_seed: None,
             session: session::Config { filter_ranges_max: 64, ..session::Config::default() },
             tracks_max: 100_000,
             link_cost: 1,
@@ -124,6 +151,8 @@ impl Default for Config {
             session_namespaces_max: 10_000,
             upstream_namespaces_max: 100_000,
             session_watches_max: 1_000,
+            watched_namespaces_max: 100_000,
+            relay_watches_max: 1_000,
             session_publications_max: 10_000,
             session_waiting_max: 1_000,
             rendezvous_max: 128,

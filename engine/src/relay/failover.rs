@@ -55,6 +55,11 @@ impl Track {
             .is_some_and(|recovery| recovery.end.is_none_or(|end| group <= end.group))
     }
 
+    /// From where something may be missing.
+    pub(crate) fn missing_from(&self) -> Option<Location> {
+        self.recovery.as_ref().map(|recovery| recovery.from)
+    }
+
     /// How a stream is reset that nobody will go on with.
     pub(crate) fn loss_code(&self) -> ResetCode {
         self.recovery.as_ref().map_or(ResetCode::INTERNAL_ERROR, |recovery| recovery.code)
@@ -123,6 +128,7 @@ impl Relay {
             return;
         }
         let Some(incoming) = self.peers[peer.0].incoming.remove(&stream) else { return };
+        self.lose_splices(&incoming);
         let (index, Some(subgroup)) = (incoming.track, incoming.subgroup) else { return };
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         let key = (incoming.header.group, subgroup);
@@ -145,11 +151,17 @@ impl Relay {
 
     /// A publisher of a track with subscribers is lost: something may have been missed.
     pub(super) fn note_loss(&mut self, index: TrackIndex, code: ResetCode) {
+        if let Some(track) = self.tracks.get(index.0) {
+            self.note_missing(index, track.missed_from(), code);
+        }
+    }
+
+    /// Something may have been missed of a track with subscribers, from there on.
+    pub(super) fn note_missing(&mut self, index: TrackIndex, from: Location, code: ResetCode) {
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         if track.subscribers.is_empty() {
             return;
         }
-        let from = track.missed_from();
         let before = track.recovery.as_ref();
         let from = before.map_or(from, |recovery| recovery.from.min(from));
         let code = before.map_or(code, |recovery| recovery.code);

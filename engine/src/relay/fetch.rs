@@ -16,6 +16,7 @@ use super::{
     fetch_task::FetchTask,
     namespace_tree::RequestKey,
     peer::Owner,
+    subscribe::Asker,
     track::{FillKey, Track, TrackIndex, WaitingBody, Wanted, Wish},
 };
 use crate::{schedule::Precedence, session::fetch_range};
@@ -38,7 +39,8 @@ impl Relay {
                 }
             }
         };
-        if self.tracks[index.0].is_established() {
+        let asker = Asker { key, wants_objects: false };
+        if self.tracks[index.0].is_established() && self.has_heard_all(index, asker, now) {
             self.answer_fetch(index, key, &body, now);
         } else {
             self.wait_for_publisher(index, key, WaitingBody::Fetch(body), Duration::ZERO, now);
@@ -54,7 +56,10 @@ impl Relay {
         now: Instant,
     ) {
         let track = &self.tracks[index.0];
-        let range = match (track.largest, self.range_of(index, key, body)) {
+        let range = self.range_of(index, key, body);
+        // What another shard asks for it has heard of.
+        let heard_of = range.filter(|_| self.peers[key.peer.0].is_shard()).map(|(_, end)| end);
+        let range = match (track.largest.max(heard_of), range) {
             (Some(largest), Some((start, end))) if start <= largest && start <= end => {
                 Some((start, end.min(largest), largest))
             }
@@ -109,7 +114,11 @@ impl Relay {
         match &body.target {
             FetchTarget::Track(_) => {
                 let filter = body.parameters.location_filter().unwrap_or_default();
-                Some(fetch_range(filter, track.largest?))
+                let largest = match self.peers[key.peer.0].is_shard() {
+                    true => Location::MAX,
+                    false => track.largest?,
+                };
+                Some(fetch_range(filter, largest))
             }
             FetchTarget::Standalone { start, end, .. } => {
                 let last = end.object.0.checked_sub(1).unwrap_or(u64::MAX);
@@ -121,7 +130,8 @@ impl Relay {
                 else {
                     return None;
                 };
-                let joined_at = track.subscribers.get(*subscriber)?.joined_at?;
+                let subscriber = track.subscribers.get(*subscriber)?;
+                let joined_at = subscriber.joined_at.filter(|_| subscriber.wish.forward)?;
                 let group =
                     if *relative { joined_at.group.0.saturating_sub(*start) } else { *start };
                 Some((Location::new(group, 0), joined_at))

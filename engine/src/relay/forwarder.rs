@@ -379,7 +379,7 @@ impl Relay {
         if let StreamEnd::Reset(ResetCode::SESSION_CLOSED) = end
             && entry.is_shard()
         {
-            // Another shard has lost the publisher, and will say so.
+            // Another shard has lost the publisher, and says so next.
             self.source_lost(peer, stream, ResetCode::SESSION_CLOSED, now);
             return;
         }
@@ -464,8 +464,11 @@ impl Relay {
         let candidate = Candidate { location, subgroup: None, priority, properties };
         for (_, subscriber) in &track.subscribers {
             // What a shard told is told to no other; the others see to copies themselves.
-            let is_for_it = if subscriber.is_shard { !from_shard } else { is_new };
-            if !is_for_it || !subscriber.wants(&candidate) {
+            let is_for_it = match subscriber.is_shard {
+                true => !from_shard,
+                false => is_new && subscriber.wants(&candidate),
+            };
+            if !is_for_it {
                 continue;
             }
             if let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use aip_codec::{Version, moqt::id::RequestId};
+use bytes::Bytes;
 
 use super::{
     Relay,
@@ -10,6 +11,7 @@ use super::{
     peer::{Owner, PeerIndex},
     track::{Track, TrackIndex},
 };
+use crate::transport::Move;
 
 /// How long a publisher that goes away is still listened to once another one sends its track: what
 /// it had begun to send comes from nobody else.
@@ -22,15 +24,21 @@ impl Relay {
         &mut self,
         peer: PeerIndex,
         request: Option<RequestId>,
+        uri: Bytes,
         now: Instant,
     ) {
         let Some(entry) = self.peers.get(peer.0) else { return };
         tracing::debug!(session = %entry.id, ?request, "peer is going away");
-        let mut keys: Vec<RequestKey> = match request {
+        if let Some(target) = entry.transport.target
+            && request.is_none()
+            && !uri.is_empty()
+        {
+            self.moves.push_back(Move { target, uri });
+        }
+        let keys: Vec<RequestKey> = match request {
             Some(request) => vec![RequestKey { peer, request }],
             None => self.requests_of(peer),
         };
-        keys.sort_unstable();
         for key in keys {
             let Some(Owner::Upstream(index)) = self.peers[peer.0].requests.get(&key.request) else {
                 continue;
@@ -39,22 +47,43 @@ impl Relay {
         }
     }
 
-    fn requests_of(&self, peer: PeerIndex) -> Vec<RequestKey> {
+    /// The requests of a session, of either side, in order.
+    pub(super) fn requests_of(&self, peer: PeerIndex) -> Vec<RequestKey> {
         #[expect(clippy::disallowed_methods, reason = "sorted before it is used")]
         let requests = self.peers[peer.0].requests.keys();
-        requests.map(|request| RequestKey { peer, request: *request }).collect()
+        let mut keys: Vec<_> =
+            requests.map(|request| RequestKey { peer, request: *request }).collect();
+        keys.sort_unstable();
+        keys
     }
 
     /// Asks for a track again, since whoever sends it to us by this request will not for long.
     fn move_upstream(&mut self, index: TrackIndex, key: RequestKey, now: Instant) {
+        let by_relay = self.is_relays_publication(key);
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         let has_demand = track.has_demand();
-        let Some(upstream) = track.upstream_mut(key).filter(|upstream| !upstream.by_publish) else {
+        let upstream = track.upstream_mut(key);
+        let Some(upstream) = upstream.filter(|upstream| !upstream.by_publish || by_relay) else {
             return;
         };
         upstream.is_leaving = true;
         self.tell_shards_of_leaving(index);
         if has_demand {
+            self.ask_publishers(index, None, now);
+        }
+    }
+
+    /// Another relay is there, or has told of a namespace: it is asked for tracks that come only from
+    /// those who go away.
+    pub(super) fn replace_leaving(&mut self, now: Instant) {
+        let is_left = |track: &Track| {
+            !track.upstreams.is_empty()
+                && track.upstreams.iter().all(|upstream| upstream.is_leaving)
+                && track.has_demand()
+        };
+        let left = self.tracks.iter().filter(|(_, track)| is_left(track));
+        let left: Vec<TrackIndex> = left.map(|(index, _)| TrackIndex(index)).collect();
+        for index in left {
             self.ask_publishers(index, None, now);
         }
     }

@@ -16,16 +16,20 @@ use aip_codec::{
     moqt::{
         error_code::{PublishDoneCode, RequestCode, ResetCode},
         id::{RequestId, TrackAlias},
+        location::Location,
+        message::Publish,
         name::{FullTrackName, TrackNamespace},
+        parameter::{Parameter, Parameters},
+        property::Properties,
     },
 };
 
 use super::{
     Relay,
     namespace_tree::{Interest, RequestKey, Route},
-    peer::{Peer, PeerIndex},
-    subscribe::done_code,
-    track::{Subscriber, Track, TrackIndex, Waiting},
+    peer::{Owner, Peer, PeerIndex},
+    subscribe::{Asker, Terms, done_code},
+    track::{Subscriber, Track, TrackIndex, Upstream, Waiting, Wish},
 };
 use crate::{
     session,
@@ -51,17 +55,26 @@ pub(super) struct Mesh {
 /// A track that is published to other shards.
 #[derive(Debug)]
 struct Publication {
-    shards: BTreeSet<PeerIndex>,
+    /// How many sessions publish it in each.
+    shards: BTreeMap<PeerIndex, usize>,
     /// The alias that the track has here whenever it is here: by it is known who was told of it.
     alias: TrackAlias,
 }
 
 /// What another shard is to be told of. What there is to tell is looked up when it is told, so that
-/// this holds no name twice.
+/// this holds no name twice. And what it has told that belongs to nothing else.
 #[derive(Debug, Default)]
 struct Dirty {
     namespaces: BTreeSet<TrackNamespace>,
+    interests: BTreeSet<TrackNamespace>,
     tracks: BTreeSet<FullTrackName>,
+    malformed: BTreeSet<FullTrackName>,
+    /// Its SUBSCRIBEs that wait here.
+    waits: BTreeSet<RequestId>,
+    /// From where something may be missing in its subscriptions, and up to where.
+    gaps: BTreeMap<RequestId, (Location, Option<Location>)>,
+    /// How many requests wait for a publisher to come: here, as it was told, and there.
+    rendezvous: (usize, usize),
 }
 
 impl Mesh {
@@ -76,17 +89,49 @@ impl Mesh {
         }
     }
 
-    /// A track is published to this shard, or is no more.
+    /// Who wants every track under a prefix has changed among the sessions of this shard.
+    pub(super) fn interest_changed(&mut self, prefix: TrackNamespace) {
+        for dirty in self.shards.values_mut() {
+            dirty.interests.insert(prefix.clone());
+        }
+    }
+
+    /// A track is published to this shard by one session more, or less.
     pub(super) fn publication_changed(&mut self, track: FullTrackName) {
         for dirty in self.shards.values_mut() {
             dirty.tracks.insert(track.clone());
         }
     }
 
+    /// How many requests of other shards wait for a publisher to come.
+    pub(super) fn rendezvous_count(&self) -> usize {
+        self.shards.values().map(|dirty| dirty.rendezvous.1).sum()
+    }
+
+    /// A SUBSCRIBE of another shard waits for this one's publishers.
+    pub(super) fn waits(&mut self, key: RequestKey) {
+        if let Some(dirty) = self.shards.get_mut(&key.peer) {
+            dirty.waits.insert(key.request);
+        }
+    }
+
+    /// Something may be missing in another shard's subscription.
+    fn note_gap(&mut self, key: RequestKey, from: Location, largest: Option<Location>) {
+        let Some(dirty) = self.shards.get_mut(&key.peer) else { return };
+        let gap = dirty.gaps.entry(key.request).or_insert((from, largest));
+        *gap = (gap.0.min(from), gap.1.max(largest));
+    }
+
     /// The shards that a track is published to.
     pub(super) fn publishers_of(&self, track: &FullTrackName) -> impl Iterator<Item = PeerIndex> {
         let publication = self.published.get(track);
-        publication.into_iter().flat_map(|publication| &publication.shards).copied()
+        publication.into_iter().flat_map(|publication| publication.shards.keys()).copied()
+    }
+
+    /// How many sessions of other shards publish a track.
+    pub(super) fn publishers_count(&self, track: &FullTrackName) -> usize {
+        let publication = self.published.get(track);
+        publication.map_or(0, |publication| publication.shards.values().sum())
     }
 
     /// The alias of a track that is published to other shards.
@@ -119,16 +164,39 @@ impl Relay {
     /// What another shard is to be told next.
     pub fn poll_notice(&mut self, shard: SessionId) -> Option<Notice> {
         let &peer = self.by_session.get(&shard)?;
+        let waiting = self.rendezvous_count();
         let dirty = self.mesh.shards.get_mut(&peer)?;
         if let Some(namespace) = dirty.namespaces.pop_first() {
             let way = self.namespaces.routes(&namespace).iter().find(|route| !route.shard);
             let way = way.map(|route| Way { hops: route.hops.clone(), cost: route.cost });
             return Some(Notice::Namespace { namespace, way });
         }
-        let track = dirty.tracks.pop_first()?;
-        let known = self.by_name.get(&track).and_then(|index| self.tracks.get(index.0));
-        let is_published = known.is_some_and(Track::is_published);
-        Some(Notice::Track { track, is_published })
+        if let Some(prefix) = dirty.interests.pop_first() {
+            let wishes = self.wishes_of_sessions(&prefix);
+            return Some(Notice::Interest { prefix, wishes });
+        }
+        if let Some(track) = dirty.tracks.pop_first() {
+            let known = self.by_name.get(&track).and_then(|index| self.tracks.get(index.0));
+            let is_offered = usize::from(self.offers.contains(&track));
+            let publishers = known.map_or(0, Track::publications).max(is_offered);
+            return Some(Notice::Track { track, publishers });
+        }
+        if let Some(track) = dirty.malformed.pop_first() {
+            return Some(Notice::Malformed { track });
+        }
+        if let Some(request) = dirty.waits.pop_first() {
+            return Some(Notice::Waits { request });
+        }
+        let is_told = std::mem::replace(&mut dirty.rendezvous.0, waiting) == waiting;
+        (!is_told).then_some(Notice::Rendezvous { waiting })
+    }
+
+    /// What another shard is to be told next, behind the ends of streams.
+    pub fn poll_late_notice(&mut self, shard: SessionId) -> Option<Notice> {
+        let peer = self.by_session.get(&shard)?;
+        let dirty = self.mesh.shards.get_mut(peer)?;
+        let (request, (from, largest)) = dirty.gaps.pop_first()?;
+        Some(Notice::Gap { request, from, largest })
     }
 
     /// What another shard tells.
@@ -144,19 +212,37 @@ impl Relay {
                     self.set_route(key, &namespace, route, now);
                 }
             }
-            Notice::Track { track, is_published: true } => {
-                self.note_published(&track, peer);
+            Notice::Interest { prefix, wishes } => {
+                self.note_interest_of_shard(peer, &prefix, wishes);
+            }
+            Notice::Track { track, publishers: 0 } => self.forget_published(&track, peer),
+            Notice::Track { track, publishers } => {
+                self.note_published(&track, peer, publishers);
                 self.published_to_shard(&track, peer, now);
             }
-            Notice::Track { track, is_published: false } => self.forget_published(&track, peer),
+            Notice::Malformed { track } => {
+                if let Some(&index) = self.by_name.get(&track) {
+                    self.end_malformed(index, now);
+                }
+            }
+            Notice::Rendezvous { waiting } => {
+                if let Some(dirty) = self.mesh.shards.get_mut(&peer) {
+                    dirty.rendezvous.1 = waiting;
+                }
+            }
+            Notice::Waits { request } => self.heard_by_shard(RequestKey { peer, request }, now),
+            Notice::Gap { request, from, largest } => {
+                let key = RequestKey { peer, request };
+                self.gap_in_shard(key, from, largest, now);
+            }
         }
         self.drain_events(peer, now);
     }
 
     /// Another shard has told that a track is published to it.
-    fn note_published(&mut self, track: &FullTrackName, peer: PeerIndex) {
+    fn note_published(&mut self, track: &FullTrackName, peer: PeerIndex, publishers: usize) {
         if let Some(publication) = self.mesh.published.get_mut(track) {
-            publication.shards.insert(peer);
+            publication.shards.insert(peer, publishers);
             return;
         }
         let known = self.by_name.get(track).and_then(|index| self.tracks.get(index.0));
@@ -164,7 +250,7 @@ impl Relay {
             Some(track) => track.alias,
             None => self.next_alias(),
         };
-        let publication = Publication { shards: BTreeSet::from([peer]), alias };
+        let publication = Publication { shards: BTreeMap::from([(peer, publishers)]), alias };
         self.mesh.published.insert(track.clone(), publication);
     }
 
@@ -200,12 +286,129 @@ impl Relay {
         {
             self.ask_publishers(index, None, now);
         }
-        self.publish_from_shards(name, None, now);
+        self.publish_from_elsewhere(name, None, now);
     }
 
-    /// Publishes a track that is published to another shard: to one who wants every track under a
-    /// prefix, or to all of them. Nothing, if there is none.
-    pub(super) fn publish_from_shards(
+    /// A track is published to this shard: the others are offered it, so that whoever has it there
+    /// already misses nothing of what its publisher sends at once.
+    pub(super) fn offer_to_shards(&mut self, index: TrackIndex, now: Instant) {
+        let shards: Vec<PeerIndex> = self.mesh.shards.keys().copied().collect();
+        for peer in shards {
+            let Some(track) = self.tracks.get(index.0) else { return };
+            let (name, alias, largest) = (track.name.clone(), track.alias, track.largest);
+            let has_it = track.has_downstream_in(peer);
+            let properties = track.properties.clone();
+            let Some(session) = self.session(peer).filter(|it| !has_it && it.is_established())
+            else {
+                continue;
+            };
+            let parameters = match largest {
+                Some(largest) => Parameters::default().with(Parameter::LargestObject(largest)),
+                None => Parameters::default(),
+            };
+            if let Ok(request) = session.publish(name, alias, parameters, properties) {
+                let key = RequestKey { peer, request };
+                self.peers[peer.0].publication_count += 1;
+                self.add_subscriber(index, key, Wish::of(&Parameters::default()), now);
+            }
+        }
+    }
+
+    /// Another shard offers a track that has just been published to it: taken if anybody here has
+    /// it, or waits for it. Whoever comes later subscribes.
+    pub(super) fn offered_by_shard(&mut self, key: RequestKey, body: Publish, now: Instant) {
+        let known = self.by_name.get(&body.track).copied();
+        let wanted = known.filter(|index| {
+            let mut upstreams = self.tracks[index.0].upstreams.iter();
+            let has_it = upstreams.any(|it| it.key.peer == key.peer && it.established);
+            !has_it && self.has_own_demand(&self.tracks[index.0])
+        });
+        let Some(index) = wanted else {
+            if let Some(session) = self.session(key.peer) {
+                session.reject_with(key.request, RequestCode::UNINTERESTED, "nobody here has it");
+            }
+            return;
+        };
+        self.tracks[index.0].upstreams.push(Upstream {
+            key,
+            by_publish: false,
+            is_shard: true,
+            established: false,
+            is_heard: true,
+            alias: Some(body.track_alias),
+            forward: true,
+            told_hops: None,
+            deadline: now,
+            is_leaving: false,
+        });
+        self.own(key, Owner::Upstream(index));
+        if let Some(session) = self.session(key.peer) {
+            session.accept(key.request, Parameters::default(), Properties::default());
+        }
+        self.below_changed.push_back((index, self.tracks[index.0].alias));
+        let largest = body.parameters.largest_object();
+        let terms = Terms { alias: body.track_alias, largest, properties: body.properties };
+        self.establish_upstream(index, key, terms, now);
+    }
+
+    /// Another shard has got a SUBSCRIBE of ours: nothing that its publishers send is missed.
+    fn heard_by_shard(&mut self, key: RequestKey, now: Instant) {
+        let Some(&Owner::Upstream(index)) = self.peers[key.peer.0].requests.get(&key.request)
+        else {
+            return;
+        };
+        if let Some(upstream) = self.tracks[index.0].upstream_mut(key) {
+            upstream.is_heard = true;
+        }
+        self.serve_waiting(index, now);
+    }
+
+    /// Another shard refuses a SUBSCRIBE of ours, since it has offered the track.
+    pub(super) fn already_offered(&mut self, index: TrackIndex, key: RequestKey, now: Instant) {
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        track.upstreams.retain(|upstream| upstream.key != key);
+        let Some(track) = self.tracks.get(index.0) else { return };
+        // The offer may have been refused since, by who did not want it then.
+        if !track.has_upstream_in(key.peer) && self.has_own_demand(track) {
+            self.ask_publishers(index, None, now);
+        }
+        self.serve_waiting(index, now);
+        self.forget_track_if_unused(index);
+    }
+
+    /// Other shards that have a track from here may miss something of it.
+    pub(super) fn tell_shards_of_gap(&mut self, index: TrackIndex) {
+        let Some(track) = self.tracks.get(index.0) else { return };
+        let Some(from) = track.missing_from() else { return };
+        for &shard in &track.shards {
+            if let Some(subscriber) = track.subscribers.get(shard) {
+                self.mesh.note_gap(subscriber.key, from, track.largest);
+            }
+        }
+    }
+
+    /// Something may be missing of what another shard sends.
+    fn gap_in_shard(
+        &mut self,
+        key: RequestKey,
+        from: Location,
+        largest: Option<Location>,
+        now: Instant,
+    ) {
+        let Some(&Owner::Upstream(index)) = self.peers[key.peer.0].requests.get(&key.request)
+        else {
+            return;
+        };
+        self.note_missing(index, from, ResetCode::INTERNAL_ERROR);
+        if let Some(largest) = largest {
+            self.tracks[index.0].note_largest(largest);
+        }
+        self.recover(index, now);
+    }
+
+    /// Publishes a track that is published to another shard or offered by another relay: to one who
+    /// wants every track under a prefix, or to all of them. Nothing, if there is none.
+    pub(super) fn publish_from_elsewhere(
         &mut self,
         name: &FullTrackName,
         watcher: Option<RequestKey>,
@@ -240,7 +443,9 @@ impl Relay {
     fn publish_watched_now(&mut self, index: TrackIndex, now: Instant) {
         let namespace = self.tracks[index.0].name.namespace();
         for watcher in self.namespaces.interested_in(namespace, Interest::Tracks) {
-            if !self.tracks[index.0].has_upstream_in(watcher.peer) {
+            let track = &self.tracks[index.0];
+            let has_asked = track.waiting.iter().any(|it| it.key.peer == watcher.peer);
+            if !has_asked && !track.has_upstream_in(watcher.peer) {
                 self.publish_to(index, watcher, now);
                 self.answered.push_back(watcher.peer);
             }
@@ -265,12 +470,34 @@ impl Relay {
         }
     }
 
-    /// Asks the other shards that have publishers of a track which this one has, too.
-    pub(super) fn ask_other_shards(&mut self, index: TrackIndex, now: Instant) {
+    /// Asks the other shards that have publishers of a track which this one has, too, on behalf of
+    /// the first session of its own that wants it.
+    fn ask_other_shards(&mut self, index: TrackIndex, asker: Asker, now: Instant) {
         let Some(track) = self.tracks.get(index.0) else { return };
-        let publishers = self.publishers_for(track, None);
-        if publishers.iter().any(|peer| self.peers[peer.0].is_shard()) {
-            self.ask_publishers(index, None, now);
+        if !self.has_own_demand(track) {
+            let mut publishers = self.publishers_for(track, Some(asker.key));
+            publishers.retain(|peer| self.peers[peer.0].is_shard());
+            self.ask_each(index, publishers, Some(asker), now);
+        }
+    }
+
+    /// Whether what is known of an established track is all that any shard knows. If not, the others
+    /// are being asked. Other shards see to that themselves.
+    pub(super) fn has_heard_all(&mut self, index: TrackIndex, asker: Asker, now: Instant) -> bool {
+        if self.peers[asker.key.peer.0].is_shard() {
+            return true;
+        }
+        self.ask_other_shards(index, asker, now);
+        !self.tracks[index.0].awaits_shards()
+    }
+
+    /// Tells the shards that have publishers of a track that these contradict each other.
+    pub(super) fn tell_shards_of_malformed(&mut self, index: TrackIndex) {
+        let Some(track) = self.tracks.get(index.0) else { return };
+        for upstream in track.upstreams.iter().filter(|upstream| upstream.is_shard) {
+            if let Some(dirty) = self.mesh.shards.get_mut(&upstream.key.peer) {
+                dirty.malformed.insert(track.name.clone());
+            }
         }
     }
 
@@ -312,10 +539,13 @@ impl Relay {
     pub(super) fn shard_established(&mut self, peer: PeerIndex, now: Instant) {
         let root = TrackNamespace::default();
         let namespaces = self.namespaces.published_under(&root, usize::MAX);
-        let tracks = self.tracks.iter().filter(|(_, track)| track.is_published());
-        let tracks = tracks.map(|(_, track)| track.name.clone()).collect();
+        let published = self.tracks.iter().filter(|(_, track)| 0 < track.publications());
+        let published = published.map(|(_, track)| &track.name);
+        let tracks = published.chain(self.offers.tracks()).cloned().collect();
+        let interests = self.watched_prefixes();
         if let Some(dirty) = self.mesh.shards.get_mut(&peer) {
-            *dirty = Dirty { namespaces: namespaces.into_iter().collect(), tracks };
+            let namespaces = namespaces.into_iter().collect();
+            *dirty = Dirty { namespaces, interests, tracks, ..Dirty::default() };
         }
         self.retry_waiting(&root, now);
     }
@@ -325,6 +555,7 @@ impl Relay {
         if self.mesh.shards.remove(&peer).is_none() {
             return;
         }
+        self.forget_interests_of_shard(peer);
         let root = TrackNamespace::default();
         for track in self.mesh.published_under(&root) {
             self.forget_published(&track, peer);
@@ -337,18 +568,16 @@ impl Relay {
         }
     }
 
-    /// Takes the requests that a publisher in this session can serve from those that wait.
-    pub(super) fn take_served_by(
-        &mut self,
-        index: TrackIndex,
-        peer: PeerIndex,
-    ) -> VecDeque<Waiting> {
-        let by_shard = self.peers.get(peer.0).is_some_and(Peer::is_shard);
+    /// Takes those of the requests that wait which can be answered now: other shards' if a session of
+    /// this one sends the track, and others once every shard that was asked has been heard.
+    pub(super) fn take_served(&mut self, index: TrackIndex) -> VecDeque<Waiting> {
         let Some(track) = self.tracks.get_mut(index.0) else { return VecDeque::new() };
+        let serves_shards = track.serves_shards();
+        let serves_others = track.is_established() && !track.awaits_shards();
         let waiting = std::mem::take(&mut track.waiting);
-        let peers = &self.peers;
-        let (stay, go) = waiting.into_iter().partition(|waiting| {
-            by_shard && peers.get(waiting.key.peer.0).is_some_and(Peer::is_shard)
+        let (go, stay) = waiting.into_iter().partition(|waiting| match waiting.is_shard {
+            true => serves_shards,
+            false => serves_others,
         });
         track.waiting = stay;
         go
@@ -363,20 +592,21 @@ impl Relay {
         code: Option<PublishDoneCode>,
     ) {
         let Some(track) = self.tracks.get(index.0) else { return };
-        let is_served = track.upstreams.iter().any(|upstream| !upstream.is_shard);
+        let asks_others = track.upstreams.iter().any(|upstream| !upstream.is_shard);
         let shards = track.shards.clone();
         match code {
-            Some(code) if !is_served => {
+            _ if track.serves_shards() && was_ours => self.tell_shards_of_gap(index),
+            _ if track.serves_shards() => {}
+            Some(code) if !asks_others => {
                 for shard in shards {
                     self.finish_subscriber(index, shard, done_code(Some(code)));
                 }
             }
-            None if was_ours || !is_served => {
+            _ => {
                 for shard in shards {
                     self.cut_shard(index, shard);
                 }
             }
-            _ => {}
         }
         self.refuse_shards_waiting(index, RequestCode::DOES_NOT_EXIST);
     }
@@ -414,7 +644,7 @@ impl Relay {
     }
 
     /// The track of this name, begun if there is room.
-    fn track_to_publish(&mut self, name: &FullTrackName) -> Option<TrackIndex> {
+    pub(super) fn track_to_publish(&mut self, name: &FullTrackName) -> Option<TrackIndex> {
         if let Some(&index) = self.by_name.get(name) {
             return Some(index);
         }
@@ -427,8 +657,33 @@ impl Relay {
 }
 
 impl Track {
-    /// Whether a session of this shard has published it.
-    fn is_published(&self) -> bool {
-        self.upstreams.iter().any(|upstream| upstream.by_publish)
+    /// How many sessions of this shard have published it.
+    pub(super) fn publications(&self) -> usize {
+        self.upstreams.iter().filter(|upstream| upstream.by_publish).count()
+    }
+
+    /// How many sessions of this shard send it, or are asked for it.
+    pub(super) fn own_publishers(&self) -> usize {
+        self.upstreams.iter().filter(|upstream| !upstream.is_shard).count()
+    }
+
+    /// Whether a session of this shard wants its objects, not only to know of them.
+    pub(super) fn wants_objects(&self) -> bool {
+        let mut subscribers = self.subscribers.iter();
+        subscribers.any(|(_, it)| !it.is_shard && it.wish.forward)
+            || self.waiting.iter().any(|it| !it.is_shard && it.body.wants_objects())
+    }
+
+    /// Whether a session of this shard sends it, so that other shards can have it from here.
+    fn serves_shards(&self) -> bool {
+        self.upstreams.iter().any(|upstream| upstream.established && !upstream.is_shard)
+    }
+
+    /// Whether another shard that was asked has not been heard, so that something may be missed of
+    /// what its publishers send. One that has offered the track itself need not be.
+    pub(super) fn awaits_shards(&self) -> bool {
+        let offers = |peer| self.upstreams.iter().any(|it| it.established && it.key.peer == peer);
+        let mut silent = self.upstreams.iter().filter(|it| !it.established && !it.is_heard);
+        silent.any(|it| it.is_shard && !offers(it.key.peer))
     }
 }

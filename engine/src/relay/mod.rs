@@ -11,11 +11,13 @@ mod fetch;
 mod fetch_task;
 mod forwarder;
 mod goaway;
+mod interest;
 mod mesh;
 mod metrics;
 mod namespace;
 mod namespace_announce;
 mod namespace_tree;
+mod offer;
 mod overload;
 mod pass_on;
 mod peer;
@@ -23,9 +25,11 @@ mod publish;
 mod redirect;
 mod rendezvous;
 mod retention;
+mod silence;
 mod splice;
 mod subscribe;
 mod timer;
+mod trace;
 mod track;
 mod update;
 mod upstream;
@@ -34,7 +38,7 @@ mod verify;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use aip_codec::moqt::{
@@ -49,22 +53,26 @@ use slab::Slab;
 pub use self::{
     config::{Config, Rate},
     overload::Load,
+    trace::CallSpan,
 };
 use self::{
+    interest::Interests,
     mesh::Mesh,
     namespace_tree::{NamespaceTree, RequestKey},
+    offer::Offers,
     peer::{Owner, Peer, PeerIndex},
     publish::TracksWatch,
     redirect::Redirects,
     rendezvous::Rendezvous,
     retention::Retention,
+    trace::Traces,
     track::{Track, TrackIndex},
 };
 use crate::{
     metrics::Service,
     session::{Event, Request, Response, Session},
     stream_map::NumberMap,
-    transport::{Action, Closed, Driver, Peer as TransportPeer, SessionId, Side, StreamId},
+    transport::{Action, Closed, Driver, Move, Peer as TransportPeer, SessionId, Side, StreamId},
 };
 
 /// What other threads may tell a relay. Nothing yet.
@@ -82,6 +90,14 @@ pub struct Relay {
     namespaces: NamespaceTree,
     /// What each SUBSCRIBE_TRACKS asked for.
     track_watches: BTreeMap<RequestKey, TracksWatch>,
+    /// Who wants every track under which prefix.
+    interests: Interests,
+    /// Tracks that other relays would send.
+    offers: Offers,
+    /// Established sessions with other relays.
+    relays: BTreeSet<PeerIndex>,
+    /// Relays that we have dialled and that are elsewhere now.
+    moves: VecDeque<Move>,
     next_alias: u64,
     next_task: u64,
     /// Sessions that were answered on behalf of another one, and may have something to tell.
@@ -102,6 +118,7 @@ pub struct Relay {
     redirects: Redirects,
     /// What waits above the sessions, and who asks how often.
     levels: overload::Levels,
+    traces: Traces,
     draining: bool,
     service: Service,
 }
@@ -124,6 +141,7 @@ impl Relay {
     /// A relay without sessions.
     pub fn new(config: Config) -> Self {
         Self {
+            traces: Traces::new(config.trace_seed),
             config,
             peers: Slab::new(),
             by_session: NumberMap::default(),
@@ -131,6 +149,10 @@ impl Relay {
             by_name: HashMap::new(),
             namespaces: NamespaceTree::new(),
             track_watches: BTreeMap::new(),
+            interests: Interests::new(),
+            offers: Offers::default(),
+            relays: BTreeSet::new(),
+            moves: VecDeque::new(),
             next_alias: 0,
             next_task: 0,
             answered: VecDeque::new(),
@@ -179,6 +201,9 @@ impl Relay {
     fn disown(&mut self, key: RequestKey) -> Option<Owner> {
         let peer = self.peers.get_mut(key.peer.0)?;
         let owner = peer.requests.remove(&key.request)?;
+        if let Owner::Call { .. } = owner {
+            self.traces.end(key);
+        }
         if matches!(owner, Owner::Subscriber { .. }) && peer.is_ours(key.request) {
             peer.publication_count -= 1;
         }
@@ -191,7 +216,9 @@ impl Relay {
             _ => 0,
         };
         let reason = Reason::new(reason);
-        self.service.requests_refused.count(code.name());
+        if self.peers.get(key.peer.0).is_some_and(|peer| !peer.is_shard()) {
+            self.service.requests_refused.count(code.name());
+        }
         if let Some(session) = self.session(key.peer) {
             session
                 .reject(key.request, RequestError { code, retry_interval, reason, redirect: None });
@@ -226,6 +253,7 @@ impl Relay {
             self.service.note_fault(fault);
         }
         self.arm_session_timer(peer);
+        self.traces.stamp(now);
         while let Some(track) = self.below_changed.pop_front() {
             self.relays_below_changed(track, now);
         }
@@ -285,10 +313,12 @@ impl Relay {
             Event::NamespaceDone { request, suffix } => {
                 self.upstream_namespace_done(key(request), &suffix, now);
             }
-            Event::PublishSkipped { .. } => {}
+            Event::PublishSkipped { request, suffix, name } => {
+                self.publication_skipped(key(request), &suffix, name, now);
+            }
             Event::TooFarBehind { request } => self.end_behind(key(request)),
             Event::Ended { request } => self.request_ended(key(request), now),
-            Event::Goaway { request, .. } => self.goaway_received(peer, request, now),
+            Event::Goaway { request, uri, .. } => self.goaway_received(peer, request, uri, now),
         }
     }
 
@@ -305,7 +335,7 @@ impl Relay {
                 self.subscribe_namespace_received(key, &body.prefix);
             }
             Request::SubscribeTracks(body) => self.subscribe_tracks_received(key, &body, now),
-            Request::Call(body) => self.call_received(key, body),
+            Request::Call(body) => self.call_received(key, body, now),
         }
     }
 
@@ -341,6 +371,9 @@ impl Relay {
                 self.disown(key);
                 self.passed_on_refused(track, key, &error, now);
                 self.upstream_fetch_failed(track, fetch, error.code, now);
+            }
+            (Owner::TracksAbove(prefix), Response::Error(error)) => {
+                self.asked_tracks_refused(key, &prefix, &error);
             }
             (
                 owner @ (Owner::NamespaceUpstream(_) | Owner::UpstreamWatch),
@@ -388,13 +421,20 @@ impl Relay {
                 self.disown(key);
                 self.unpublish_namespace(key, &namespace, now);
             }
-            Owner::NamespaceWatch(prefix) | Owner::TracksWatch(prefix) => {
+            Owner::NamespaceWatch(prefix) => {
+                self.disown(key);
+                self.peers[key.peer.0].watch_count -= 1;
+                self.namespaces.unwatch(&prefix, key);
+                self.forget_told_to(key);
+            }
+            Owner::TracksWatch(prefix) => {
                 self.disown(key);
                 self.peers[key.peer.0].watch_count -= 1;
                 self.namespaces.unwatch(&prefix, key);
                 self.track_watches.remove(&key);
-                self.forget_told_to(key);
+                self.note_interest(&prefix, key, false);
             }
+            Owner::TracksAbove(prefix) => self.asked_tracks_ended(key, &prefix),
             Owner::NamespaceUpstream(namespace) => {
                 self.disown(key);
                 self.announcement_ended(key, &namespace);
@@ -413,6 +453,8 @@ impl Relay {
         self.drain_events(peer, now);
         #[expect(clippy::disallowed_methods, reason = "collected into an ordered set")]
         let requests: BTreeSet<RequestId> = self.peers[peer.0].requests.keys().copied().collect();
+        self.relays.remove(&peer);
+        self.withdraw_offers_of(peer);
         for stream in self.incoming_streams(peer) {
             self.source_lost(peer, stream, ResetCode::SESSION_CLOSED, now);
         }
@@ -431,6 +473,7 @@ impl Relay {
         if let Some(timer) = self.peers[peer.0].timer {
             self.session_timers.remove(&(timer, peer));
         }
+        self.traces.stamp(now);
         self.leave_mesh(peer, now);
         self.leave_levels(peer, now);
         self.touched.retain(|other| *other != peer);
@@ -455,6 +498,7 @@ impl Driver for Relay {
             config.authority.clone_from(&transport.authority);
             config.path.clone_from(&transport.path);
         }
+        config.webtransport = transport.webtransport;
         let mut session = Session::new(config, transport.side, transport.version, now);
         let is_shard = transport.shard.is_some();
         if self.draining && !is_shard {
@@ -506,6 +550,12 @@ impl Driver for Relay {
         }
     }
 
+    fn handle_silence(&mut self, session: SessionId, is_silent: bool, now: Instant) {
+        let Some(&peer) = self.by_session.get(&session) else { return };
+        self.note_silence(peer, is_silent, now);
+        self.drain_events(peer, now);
+    }
+
     fn handle_closed(&mut self, session: SessionId, closed: Closed, now: Instant) {
         let Some(peer) = self.by_session.remove(&session) else { return };
         tracing::debug!(%session, ?closed, "session closed");
@@ -543,6 +593,16 @@ impl Driver for Relay {
         self.settle(now);
     }
 
+    fn handle_time_lost(&mut self, lost: Duration, _now: Instant) {
+        for (_, track) in &mut self.tracks {
+            track.cache.age(lost);
+        }
+    }
+
+    fn handle_shortage(&mut self, is_short: bool, _now: Instant) {
+        self.levels.is_memory_short = is_short;
+    }
+
     fn poll_action(&mut self) -> Option<(SessionId, Action)> {
         loop {
             let index = *self.touched.front()?;
@@ -560,11 +620,19 @@ impl Driver for Relay {
         }
     }
 
+    fn poll_move(&mut self) -> Option<Move> {
+        self.moves.pop_front()
+    }
+
     fn poll_timeout(&self) -> Option<Instant> {
         self.next_timeout()
     }
 
     fn poll_metrics(&self) -> Option<Service> {
         Some(self.metrics())
+    }
+
+    fn take_spans(&mut self) -> (Vec<CallSpan>, u64) {
+        self.traces.take()
     }
 }

@@ -83,6 +83,7 @@ impl Relay {
             }
         }
         if self.peers[key.peer.0].is_relay() {
+            self.replace_leaving(now);
             return;
         }
         let wanted: Vec<TrackIndex> = self
@@ -161,6 +162,14 @@ impl Relay {
             self.reject(key, RequestCode::EXCESSIVE_LOAD, "too many watched prefixes");
             return false;
         }
+        // Other relays have to know all there is.
+        let limit = self.config.watched_namespaces_max;
+        let is_relay = self.peers[key.peer.0].is_relay();
+        if !is_relay && limit < self.namespaces.published_under(prefix, limit + 1).len() {
+            let reason = "too many namespaces have this prefix";
+            self.reject(key, RequestCode::NAMESPACE_TOO_LARGE, reason);
+            return false;
+        }
         true
     }
 
@@ -176,11 +185,13 @@ impl Relay {
         self.peers[key.peer.0].watch_count += 1;
         self.own(key, Owner::TracksWatch(body.prefix.clone()));
         self.namespaces.watch(&body.prefix, key, Interest::Tracks);
-        self.track_watches.insert(key, TracksWatch::of(&body.parameters));
+        let hops = self.hops_of_watch(key, &body.parameters);
+        self.track_watches.insert(key, TracksWatch::of(&body.parameters, hops));
         if let Some(session) = self.session(key.peer) {
             session.accept(key.request, Parameters::default(), Properties::default());
         }
         self.publish_existing(key, &body.prefix, now);
+        self.note_interest(&body.prefix, key, true);
     }
 
     /// Publishes to a new watcher the tracks that were published to us before it came.
@@ -205,8 +216,11 @@ impl Relay {
         for index in existing {
             self.publish_to(index, key, now);
         }
-        for name in self.mesh.published_under(prefix) {
-            self.publish_from_shards(&name, Some(key), now);
+        let mut elsewhere = self.mesh.published_under(prefix);
+        let offered = self.offers.under(prefix).into_iter();
+        elsewhere.extend(offered.filter(|it| self.offers.relays(it).any(|peer| peer != key.peer)));
+        for name in elsewhere {
+            self.publish_from_elsewhere(&name, Some(key), now);
         }
     }
 
@@ -219,15 +233,22 @@ impl Relay {
         now: Instant,
     ) -> bool {
         let ranges_max = self.config.session.filter_ranges_max;
-        let watch = self.track_watches.get_mut(&key);
-        if watch.is_some_and(|watch| !watch.wish.update(parameters, ranges_max)) {
+        let hops = parameters.hops().map(|_| self.hops_of_watch(key, parameters));
+        let Some(watch) = self.track_watches.get_mut(&key) else { return false };
+        if !watch.wish.update(parameters, ranges_max) {
             return false;
         }
+        let is_told_anew = hops.is_some();
+        watch.hops = hops.unwrap_or_else(|| std::mem::take(&mut watch.hops));
         if let Some(prefix) = parameters.track_namespace_prefix().cloned() {
             self.namespaces.unwatch(old, key);
             self.namespaces.watch(&prefix, key, Interest::Tracks);
             self.own(key, Owner::TracksWatch(prefix.clone()));
             self.publish_existing(key, &prefix, now);
+            self.note_interest(old, key, false);
+            self.note_interest(&prefix, key, true);
+        } else if is_told_anew {
+            self.note_interest(old, key, true);
         }
         true
     }

@@ -22,6 +22,7 @@ use super::{
     Relay,
     namespace_tree::{Interest, RequestKey, Route},
     peer::{Owner, PeerIndex},
+    subscribe::is_reserved,
 };
 
 /// What another relay was told of a namespace.
@@ -263,6 +264,9 @@ impl Relay {
         parameters: &Parameters,
         now: Instant,
     ) {
+        if is_reserved(namespace) {
+            return;
+        }
         let is_known = self.namespaces.routes(namespace).iter().any(|route| route.key == key);
         let route = self.route_from(key, parameters);
         let Some(peer) = self.peers.get_mut(key.peer.0) else { return };

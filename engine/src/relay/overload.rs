@@ -42,6 +42,8 @@ pub struct Load {
 #[derive(Debug, Default)]
 pub(super) struct Levels {
     load: Load,
+    /// Whether the process has hardly any memory left.
+    pub(super) is_memory_short: bool,
     /// Each session holds its place here.
     identities: Slab<Identity>,
     by_address: HashMap<IpAddr, usize>,
@@ -261,15 +263,16 @@ impl Relay {
         true
     }
 
-    /// Whether a session may ask for one more thing: neither it nor its address asks too often.
+    /// Whether a session may ask for one more thing: neither it nor its address asks too often,
+    /// and there is memory.
     /// Relays that we have dialled may always.
     pub(super) fn admits(&mut self, index: PeerIndex, now: Instant) -> bool {
-        let is_congested = self.is_mesh_congested();
+        let is_full = self.is_mesh_congested() || self.levels.is_memory_short;
         let Some(peer) = self.peers.get_mut(index.0) else { return false };
         if peer.is_upstream_relay() || peer.is_shard() {
             return true;
         }
-        let admitted = !is_congested
+        let admitted = !is_full
             && peer.bucket.admit(self.config.session_request_rate, now)
             && self
                 .levels
@@ -282,13 +285,17 @@ impl Relay {
 
     /// Refuses a request, for there are too many.
     pub(super) fn refuse_excess(&mut self, key: RequestKey, body: &Request) {
-        const REASON: &str = "too many requests in too short a time";
+        let reason = if self.levels.is_memory_short {
+            "memory is short"
+        } else {
+            "too many requests in too short a time"
+        };
         if matches!(body, Request::Call(_)) {
             if let Some(session) = self.session(key.peer) {
-                session.refuse_call(key.request, RequestCode::EXCESSIVE_LOAD, REASON);
+                session.refuse_call(key.request, RequestCode::EXCESSIVE_LOAD, reason);
             }
         } else {
-            self.reject(key, RequestCode::EXCESSIVE_LOAD, REASON);
+            self.reject(key, RequestCode::EXCESSIVE_LOAD, reason);
         }
     }
 }

@@ -53,32 +53,37 @@ impl Relay {
             std::mem::take(&mut track.waiting).into_iter().partition(is_subscribe);
         track.waiting = stay;
         for Waiting { key, body, .. } in go {
-            if matches!(&body, WaitingBody::Fetch(body)
-                if matches!(body.target, FetchTarget::Joining { .. }))
-            {
-                self.end_passed_on(key);
-                let reason = "the subscription to join is refused";
-                self.reject(key, RequestCode::INVALID_JOINING_REQUEST_ID, reason);
-                self.answered.push_back(key.peer);
-                continue;
-            }
-            let publishers = self.publishers_for(&self.tracks[index.0], Some(key));
-            let range = match &body {
-                WaitingBody::Fetch(body) => asked_range(body, self.tracks[index.0].largest),
-                WaitingBody::Subscribe(_) | WaitingBody::TrackStatus(_) => None,
-            };
-            let entry = PassedOn {
-                key,
-                body,
-                range,
-                above: key,
-                deadline: None,
-                others: publishers.into(),
-            };
-            let error = refusal(RequestCode::DOES_NOT_EXIST, "nobody publishes this track");
-            self.own(key, Owner::PassedOn(index));
-            self.pass_on_to_next(index, entry, &error, now);
+            self.pass_on(index, key, body, now);
         }
+    }
+
+    /// Passes a FETCH or TRACK_STATUS on; its session counts it as waiting.
+    pub(super) fn pass_on(
+        &mut self,
+        index: TrackIndex,
+        key: RequestKey,
+        body: WaitingBody,
+        now: Instant,
+    ) {
+        if matches!(&body, WaitingBody::Fetch(body)
+            if matches!(body.target, FetchTarget::Joining { .. }))
+        {
+            self.end_passed_on(key);
+            let reason = "the subscription to join is refused";
+            self.reject(key, RequestCode::INVALID_JOINING_REQUEST_ID, reason);
+            self.answered.push_back(key.peer);
+            return;
+        }
+        let publishers = self.publishers_for(&self.tracks[index.0], Some(key));
+        let range = match &body {
+            WaitingBody::Fetch(body) => asked_range(body, self.tracks[index.0].largest),
+            WaitingBody::Subscribe(_) | WaitingBody::TrackStatus(_) => None,
+        };
+        let others = publishers.into();
+        let entry = PassedOn { key, body, range, above: key, deadline: None, others };
+        let error = refusal(RequestCode::DOES_NOT_EXIST, "nobody publishes this track");
+        self.own(key, Owner::PassedOn(index));
+        self.pass_on_to_next(index, entry, &error, now);
     }
 
     /// Asks the next publisher, or refuses with what the last one has said.

@@ -11,8 +11,8 @@ use aip_codec::{
 };
 
 use super::{
-    forwarder::IncomingSubgroup, namespace_announce::Announcement, namespace_tree::RequestKey,
-    overload::Bucket, track::TrackIndex,
+    forwarder::IncomingSubgroup, interest::AskedTracks, namespace_announce::Announcement,
+    namespace_tree::RequestKey, overload::Bucket, track::TrackIndex,
 };
 use crate::{
     account::Account,
@@ -52,6 +52,8 @@ pub(crate) enum Owner {
     TracksWatch(TrackNamespace),
     /// We watch another relay's namespaces; those it has told.
     UpstreamWatch,
+    /// We want every track under a prefix that another relay has.
+    TracksAbove(TrackNamespace),
     /// A call, and where it goes on or came from.
     Call { other: RequestKey },
 }
@@ -69,6 +71,8 @@ pub(crate) struct Peer {
     pub(crate) aliases: BTreeMap<TrackAlias, TrackIndex>,
     /// What this relay was told of namespaces.
     pub(crate) announced: BTreeMap<TrackNamespace, Announcement>,
+    /// Prefixes under which another relay was asked for every track.
+    pub(crate) asked_tracks: BTreeMap<TrackNamespace, AskedTracks>,
     /// Namespaces that the peer publishes.
     pub(crate) namespace_count: usize,
     /// SUBSCRIBE_NAMESPACE and SUBSCRIBE_TRACKS of the peer.
@@ -83,6 +87,8 @@ pub(crate) struct Peer {
     pub(crate) bucket: Bucket,
     /// PUBLISHes of ours to the peer.
     pub(crate) publication_count: usize,
+    /// Whether nothing has come from it for longer than answers take.
+    pub(crate) is_silent: bool,
     /// Whether it stands in the relay's list of sessions with something to do.
     pub(crate) touched: bool,
     /// When its `poll_timeout` stands in the relay's timers.
@@ -106,6 +112,7 @@ impl Peer {
             incoming: NumberMap::default(),
             aliases: BTreeMap::new(),
             announced: BTreeMap::new(),
+            asked_tracks: BTreeMap::new(),
             namespace_count: 0,
             watch_count: 0,
             waiting_count: 0,
@@ -113,6 +120,7 @@ impl Peer {
             accounted: Account::ZERO,
             bucket: Bucket::new(now),
             publication_count: 0,
+            is_silent: false,
             touched: false,
             timer: None,
             timer_is_stale: true,
@@ -124,8 +132,12 @@ impl Peer {
     pub(crate) fn is_drained(&self) -> bool {
         #[expect(clippy::disallowed_methods, reason = "a count does not depend on the order")]
         let owners = self.requests.values();
-        let is_word =
-            |owner: &&Owner| matches!(owner, Owner::NamespaceUpstream(_) | Owner::UpstreamWatch);
+        let is_word = |owner: &&Owner| {
+            matches!(
+                owner,
+                Owner::NamespaceUpstream(_) | Owner::UpstreamWatch | Owner::TracksAbove(_)
+            )
+        };
         let words = if self.is_upstream_relay() { owners.filter(is_word).count() } else { 0 };
         self.session.open_requests() <= words
     }

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, time::Instant};
 
 use aip_codec::{
     Version,
+    aip::hops::Hops,
     moqt::{
         error_code::RequestCode,
         filter::LocationFilter,
@@ -26,6 +27,10 @@ use super::{
 
 impl Relay {
     pub(super) fn publish_received(&mut self, key: RequestKey, body: Publish, now: Instant) {
+        if self.peers[key.peer.0].is_shard() {
+            self.offered_by_shard(key, body, now);
+            return;
+        }
         if body.properties.unknown_mandatory_track_property().is_some() {
             let reason = "mandatory track property not understood";
             self.reject(key, RequestCode::UNSUPPORTED_EXTENSION, reason);
@@ -36,17 +41,27 @@ impl Relay {
             return;
         }
         let Some(index) = self.track_for(key, &body.track) else { return };
-        if self.config.track_publishers_max <= self.tracks[index.0].upstreams.len() {
+        if !self.takes_publication(index, key.peer) {
+            self.reject(key, RequestCode::UNINTERESTED, "this relay does not need the track now");
+            self.note_offer(index, key.peer);
+            self.publish_from_elsewhere(&body.track, None, now);
+            self.forget_track_if_unused(index);
+            return;
+        }
+        if self.has_all_publishers(index) {
             self.reject(key, RequestCode::EXCESSIVE_LOAD, "too many publishers of this track");
             return;
         }
+        let is_first = self.tracks[index.0].publications() == 0;
+        let sends = body.parameters.forward().unwrap_or(true);
         self.tracks[index.0].upstreams.push(Upstream {
             key,
             by_publish: true,
             is_shard: false,
             established: false,
+            is_heard: true,
             alias: Some(body.track_alias),
-            forward: body.parameters.forward().unwrap_or(true),
+            forward: sends,
             told_hops: None,
             deadline: now,
             is_leaving: false,
@@ -60,6 +75,9 @@ impl Relay {
         self.establish_upstream(index, key, terms, now);
         self.want_forward(index, now);
         self.mesh.publication_changed(body.track.clone());
+        if is_first && sends {
+            self.offer_to_shards(index, now);
+        }
         self.publish_to_watchers(index, key.peer, now);
     }
 
@@ -117,7 +135,7 @@ impl Relay {
     }
 
     /// Says that a track is not published to a watcher, which may still subscribe to it.
-    fn skip(&mut self, watcher: RequestKey, name: &FullTrackName, alias: TrackAlias) {
+    pub(super) fn skip(&mut self, watcher: RequestKey, name: &FullTrackName, alias: TrackAlias) {
         let Some(Owner::TracksWatch(prefix)) =
             self.peers[watcher.peer.0].requests.get(&watcher.request)
         else {
@@ -149,7 +167,20 @@ impl Relay {
         now: Instant,
     ) {
         self.change_subscriber((index, subscriber), parameters);
+        self.note_relay_below((index, subscriber), now);
         self.want_forward(index, now);
+    }
+
+    /// Another relay takes a track that we have published to it. Until then it may have refused, for
+    /// we may have the track from it ourselves.
+    fn note_relay_below(&mut self, (index, subscriber): (TrackIndex, usize), now: Instant) {
+        let Some(key) = self.tracks[index.0].subscribers.get(subscriber).map(|it| it.key) else {
+            return;
+        };
+        if self.peers[key.peer.0].is_relay() {
+            self.note_hops((index, subscriber), key, &Parameters::default());
+            self.leave_upstreams(index, now, |upstream| upstream.key.peer == key.peer);
+        }
     }
 }
 
@@ -159,14 +190,17 @@ pub(crate) struct TracksWatch {
     /// What the subscriptions that come of it begin with.
     pub(crate) wish: Wish,
     pub(crate) include_properties: bool,
+    /// The relays that it has passed.
+    pub(crate) hops: Hops,
     /// Tracks whose present publication it has been told of, or that it will not be.
     pub(crate) done_with: BTreeSet<TrackAlias>,
 }
 
 impl TracksWatch {
-    pub(crate) fn of(parameters: &Parameters) -> Self {
+    pub(crate) fn of(parameters: &Parameters, hops: Hops) -> Self {
         let include_properties = parameters.include_properties() != Some(false);
-        Self { wish: Wish::of(parameters), include_properties, done_with: BTreeSet::new() }
+        let wish = Wish::of(parameters);
+        Self { wish, include_properties, hops, done_with: BTreeSet::new() }
     }
 }
 

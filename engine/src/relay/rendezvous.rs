@@ -32,12 +32,15 @@ impl Relay {
         let awaits = |index: &TrackIndex| tracks.get(index.0).is_some_and(Track::awaits_publisher);
         self.rendezvous.tracks.retain(awaits);
         let waiting = self.rendezvous.tracks.iter().flat_map(|index| &tracks[index.0].waiting);
-        let (mut all, mut own) = (0, 0);
-        for waiting in waiting {
-            all += 1;
-            own += usize::from(waiting.key.peer == peer);
-        }
+        let own = waiting.filter(|waiting| waiting.key.peer == peer).count();
+        let all = self.rendezvous_count() + self.mesh.rendezvous_count();
         self.config.rendezvous_max <= all || self.config.session_rendezvous_max <= own
+    }
+
+    /// Requests of this shard that wait for a publisher to come.
+    pub(super) fn rendezvous_count(&self) -> usize {
+        let tracks = self.rendezvous.tracks.iter().filter_map(|index| self.tracks.get(index.0));
+        tracks.filter(|track| track.awaits_publisher()).map(|track| track.waiting.len()).sum()
     }
 
     /// Notes that a track's requests wait for a publisher to come.

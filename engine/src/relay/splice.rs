@@ -128,6 +128,15 @@ impl Relay {
         }
     }
 
+    /// A publisher's stream is lost with its publisher.
+    pub(super) fn lose_splices(&mut self, incoming: &IncomingSubgroup) {
+        for splice in &incoming.splices {
+            if let Some(session) = self.session(splice.key.peer) {
+                session.reset_stream(splice.stream, ResetCode::SESSION_CLOSED);
+            }
+        }
+    }
+
     /// A publisher's stream has ended.
     pub(super) fn end_splices(&mut self, incoming: &IncomingSubgroup, end: StreamEnd) {
         for splice in &incoming.splices {

@@ -20,7 +20,7 @@ use crate::session::subscription_range;
 use super::{
     Relay,
     namespace_tree::RequestKey,
-    peer::{Owner, Peer},
+    peer::{Owner, Peer, PeerIndex},
     rendezvous::TOO_MANY,
     track::{FillKey, Subscriber, Track, TrackIndex, Upstream, Waiting, WaitingBody, Wish},
 };
@@ -31,12 +31,16 @@ impl Relay {
             return;
         }
         let Some(index) = self.track_for(key, &body.track) else { return };
-        if self.is_served_to(index, key, &self.hops_of(key, &body.parameters)) {
-            let is_first = !self.asks_shards(&self.tracks[index.0], None);
-            self.accept_subscriber(index, key, &body, now);
-            if is_first && self.asks_shards(&self.tracks[index.0], None) {
-                // Until now only other shards had it from here, which see to the others themselves.
-                self.ask_other_shards(index, now);
+        let is_shard = self.peers[key.peer.0].is_shard();
+        if is_shard && self.tracks[index.0].has_subscriber_in(key.peer) {
+            self.reject(key, RequestCode::DUPLICATE_SUBSCRIPTION, "the track is offered already");
+        } else if self.is_served_to(index, key, &self.hops_of(key, &body.parameters)) {
+            let wants_objects = body.parameters.forward().unwrap_or(true);
+            if self.has_heard_all(index, Asker { key, wants_objects }, now) {
+                self.accept_subscriber(index, key, &body, now);
+            } else {
+                let body = WaitingBody::Subscribe(body);
+                self.wait_for_publisher(index, key, body, Duration::ZERO, now);
             }
         } else if self.redirect_again(key, &body.track, now) {
             self.forget_track_if_unused(index);
@@ -54,7 +58,8 @@ impl Relay {
         now: Instant,
     ) {
         let Some(index) = self.track_for(key, &body.track) else { return };
-        if self.tracks[index.0].is_established() {
+        let asker = Asker { key, wants_objects: false };
+        if self.tracks[index.0].is_established() && self.has_heard_all(index, asker, now) {
             self.answer_status(index, key, &body);
         } else {
             let body = WaitingBody::TrackStatus(body);
@@ -74,7 +79,7 @@ impl Relay {
     }
 
     /// The relays that a request has passed, its sender among them.
-    fn hops_of(&self, key: RequestKey, parameters: &Parameters) -> Hops {
+    pub(super) fn hops_of(&self, key: RequestKey, parameters: &Parameters) -> Hops {
         let peer = &self.peers[key.peer.0];
         let told = parameters.hops().cloned().unwrap_or_default();
         if peer.is_shard() {
@@ -141,7 +146,8 @@ impl Relay {
 
     /// A track of which nothing was known.
     pub(super) fn begin_track(&mut self, name: &FullTrackName) -> TrackIndex {
-        let alias = match self.mesh.alias_of(name) {
+        let known = self.mesh.alias_of(name).or_else(|| self.offers.alias_of(name));
+        let alias = match known {
             Some(alias) => alias,
             None => self.next_alias(),
         };
@@ -165,6 +171,13 @@ impl Relay {
             self.forget_track_if_unused(index);
             return;
         }
+        if is_shard && !matches!(body, WaitingBody::Subscribe(_)) {
+            // It has subscribed before, and was refused: nobody takes a SUBSCRIBE.
+            self.peers[key.peer.0].waiting_count += 1;
+            self.pass_on(index, key, body, now);
+            self.forget_track_if_unused(index);
+            return;
+        }
         let new_group = match &body {
             WaitingBody::Subscribe(body) => body.parameters.new_group_request(),
             WaitingBody::Fetch(_) | WaitingBody::TrackStatus(_) => None,
@@ -176,8 +189,9 @@ impl Relay {
             track.new_group = track.new_group.max(new_group);
         }
         let serves = |up: &Upstream| up.key.peer != key.peer && !(is_shard && up.is_shard);
+        let asker = Asker { key, wants_objects: body.wants_objects() };
         let asked =
-            track.upstreams.iter().any(serves) || self.ask_publishers(index, Some(key), now);
+            track.upstreams.iter().any(serves) || self.ask_publishers(index, Some(asker), now);
         if !asked && patience.is_zero() {
             self.reject(key, RequestCode::DOES_NOT_EXIST, "nobody publishes this track");
             self.forget_track_if_unused(index);
@@ -196,6 +210,10 @@ impl Relay {
         self.tracks[index.0].waiting.push_back(Waiting { key, is_shard, hops, body, deadline });
         self.peers[key.peer.0].waiting_count += 1;
         self.own(key, Owner::Waiting(index));
+        if is_shard {
+            self.mesh.waits(key);
+        }
+        self.update_linger(index, now);
         self.note_below(index, key);
     }
 
@@ -212,12 +230,27 @@ impl Relay {
     pub(super) fn ask_publishers(
         &mut self,
         index: TrackIndex,
-        on_behalf_of: Option<RequestKey>,
+        asker: Option<Asker>,
         now: Instant,
     ) -> bool {
         let Some(track) = self.tracks.get(index.0) else { return false };
+        let publishers = self.publishers_for(track, asker.map(|asker| asker.key));
+        self.ask_each(index, publishers, asker, now)
+    }
+
+    /// Subscribes to those of these publishers that are not asked yet. True if somebody is being
+    /// asked.
+    pub(super) fn ask_each(
+        &mut self,
+        index: TrackIndex,
+        publishers: Vec<PeerIndex>,
+        asker: Option<Asker>,
+        now: Instant,
+    ) -> bool {
+        let on_behalf_of = asker.map(|asker| asker.key);
+        let track = &self.tracks[index.0];
         let name = track.name.clone();
-        let publishers = self.publishers_for(track, on_behalf_of);
+        let wants_objects = track.wants_objects() || asker.is_some_and(|it| it.wants_objects);
         let parameters = track
             .new_group
             .map(|group| Parameters::default().with(Parameter::NewGroupRequest(group)))
@@ -229,11 +262,11 @@ impl Relay {
                 asked = true;
                 continue;
             }
-            if self.config.track_publishers_max <= self.tracks[index.0].upstreams.len() {
-                tracing::debug!("a track has more publishers than are asked");
-                break;
-            }
             let is_shard = self.peers.get(peer.0).is_some_and(Peer::is_shard);
+            if !is_shard && self.has_all_publishers(index) {
+                tracing::debug!("a track has more publishers than are asked");
+                continue;
+            }
             let hops =
                 if is_shard { self.hops_to_shard(index, on_behalf_of) } else { hops.clone() };
             let Some(session) = self.session(peer) else { continue };
@@ -242,6 +275,11 @@ impl Relay {
             let told_hops = hops.clone();
             if let Some(hops) = hops {
                 parameters.push(Parameter::Hops(hops));
+            }
+            // Another shard sends what it has in any case, but makes nobody send it.
+            let forward = wants_objects || !is_shard;
+            if !forward {
+                parameters.push(Parameter::Forward(false));
             }
             let Ok(request) = session.subscribe(name.clone(), parameters) else {
                 continue;
@@ -253,8 +291,9 @@ impl Relay {
                 by_publish: false,
                 is_shard,
                 established: false,
+                is_heard: false,
                 alias: None,
-                forward: true,
+                forward,
                 told_hops,
                 deadline,
                 is_leaving: false,
@@ -264,6 +303,13 @@ impl Relay {
             asked = true;
         }
         asked
+    }
+
+    /// Whether a track has as many publishers as it may have, in all shards.
+    pub(super) fn has_all_publishers(&self, index: TrackIndex) -> bool {
+        let track = &self.tracks[index.0];
+        let others = self.mesh.publishers_count(&track.name);
+        self.config.track_publishers_max <= track.own_publishers() + others
     }
 
     pub(super) fn upstream_accepted(
@@ -306,9 +352,11 @@ impl Relay {
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         // What is on its way from the others would come behind what this one sends from now on.
         let is_ahead = track.is_established() && track.largest < largest;
+        let mut is_ours = false;
         if let Some(upstream) = track.upstream_mut(key) {
             upstream.established = true;
             upstream.alias = Some(alias);
+            is_ours = !upstream.is_shard;
         }
         // What was the largest until now says from where something may be missing.
         if is_ahead {
@@ -321,8 +369,20 @@ impl Relay {
         track.note_properties(properties);
         track.refused.clear();
         track.ended_with = None;
+        if is_ahead && is_ours {
+            self.tell_shards_of_gap(index);
+        }
         self.peers[key.peer.0].aliases.insert(alias, index);
-        for waiting in self.take_served_by(index, key.peer) {
+        self.serve_waiting(index, now);
+        self.publish_watched(index, now);
+        self.leave_silent(index, now);
+        self.leave_after_overlap(index, now);
+        self.recover(index, now);
+    }
+
+    /// Answers those who have waited for a publisher and can be served.
+    pub(super) fn serve_waiting(&mut self, index: TrackIndex, now: Instant) {
+        for waiting in self.take_served(index) {
             self.peers[waiting.key.peer.0].waiting_count -= 1;
             self.disown(waiting.key);
             match waiting.body {
@@ -334,10 +394,7 @@ impl Relay {
             }
             self.answered.push_back(waiting.key.peer);
         }
-        self.publish_watched(index, now);
         self.update_linger(index, now);
-        self.leave_after_overlap(index, now);
-        self.recover(index, now);
     }
 
     fn answer_status(&mut self, index: TrackIndex, key: RequestKey, body: &TrackStatus) {
@@ -389,7 +446,12 @@ impl Relay {
         wish: Wish,
         now: Instant,
     ) -> usize {
-        let hops = self.hops_of(key, &Parameters::default());
+        // Whom we publish to need not take it.
+        let is_asked_for = !self.peers[key.peer.0].is_ours(key.request);
+        let hops = match is_asked_for {
+            true => self.hops_of(key, &Parameters::default()),
+            false => Hops::new(),
+        };
         let track = &mut self.tracks[index.0];
         let (start, end) = subscription_range(wish.filter, track.largest);
         let joined_at = track.largest.filter(|_| wish.forward);
@@ -401,11 +463,13 @@ impl Relay {
             track.shards.push(subscriber);
         }
         self.own(key, Owner::Subscriber { track: index, subscriber });
-        if self.peers[key.peer.0].is_relay() {
+        if is_asked_for && self.peers[key.peer.0].is_relay() {
             // What we have of this relay would from now on be our own echo.
             self.leave_upstreams(index, now, |upstream| upstream.key.peer == key.peer);
         }
-        self.note_below(index, key);
+        if is_asked_for {
+            self.note_below(index, key);
+        }
         self.want_forward(index, now);
         self.update_linger(index, now);
         subscriber
@@ -437,7 +501,6 @@ impl Relay {
         let above: Vec<(RequestKey, Option<RelayId>)> = self.tracks[index.0]
             .upstreams
             .iter()
-            .filter(|upstream| !upstream.by_publish)
             .filter_map(|upstream| {
                 let relay = self.peers.get(upstream.key.peer.0)?.relay_id();
                 (upstream.is_shard || relay.is_some()).then_some((upstream.key, relay))
@@ -501,6 +564,14 @@ impl Relay {
             }
         }
     }
+}
+
+/// On whose behalf publishers are asked for a track.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker {
+    pub(super) key: RequestKey,
+    /// Whether it wants objects as they come.
+    pub(super) wants_objects: bool,
 }
 
 /// What a publisher tells of a track when it begins to send it.

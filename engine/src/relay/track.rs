@@ -97,6 +97,8 @@ pub(crate) struct Upstream {
     /// Whether it is another shard of this relay, which is never told what it told.
     pub(crate) is_shard: bool,
     pub(crate) established: bool,
+    /// Whether, as a shard, it has said that what its publishers send comes from now on.
+    pub(crate) is_heard: bool,
     pub(crate) alias: Option<TrackAlias>,
     /// Whether it sends objects (Forward).
     pub(crate) forward: bool,
@@ -211,6 +213,14 @@ pub(crate) enum WaitingBody {
 }
 
 impl WaitingBody {
+    /// Whether it wants the track's objects as they come.
+    pub(crate) fn wants_objects(&self) -> bool {
+        match self {
+            Self::Subscribe(body) => body.parameters.forward().unwrap_or(true),
+            Self::Fetch(_) | Self::TrackStatus(_) => false,
+        }
+    }
+
     /// The request's parameters.
     pub(crate) const fn parameters(&self) -> &Parameters {
         match self {
@@ -267,10 +277,14 @@ impl Track {
         self.upstreams.iter().any(|upstream| upstream.key.peer == peer)
     }
 
+    /// Whether a session receives the track from us.
+    pub(crate) fn has_subscriber_in(&self, peer: PeerIndex) -> bool {
+        self.subscribers.iter().any(|(_, subscriber)| subscriber.key.peer == peer)
+    }
+
     /// Whether a session receives the track from us, or waits for it.
     pub(crate) fn has_downstream_in(&self, peer: PeerIndex) -> bool {
-        self.subscribers.iter().any(|(_, subscriber)| subscriber.key.peer == peer)
-            || self.waiting.iter().any(|waiting| waiting.key.peer == peer)
+        self.has_subscriber_in(peer) || self.waiting.iter().any(|waiting| waiting.key.peer == peer)
     }
 
     /// The relays that receive the track from us, or wait for it, as far as they have said.

@@ -15,7 +15,7 @@ use super::{
     Relay,
     namespace_tree::RequestKey,
     peer::{Owner, PeerIndex},
-    subscribe::done_code,
+    subscribe::{Asker, done_code},
     track::{Track, TrackIndex, Upstream},
 };
 use crate::metrics::Drop;
@@ -59,7 +59,7 @@ impl Relay {
                 || track.has_downstream_in(peer)
                 || relay.is_some_and(|relay| below.contains(&relay))
         };
-        let next = routes().find(|route| {
+        let mut ways = routes().filter(|route| {
             let takes_requests = self.peers.get(route.key.peer.0).is_some_and(|peer| {
                 peer.session.is_established() && !peer.session.is_peer_going_away()
             });
@@ -68,8 +68,26 @@ impl Relay {
                 && !is_below(route.key.peer)
                 && !below.iter().any(|relay| route.hops.contains(*relay))
         });
+        let best = ways.next();
+        let next = best.filter(|best| self.answers(best.key.peer));
+        let next = next.or_else(|| ways.find(|way| self.answers(way.key.peer))).or(best);
         if let Some(next) = next {
             return vec![next.key.peer];
+        }
+        let has_session = |peer: &PeerIndex| {
+            self.peers.get(peer.0).is_some_and(|peer| {
+                peer.session.is_established() && !peer.session.is_peer_going_away()
+            })
+        };
+        let mut offered = self
+            .offers
+            .relays(&track.name)
+            .filter(|relay| has_session(relay) && !has_refused(*relay) && !is_below(*relay));
+        let first = offered.next();
+        let answering = first.filter(|relay| self.answers(*relay));
+        let answering = answering.or_else(|| offered.find(|relay| self.answers(*relay)));
+        if let Some(relay) = answering.or(first) {
+            return vec![relay];
         }
         if on_behalf_of.is_some_and(|key| self.peers[key.peer.0].is_upstream_relay()) {
             return Vec::new();
@@ -79,6 +97,9 @@ impl Relay {
             relays.extend(self.dialling_shard());
         }
         relays.retain(|relay| !is_below(*relay) && !has_refused(*relay));
+        if relays.iter().any(|relay| self.answers(*relay)) {
+            relays.retain(|relay| self.answers(*relay));
+        }
         relays
     }
 
@@ -108,6 +129,11 @@ impl Relay {
             }
             return;
         }
+        if entry.is_relay() {
+            self.relays.insert(peer);
+            self.ask_for_all_tracks(peer);
+        }
+        let entry = &self.peers[peer.0];
         if !entry.is_upstream_relay() {
             return;
         }
@@ -120,10 +146,16 @@ impl Relay {
         }
         self.announce_all_to(peer);
         self.retry_waiting(&TrackNamespace::default(), now);
+        self.replace_leaving(now);
     }
 
     pub(super) fn upstream_refused(&mut self, key: RequestKey, error: &RequestError, now: Instant) {
         if let Some(Owner::Upstream(index)) = self.disown(key) {
+            let is_shard = self.peers[key.peer.0].is_shard();
+            if is_shard && error.code == RequestCode::DUPLICATE_SUBSCRIPTION {
+                self.already_offered(index, key, now);
+                return;
+            }
             self.note_redirect(index, key, error, now);
             let others = self.tracks[index.0].upstreams.iter().any(|other| other.key != key);
             if !others {
@@ -145,12 +177,16 @@ impl Relay {
         self.release_shards_after(index, was_ours, code);
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         track.ended_with = code;
+        let is_empty = track.upstreams.is_empty();
         if is_final(code) {
             track.recovery = None;
+            let name = track.name.clone();
+            self.withdraw_offers(&name);
         }
-        if track.upstreams.is_empty() {
+        if is_empty {
             self.replace_upstreams(index, code, now);
         } else {
+            self.serve_waiting(index, now);
             self.recover(index, now);
         }
     }
@@ -166,9 +202,7 @@ impl Relay {
         let Some(track) = self.tracks.get(index.0) else { return };
         let asked = !is_final(code) && track.has_demand() && self.ask_publishers(index, None, now);
         if !asked {
-            if let Some(track) = self.tracks.get_mut(index.0) {
-                track.is_watched = false;
-            }
+            self.skip_watched(index);
             self.end_subscribers(index, done_code(code));
             self.refuse_waiting_of(index, RequestCode::DOES_NOT_EXIST, now);
         }
@@ -238,16 +272,23 @@ impl Relay {
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         track.upstreams.retain(|upstream| upstream.key != key);
         track.refused.insert(key.peer);
+        if code == RequestCode::DOES_NOT_EXIST {
+            let name = track.name.clone();
+            self.withdraw_offer(&name, key.peer);
+        }
         self.refuse_shards_waiting(index, code);
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         if track.upstreams.is_empty() {
-            track.is_watched = false;
             let ended_with = done_code(track.ended_with);
-            if !track.subscribers.is_empty() && self.ask_publishers(index, None, now) {
+            let is_kept = !track.subscribers.is_empty() || track.is_watched;
+            if is_kept && self.ask_publishers(index, None, now) {
                 return;
             }
+            self.skip_watched(index);
             self.refuse_waiting_of(index, code, now);
             self.end_subscribers(index, ended_with);
+        } else {
+            self.serve_waiting(index, now);
         }
         self.forget_track_if_unused(index);
     }
@@ -305,8 +346,9 @@ impl Relay {
             .map(|(index, _)| TrackIndex(index))
             .collect();
         for index in waiting {
-            let on_behalf_of = self.tracks[index.0].waiting.front().map(|waiting| waiting.key);
-            self.ask_publishers(index, on_behalf_of, now);
+            let waiting = self.tracks[index.0].waiting.front();
+            let asker = waiting.map(|it| Asker { key: it.key, wants_objects: false });
+            self.ask_publishers(index, asker, now);
         }
     }
 
@@ -411,7 +453,8 @@ impl Relay {
         self.leave_upstreams(index, now, |_| true);
     }
 
-    /// Ends those of our own subscriptions to a track that satisfy `test`.
+    /// Ends those of our own subscriptions to a track, and of what other relays have published of it
+    /// to us, that satisfy `test`.
     pub(super) fn leave_upstreams(
         &mut self,
         index: TrackIndex,
@@ -419,9 +462,14 @@ impl Relay {
         test: impl Fn(&Upstream) -> bool,
     ) {
         let Some(track) = self.tracks.get(index.0) else { return };
-        let ours = track.upstreams.iter().filter(|upstream| !upstream.by_publish && test(upstream));
-        let keys: Vec<RequestKey> = ours.map(|upstream| upstream.key).collect();
-        for key in keys {
+        let may_be_left =
+            |upstream: &Upstream| !upstream.by_publish || self.is_relays_publication(upstream.key);
+        let left = track.upstreams.iter().filter(|it| may_be_left(it) && test(it));
+        let keys: Vec<(RequestKey, bool)> = left.map(|it| (it.key, it.by_publish)).collect();
+        for (key, by_publish) in keys {
+            if by_publish {
+                self.offer_instead(index, key);
+            }
             self.disown(key);
             if let Some(session) = self.session(key.peer) {
                 session.cancel(key.request, ResetCode::CANCELLED);
@@ -429,6 +477,7 @@ impl Relay {
             let was_ours = self.remove_upstream(index, key, now);
             self.release_shards_after(index, was_ours, None);
         }
+        self.serve_waiting(index, now);
         self.recover(index, now);
     }
 
@@ -442,7 +491,8 @@ impl Relay {
         self.release_cache(index);
         let track = self.tracks.remove(index.0);
         self.by_name.remove(&track.name);
-        if self.mesh.alias_of(&track.name).is_none() {
+        let is_elsewhere = self.mesh.alias_of(&track.name).is_some();
+        if !is_elsewhere && !self.offers.contains(&track.name) {
             self.forget_publication(&track.name, track.alias);
         }
         for key in fetches {
@@ -455,6 +505,12 @@ impl Relay {
 
     /// A publisher has broken the rules of its track: everybody is told, and it is left.
     pub(super) fn malformed_track(&mut self, index: TrackIndex, now: Instant) {
+        self.tell_shards_of_malformed(index);
+        self.end_malformed(index, now);
+    }
+
+    /// The same, when the others know it.
+    pub(super) fn end_malformed(&mut self, index: TrackIndex, now: Instant) {
         let Some(track) = self.tracks.get(index.0) else { return };
         tracing::warn!(track = %track.name, "malformed track");
         self.service.objects_dropped.count(Drop::Malformed.name());

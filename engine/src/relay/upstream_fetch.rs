@@ -110,6 +110,7 @@ impl Relay {
             (*peer != task.key.owner.peer || !from_relay)
                 && !(from_shard && self.peers[peer.0].is_shard())
         });
+        publishers.sort_by_key(|peer| !self.answers(*peer));
         publishers
             .into_iter()
             .any(|peer| self.fetch_from(index, peer, (start, to), order, now).is_some())

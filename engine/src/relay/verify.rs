@@ -15,6 +15,11 @@ impl Relay {
         self.namespaces.published_under(&TrackNamespace::default(), usize::MAX)
     }
 
+    /// Prefixes under which other relays are asked for every track.
+    pub fn asked_tracks(&self) -> usize {
+        self.peers.iter().map(|(_, peer)| peer.asked_tracks.len()).sum()
+    }
+
     /// What contradicts itself in this relay, if anything does. It looks at everything: nothing for
     /// a relay that has work to do.
     pub fn contradiction(&self) -> Option<String> {
@@ -45,7 +50,8 @@ impl Relay {
                 return says("an upstream subscription that its session does not know");
             }
             let relay = self.peers.get(upstream.key.peer.0).and_then(Peer::relay_id);
-            if !upstream.by_publish && relay.is_some_and(|relay| below.contains(&relay)) {
+            let is_subscribed = !upstream.by_publish || self.is_relays_publication(upstream.key);
+            if is_subscribed && relay.is_some_and(|relay| below.contains(&relay)) {
                 return says("it comes from a relay that has it from here");
             }
         }
@@ -61,7 +67,10 @@ impl Relay {
         if !track.waiting.iter().all(|waiting| waits(waiting.key)) {
             return says("a waiting request that its session does not know");
         }
-        let subscribed = track.upstreams.iter().any(|upstream| !upstream.by_publish);
+        let subscribed = track
+            .upstreams
+            .iter()
+            .any(|upstream| !upstream.by_publish || self.is_relays_publication(upstream.key));
         if subscribed && !track.has_demand() && track.linger_until.is_none() {
             return says("subscribed upstream for nobody");
         }

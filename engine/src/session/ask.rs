@@ -206,6 +206,7 @@ impl Session {
             && matches!(
                 entry.kind,
                 Kind::Subscription(_)
+                    | Kind::Publication(Publication { by_publish: true, .. })
                     | Kind::FetchSent(_)
                     | Kind::NamespaceSent
                     | Kind::NamespaceWatchSent { .. }

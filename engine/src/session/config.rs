@@ -14,6 +14,9 @@ pub struct Config {
     pub authority: Option<String>,
     /// PATH, sent by clients only. None.
     pub path: Option<String>,
+    /// Whether the session is one of WebTransport, whose request has said what AUTHORITY and PATH would
+    /// say: from either side they are faults then. false.
+    pub webtransport: bool,
     /// AIP offer; `None` does not speak CALL. Profile 1, content type `json`.
     pub aip: Option<AipOption>,
     /// RELAY_ID: our number as a relay; `None` takes and sends neither HOPS nor COST. None.
@@ -26,7 +29,8 @@ pub struct Config {
     pub request_updates_max: u64,
     /// Requests of the peer that may be open at one time; one more gets EXCESSIVE_LOAD. 10,000.
     pub requests_max: usize,
-    /// Request numbers that may be skipped by the peer and still be used later. 16,384.
+    /// Gaps in the peer's request numbers that may be filled later; of more, the first is taken for
+    /// used. 16,384.
     pub request_gaps_max: usize,
     /// Time for the peer's SETUP to arrive. 5 s.
     pub setup_timeout: Duration,
@@ -94,6 +98,7 @@ impl Default for Config {
             implementation: concat!("aip/", env!("CARGO_PKG_VERSION")).to_owned(),
             authority: None,
             path: None,
+            webtransport: false,
             aip: Some(AipOption {
                 profile_version: 1,
                 content_types: vec![bytes::Bytes::from_static(b"json")],

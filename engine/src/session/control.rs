@@ -133,7 +133,7 @@ impl Session {
     }
 
     fn establish(&mut self, setup: Setup, now: Instant) -> Result<(), SessionError> {
-        check_path_and_authority(&setup, self.side)?;
+        check_path_and_authority(&setup, self.side == Side::Server && !self.config.webtransport)?;
         let mut tokens = Vec::new();
         for token in setup.tokens.iter().cloned() {
             match self.tokens.resolve_in_setup(token, self.side == Side::Server)? {
@@ -197,8 +197,9 @@ impl Session {
     }
 }
 
-fn check_path_and_authority(setup: &Setup, side: Side) -> Result<(), Misbehavior> {
-    if side == Side::Client {
+/// `may_say`: whether the peer is a client on QUIC alone, which says where it wants to go.
+fn check_path_and_authority(setup: &Setup, may_say: bool) -> Result<(), Misbehavior> {
+    if !may_say {
         return match (&setup.path, &setup.authority) {
             (Some(_), _) => Err(Misbehavior::InvalidPath),
             (None, Some(_)) => Err(Misbehavior::InvalidAuthority),

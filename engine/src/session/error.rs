@@ -121,11 +121,11 @@ misbehaviors! {
     }
     INVALID_PATH {
         /// PATH came from a server, or over WebTransport.
-        InvalidPath = "PATH must come from a client",
+        InvalidPath = "PATH must come from a client on QUIC alone",
     }
     INVALID_AUTHORITY {
         /// AUTHORITY came from a server.
-        InvalidAuthority = "AUTHORITY must come from a client",
+        InvalidAuthority = "AUTHORITY must come from a client on QUIC alone",
     }
     MALFORMED_PATH {
         /// PATH is no path.
@@ -140,8 +140,6 @@ misbehaviors! {
         RequestIdParity = "request ID has the wrong parity",
         /// A request's number came before.
         RequestIdRepeated = "request ID came before",
-        /// More request numbers were skipped than we remember.
-        RequestIdGaps = "too many request IDs were skipped",
         /// GOAWAY names a request that could not be ours.
         GoawayRequestId = "GOAWAY names a request of the wrong side",
     }

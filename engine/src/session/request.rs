@@ -1,7 +1,7 @@
 //! Requests of one session: their numbers, streams, kinds and states.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Instant,
 };
 
@@ -246,11 +246,13 @@ impl Kind {
         self.is_ours() || matches!(self, Self::Subscription(_))
     }
 
-    /// Whether the peer may send REQUEST_UPDATE.
+    /// Whether the peer may send REQUEST_UPDATE: as who made the request, or as the subscriber of a
+    /// track that we publish.
     const fn takes_update(&self) -> bool {
         matches!(
             self,
             Self::Publication(_)
+                | Self::Subscription(Subscription { by_publish: true, done: None, .. })
                 | Self::FetchReceived(_)
                 | Self::NamespaceReceived
                 | Self::NamespaceWatchReceived { .. }
@@ -380,8 +382,8 @@ impl Requests {
     }
 
     /// The smallest number of the peer's that was not seen.
-    pub(crate) const fn next_unseen(&self) -> RequestId {
-        RequestId(self.seen.floor)
+    pub(crate) fn next_unseen(&self) -> RequestId {
+        RequestId(self.seen.first_unseen())
     }
 
     /// Whether a number has the parity of ours.
@@ -462,32 +464,56 @@ impl Requests {
     }
 }
 
-/// The peer's request numbers: each is used once, in any order.
+/// The peer's request numbers: each is used once, in any order. A request that is cancelled before it
+/// leaves is never seen, so numbers that are missing may be missing for ever.
 #[derive(Debug)]
 struct SeenIds {
-    /// Every number of the peer's parity below this was seen.
-    floor: u64,
-    above: BTreeSet<u64>,
+    parity: u64,
+    /// Every number of the peer's parity from here on is unseen.
+    next: u64,
+    /// Ranges below it that are unseen, by where they begin: where each ends, exclusive.
+    skipped: BTreeMap<u64, u64>,
     gaps_max: usize,
 }
 
 impl SeenIds {
     const fn new(first: u64, gaps_max: usize) -> Self {
-        Self { floor: first, above: BTreeSet::new(), gaps_max }
+        Self { parity: first, next: first, skipped: BTreeMap::new(), gaps_max }
+    }
+
+    /// The smallest number that was not seen.
+    fn first_unseen(&self) -> u64 {
+        self.skipped.first_key_value().map_or(self.next, |(from, _)| *from)
     }
 
     fn insert(&mut self, id: u64) -> Result<(), Misbehavior> {
-        if id % 2 != self.floor % 2 {
+        if id % 2 != self.parity {
             return Err(Misbehavior::RequestIdParity);
         }
-        if id < self.floor || !self.above.insert(id) {
-            return Err(Misbehavior::RequestIdRepeated);
+        if id < self.next {
+            return self.fill(id);
         }
-        while self.above.remove(&self.floor) {
-            self.floor += 2;
+        if self.next < id {
+            self.skipped.insert(self.next, id);
         }
-        if self.gaps_max < self.above.len() {
-            return Err(Misbehavior::RequestIdGaps);
+        self.next = id.saturating_add(2);
+        if self.gaps_max < self.skipped.len() {
+            // Of so many the first will hardly come any more; if they do, they are refused.
+            self.skipped.pop_first();
+        }
+        Ok(())
+    }
+
+    /// Notes a number that was skipped.
+    fn fill(&mut self, id: u64) -> Result<(), Misbehavior> {
+        let found = self.skipped.range(..=id).next_back().filter(|(_, end)| id < **end);
+        let Some((&from, &end)) = found else { return Err(Misbehavior::RequestIdRepeated) };
+        self.skipped.remove(&from);
+        if from < id {
+            self.skipped.insert(from, id);
+        }
+        if id + 2 < end {
+            self.skipped.insert(id + 2, end);
         }
         Ok(())
     }
@@ -500,11 +526,14 @@ mod tests {
     #[test]
     fn ids_come_in_any_order_but_once() {
         let mut seen = SeenIds::new(1, 8);
-        for id in [5, 1, 3, 7] {
+        for id in [5, 1, 3, 7, 15, 11, 9] {
             assert_eq!(seen.insert(id), Ok(()));
         }
-        assert!(seen.above.is_empty(), "consecutive numbers take no memory");
-        for id in [1, 7] {
+        assert_eq!(seen.first_unseen(), 13);
+        assert_eq!(seen.insert(13), Ok(()));
+        assert!(seen.skipped.is_empty(), "consecutive numbers take no memory");
+        assert_eq!(seen.first_unseen(), 17);
+        for id in [1, 7, 13] {
             assert_eq!(seen.insert(id), Err(Misbehavior::RequestIdRepeated));
         }
         assert_eq!(seen.insert(2), Err(Misbehavior::RequestIdParity));
@@ -513,8 +542,22 @@ mod tests {
     #[test]
     fn skipped_ids_are_bounded() {
         let mut seen = SeenIds::new(0, 2);
-        assert_eq!(seen.insert(10), Ok(()));
-        assert_eq!(seen.insert(20), Ok(()));
-        assert_eq!(seen.insert(30), Err(Misbehavior::RequestIdGaps));
+        for id in [10, 20, 30] {
+            assert_eq!(seen.insert(id), Ok(()));
+        }
+        assert_eq!(seen.skipped.len(), 2);
+        assert_eq!(seen.insert(8), Err(Misbehavior::RequestIdRepeated), "it is forgotten");
+        assert_eq!(seen.insert(18), Ok(()));
+        assert_eq!(seen.insert(u64::MAX - 1), Ok(()));
+        assert_eq!(seen.insert(u64::MAX - 1), Err(Misbehavior::RequestIdRepeated));
+    }
+
+    #[test]
+    fn one_id_that_never_comes_forbids_no_others() {
+        let mut seen = SeenIds::new(0, 4);
+        for id in (2..100_000).step_by(2) {
+            assert_eq!(seen.insert(id), Ok(()));
+        }
+        assert_eq!((seen.first_unseen(), seen.skipped.len()), (0, 1));
     }
 }

@@ -118,16 +118,23 @@ impl Session {
     }
 }
 
-/// Whether a parameter has a place in a REQUEST_UPDATE of this kind of request.
+/// Whether a parameter has a place in a REQUEST_UPDATE of this kind of request. Who publishes a track
+/// has parameters of a subscription in PUBLISH, and so in its update.
 const fn has_place_in_update(kind: &Kind, parameter: &Parameter) -> bool {
     match parameter {
         Parameter::AuthorizationToken(_) => true,
-        Parameter::Hops(_) => matches!(kind, Kind::NamespaceReceived | Kind::Publication(_)),
+        Parameter::Hops(_) => matches!(
+            kind,
+            Kind::NamespaceReceived | Kind::Publication(_) | Kind::TracksReceived { .. }
+        ),
         Parameter::Cost(_) => matches!(kind, Kind::NamespaceReceived),
         Parameter::SubscriberPriority(_) => {
-            matches!(kind, Kind::Publication(_) | Kind::FetchReceived(_))
+            matches!(kind, Kind::Publication(_) | Kind::Subscription(_) | Kind::FetchReceived(_))
         }
-        Parameter::Forward(_) => matches!(kind, Kind::Publication(_) | Kind::TracksReceived { .. }),
+        Parameter::Forward(_) => matches!(
+            kind,
+            Kind::Publication(_) | Kind::Subscription(_) | Kind::TracksReceived { .. }
+        ),
         Parameter::SubgroupFilter(_)
         | Parameter::ObjectIdFilter(_)
         | Parameter::PriorityFilter(_)
@@ -140,9 +147,12 @@ const fn has_place_in_update(kind: &Kind, parameter: &Parameter) -> bool {
         }
         Parameter::ObjectDeliveryTimeout(_)
         | Parameter::SubgroupDeliveryTimeout(_)
-        | Parameter::LocationFilter(_)
-        | Parameter::FillParameters(_)
-        | Parameter::NewGroupRequest(_) => matches!(kind, Kind::Publication(_)),
+        | Parameter::LocationFilter(_) => {
+            matches!(kind, Kind::Publication(_) | Kind::Subscription(_))
+        }
+        Parameter::FillParameters(_) | Parameter::NewGroupRequest(_) => {
+            matches!(kind, Kind::Publication(_))
+        }
         _ => false,
     }
 }

@@ -222,12 +222,16 @@ impl Link {
         }
     }
 
-    /// What is to be handed over next. It has then left.
-    pub(super) fn poll(&mut self) -> Option<Content> {
-        if let Some(content) = self.aside.pop_front() {
-            self.datagrams -= usize::from(matches!(content, Content::Datagram { .. }));
-            return Some(content);
-        }
+    /// What is to be handed over next and is no part of a stream: ends of streams, and datagrams. It
+    /// has then left.
+    pub(super) fn poll_aside(&mut self) -> Option<Content> {
+        let content = self.aside.pop_front()?;
+        self.datagrams -= usize::from(matches!(content, Content::Datagram { .. }));
+        Some(content)
+    }
+
+    /// What is to be handed over next of streams. It has then left.
+    pub(super) fn poll_stream(&mut self) -> Option<Content> {
         loop {
             let turn = self.outgoing.poll()?;
             let Some(outgoing) = self.outgoing.get_mut(turn) else { continue };

@@ -13,7 +13,7 @@ mod tests;
 use std::{
     collections::VecDeque,
     net::{Ipv4Addr, SocketAddr},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use aip_codec::Version;
@@ -23,8 +23,8 @@ use self::link::{Heard, Link};
 pub use self::parcel::{Content, Notice, Parcel, Way};
 use crate::{
     metrics::Service,
-    relay::{Command, Config, Relay},
-    transport::{Action, Closed, Driver, Neighbour, Peer, SessionId, Side, StreamId},
+    relay::{CallSpan, Command, Config, Relay},
+    transport::{Action, Closed, Driver, Move, Neighbour, Peer, SessionId, Side, StreamId},
 };
 
 /// Which of a relay's shards one is.
@@ -59,8 +59,12 @@ impl Shard {
     /// A shard without sessions. `config` is of the whole relay; `dials` says whether shard 0 dials
     /// other relays.
     pub fn new(config: &Config, place: Place, dials: bool) -> Self {
+        let mut config = config.share(place.count);
+        // No two shards make the same spans.
+        config.trace_seed =
+            config.trace_seed.map(|seed| seed ^ (place.index as u64).rotate_right(8));
         Self {
-            relay: Relay::new(config.share(place.count)),
+            relay: Relay::new(config),
             place,
             dials,
             links: (0..place.count).map(|_| None).collect(),
@@ -178,6 +182,10 @@ impl Driver for Shard {
         self.relay.handle_sent(session, stream, length, now);
     }
 
+    fn handle_silence(&mut self, session: SessionId, is_silent: bool, now: Instant) {
+        self.relay.handle_silence(session, is_silent, now);
+    }
+
     fn handle_closed(&mut self, session: SessionId, closed: Closed, now: Instant) {
         self.relay.handle_closed(session, closed, now);
     }
@@ -202,6 +210,14 @@ impl Driver for Shard {
         self.relay.handle_timeout(now);
     }
 
+    fn handle_time_lost(&mut self, lost: Duration, now: Instant) {
+        self.relay.handle_time_lost(lost, now);
+    }
+
+    fn handle_shortage(&mut self, is_short: bool, now: Instant) {
+        self.relay.handle_shortage(is_short, now);
+    }
+
     fn poll_action(&mut self) -> Option<(SessionId, Action)> {
         if let Some(kept) = self.actions.pop_front() {
             return Some(kept);
@@ -213,6 +229,10 @@ impl Driver for Shard {
                 None => return Some((session, action)),
             }
         }
+    }
+
+    fn poll_move(&mut self) -> Option<Move> {
+        self.relay.poll_move()
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -243,12 +263,17 @@ impl Driver for Shard {
             self.reopen_link(to, now);
             return Some(Parcel { epoch, content: Content::Close });
         }
-        let content = match self.relay.poll_notice(session) {
-            Some(notice) => Content::Notice(Box::new(notice)),
-            None => link.poll()?,
-        };
+        let notice = |notice| Content::Notice(Box::new(notice));
+        let content = self.relay.poll_notice(session).map(notice);
+        let content = content.or_else(|| link.poll_aside());
+        let content = content.or_else(|| self.relay.poll_late_notice(session).map(notice));
+        let content = content.or_else(|| link.poll_stream())?;
         self.attend(to, now);
         Some(Parcel { epoch, content })
+    }
+
+    fn take_spans(&mut self) -> (Vec<CallSpan>, u64) {
+        self.relay.take_spans()
     }
 
     fn poll_metrics(&self) -> Option<Service> {

@@ -2,7 +2,11 @@
 
 use aip_codec::{
     aip::hops::Hops,
-    moqt::name::{FullTrackName, TrackNamespace},
+    moqt::{
+        id::RequestId,
+        location::Location,
+        name::{FullTrackName, TrackNamespace},
+    },
 };
 use bytes::Bytes;
 
@@ -74,9 +78,16 @@ impl Content {
     }
 }
 
-/// What a shard knows by itself, and the others are to know.
+/// What a shard knows by itself, and another is to know.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Notice {
+    /// Sessions of the shard's own want every track under a prefix, or none does any more.
+    Interest {
+        /// The prefix.
+        prefix: TrackNamespace,
+        /// The relays that each wish has passed; none wants it if there is none.
+        wishes: Vec<Hops>,
+    },
     /// The best way to a namespace by a session of the shard's own.
     Namespace {
         /// The namespace.
@@ -84,12 +95,38 @@ pub enum Notice {
         /// The way; none if nobody publishes it there any more.
         way: Option<Way>,
     },
-    /// Whether a session of the shard's own has published a track (PUBLISH).
+    /// A SUBSCRIBE that waits: the shard asks its own publishers, and what these send from now on
+    /// comes.
+    Waits {
+        /// The SUBSCRIBE.
+        request: RequestId,
+    },
+    /// What a subscription brings goes on; but a publisher of the shard's own is lost, or one has
+    /// come that is ahead of the others, so that something may be missing.
+    Gap {
+        /// The subscription.
+        request: RequestId,
+        /// The first location that may be missing.
+        from: Location,
+        /// The largest location that the shard has heard of.
+        largest: Option<Location>,
+    },
+    /// How many requests of the shard's own sessions wait for a publisher to come.
+    Rendezvous {
+        /// How many.
+        waiting: usize,
+    },
+    /// How many sessions of the shard's own have published a track (PUBLISH).
     Track {
         /// The track.
         track: FullTrackName,
-        /// Whether it is published there.
-        is_published: bool,
+        /// How many publish it there.
+        publishers: usize,
+    },
+    /// What the publishers of a track send contradicts itself.
+    Malformed {
+        /// The track.
+        track: FullTrackName,
     },
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     description::Description,
-    message::{Message, code},
+    message::{Kind, Message, code},
     revision::Revision,
 };
 
@@ -59,6 +59,8 @@ pub enum Asker {
 #[derive(Debug)]
 pub struct Exchange {
     events: mpsc::Receiver<Event>,
+    /// What was looked at and is still to be told.
+    looked_at: Option<Event>,
     /// Tells the backend that the exchange is over, by being dropped.
     _interest: Interest,
 }
@@ -79,9 +81,30 @@ impl Drop for Interest {
 }
 
 impl Exchange {
+    const fn new(events: mpsc::Receiver<Event>, interest: Interest) -> Self {
+        Self { events, looked_at: None, _interest: interest }
+    }
+
     /// What the backend says next; `None` after the answer, or if it will never come.
     pub async fn next(&mut self) -> Option<Event> {
-        self.events.recv().await
+        match self.looked_at.take() {
+            Some(event) => Some(event),
+            None => self.events.recv().await,
+        }
+    }
+
+    /// A request to whoever asked, if that is what the backend says next and has said already.
+    pub fn question(&mut self) -> Option<Message> {
+        if self.looked_at.is_none() {
+            self.looked_at = self.events.try_recv().ok();
+        }
+        match self.looked_at.take() {
+            Some(Event::Message(message)) if message.kind() == Kind::Request => Some(message),
+            other => {
+                self.looked_at = other;
+                None
+            }
+        }
     }
 
     /// The answer, whatever is said before it.

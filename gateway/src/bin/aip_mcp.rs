@@ -11,9 +11,11 @@ use aip_gateway::{
     fleet, frontend, link,
     message::Limits,
     name::ServerName,
+    observed::{Observer, Side},
     offer::Offer,
     serve,
 };
+use aip_telemetry::Telemetry;
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -75,6 +77,10 @@ struct RelayArguments {
     /// Bytes of one MCP message, a result among them.
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
     result_max: usize,
+    /// Tell an OpenTelemetry collector of spans and metrics by OTLP over HTTP, such as
+    /// http://127.0.0.1:4318; without this the OTEL_* variables decide, and the default is not to.
+    #[arg(long, value_name = "URL")]
+    otlp: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -153,6 +159,10 @@ struct ConnectArguments {
     /// Ask the server itself for everything: nothing is answered from a relay's cache.
     #[arg(long)]
     no_cache: bool,
+    /// Offer agents only what the server itself has, sessions or none: who can do both then does as the
+    /// server does, and gets every byte of it.
+    #[arg(long)]
+    no_bridge: bool,
     /// How long any call may take before it is cancelled; `_meta` may say less ("aip/deadlineMs").
     #[arg(long, value_name = "TIME", value_parser = duration)]
     deadline: Option<Duration>,
@@ -171,32 +181,38 @@ struct ConnectArguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     aip_gateway::log::start();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!("no threads can be had: {error}");
-            return ExitCode::FAILURE;
-        }
+    let (reason, code) = match run(arguments) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(reason)) => (reason, ExitCode::from(2)),
+        Err(Failure::Run(reason)) => (reason, ExitCode::FAILURE),
     };
+    tracing::error!("{reason}");
+    code
+}
+
+fn run(arguments: Arguments) -> Result<(), Failure> {
+    let (service, side, otlp) = match &arguments.command {
+        Command::Serve(arguments) => ("aip-mcp-serve", Side::Client, &arguments.relay.otlp),
+        Command::Connect(arguments) => ("aip-mcp-connect", Side::Server, &arguments.relay.otlp),
+    };
+    let telemetry = Telemetry::start(service, otlp.as_deref()).map_err(usage)?;
+    let observer = telemetry.as_ref().map(|telemetry| Observer::new(telemetry, side));
+    let observer = observer.unwrap_or_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|error| Failure::Run(format!("no threads can be had: {error}")))?;
     let done = runtime.block_on(async {
         match arguments.command {
-            Command::Serve(arguments) => run_serve(arguments).await,
-            Command::Connect(arguments) => run_connect(arguments).await,
+            Command::Serve(arguments) => run_serve(arguments, observer).await,
+            Command::Connect(arguments) => run_connect(arguments, observer).await,
         }
     });
+    if let Some(telemetry) = telemetry {
+        telemetry.shutdown();
+    }
     // Reading standard input cannot be given up; nothing else is left.
     runtime.shutdown_background();
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Usage(reason)) => {
-            tracing::error!("{reason}");
-            ExitCode::from(2)
-        }
-        Err(Failure::Run(reason)) => {
-            tracing::error!("{reason}");
-            ExitCode::FAILURE
-        }
-    }
+    done
 }
 
 /// Why the program fails.
@@ -215,12 +231,12 @@ fn failed(error: impl ToString) -> Failure {
     Failure::Run(error.to_string())
 }
 
-async fn run_serve(arguments: ServeArguments) -> Result<(), Failure> {
+async fn run_serve(arguments: ServeArguments, observer: Observer) -> Result<(), Failure> {
     let link = link_options(&arguments.relay)?;
     let limits = Limits { length_max: arguments.relay.result_max, ..Limits::default() };
     let stop = stopped()?;
     if let Some(file) = arguments.config {
-        let options = fleet::Options { file, link, limits };
+        let options = fleet::Options { file, link, limits, observer };
         return fleet::run(options, stop).await.map_err(Failure::Usage);
     }
     let milliseconds = |time: Duration| u64::try_from(time.as_millis()).ok();
@@ -241,7 +257,8 @@ async fn run_serve(arguments: ServeArguments) -> Result<(), Failure> {
     let name = server.name(&arguments.name.unwrap_or_default()).map_err(usage)?;
     let (link, served, handle) = link::open(link).map_err(failed)?;
     let started = server.start(limits).map_err(usage)?;
-    let options = server.options(name, limits);
+    let mut options = server.options(name, limits);
+    options.observer = observer.of(&options.name);
     let telling = tell_connection(&link, arguments.relay.relay);
     let server = serve::Server {
         link,
@@ -264,7 +281,7 @@ async fn run_serve(arguments: ServeArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn run_connect(arguments: ConnectArguments) -> Result<(), Failure> {
+async fn run_connect(arguments: ConnectArguments, observer: Observer) -> Result<(), Failure> {
     let named = match &arguments.config {
         Some(file) => Named::Several(federation::configuration::read(file).map_err(usage)?),
         None => federation::configuration::of_arguments(&arguments.server).map_err(usage)?,
@@ -281,7 +298,7 @@ async fn run_connect(arguments: ConnectArguments) -> Result<(), Failure> {
         ),
     };
     let (link, _served, handle) = link::open(options).map_err(failed)?;
-    let ended = match offer(link, named, &arguments).await {
+    let ended = match offer(link, named, &arguments, &observer).await {
         Err(error) => Err(error),
         Ok(offer) => match listener {
             Some(listener) => {
@@ -305,12 +322,15 @@ async fn offer(
     link: link::Link,
     named: Named,
     arguments: &ConnectArguments,
+    observer: &Observer,
 ) -> Result<Offer, Failure> {
     let options = |server: ServerName| {
         let mut options = connect::Options::new(server);
+        options.observer = observer.of(&options.server);
         options.wait = arguments.wait;
         options.reads_tracks = !arguments.no_cache;
         options.tells_cache_status = arguments.cache_status;
+        options.bridges = !arguments.no_bridge;
         (options.call_deadline, options.priority) = (arguments.deadline, arguments.priority);
         options.encoding = arguments.encoding;
         options.limits.length_max = arguments.relay.result_max;

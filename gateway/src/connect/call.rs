@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use aip_codec::{
-    aip::call::{CallError, RecordType},
+    aip::{
+        call::{CallError, RecordType},
+        trace::TraceContext,
+    },
     moqt::{
         error_code::RequestCode,
         parameter::{Parameter, Parameters},
@@ -19,6 +22,7 @@ use crate::{
     encoding::Encoding,
     link::{Call, CallEvent, CallOutcome},
     message::{Id, Kind, Message, ParseError, code, meta, string_member},
+    observed::context_of,
     random::unguessable_bytes,
     serve::can_be_asked,
 };
@@ -46,6 +50,8 @@ struct Making {
     /// When its caller wants no answer any more.
     deadline: Option<Instant>,
     priority: Option<u8>,
+    /// The span that it belongs to, if the agent or the edge says one.
+    context: Option<TraceContext>,
 }
 
 impl Making {
@@ -70,6 +76,7 @@ impl Making {
             repeated: false,
             deadline: deadline.map(|time| Instant::now() + time),
             priority: priority.or(connector.options.priority),
+            context: context_of(request),
         }
     }
 
@@ -81,6 +88,9 @@ impl Making {
         if let Some(deadline) = self.deadline {
             let left = deadline.saturating_duration_since(Instant::now()).as_millis();
             parameters.push(Parameter::Deadline(u64::try_from(left).unwrap_or(u64::MAX >> 2)));
+        }
+        if let Some(context) = self.context {
+            parameters.push(Parameter::TraceContext(context));
         }
         if let Some(key) = &self.key {
             parameters.push(Parameter::IdempotencyKey(key.clone()));
@@ -186,8 +196,8 @@ async fn run_once(
         parameters.push(Parameter::ContentType(content_type));
     }
     let mut call = connector.link.call(namespace, name, parameters).await;
-    // A server with sessions may ask, and gets an answer, even if that is that it may not.
-    let last = connector.description().revision.is_modern();
+    // Where both have sessions the server may ask, and gets an answer, even if that is that it may not.
+    let last = connector.description().revision.is_modern() || client.revision.is_modern();
     call.send(RecordType::Request, encoding.write(request), last).await;
     let (answers, mut answered) = mpsc::channel::<Message>(ANSWERS_MAX);
     let questions = Asked { talk, answers, client, encoding };

@@ -9,6 +9,7 @@ mod follow;
 mod interop;
 mod listen;
 mod questions;
+mod rounds;
 pub mod session;
 mod standing;
 mod tools;
@@ -33,6 +34,7 @@ use crate::{
     link::{Link, ReadError, Subscription, SubscriptionEvent},
     message::{Limits, Message, code, meta},
     name::{SERVER_TRACK, ServerName},
+    observed::Observer,
     random::unguessable_bytes,
     read::Read,
     revision::Revision,
@@ -56,12 +58,17 @@ pub struct Options {
     pub priority: Option<u8>,
     /// Whether reads are answered from tracks; if not, everything is a call. Yes.
     pub reads_tracks: bool,
+    /// Whether agents that ask in another way than the server's own, with or without a session, are
+    /// offered it. Yes.
+    pub bridges: bool,
     /// Whether results of reads say in `_meta` (`aip/cache`) where they come from. No.
     pub tells_cache_status: bool,
     /// How calls are encoded, if the server's edge takes it. JSON.
     pub encoding: Encoding,
     /// Limits of messages.
     pub limits: Limits,
+    /// Who is told of requests. Nobody.
+    pub observer: Observer,
 }
 
 /// In a result's `_meta`: where it comes from.
@@ -78,9 +85,11 @@ impl Options {
             call_deadline: None,
             priority: None,
             reads_tracks: true,
+            bridges: true,
             tells_cache_status: false,
             encoding: Encoding::Json,
             limits: Limits::default(),
+            observer: Observer::default(),
         }
     }
 }
@@ -258,8 +267,7 @@ impl Connector {
         let description = self.description();
         match request.method() {
             "server/discover" if client.revision.is_modern() => {
-                // Who asks both ways gets the way that the server has: nothing is lost then.
-                if !description.revision.is_modern() {
+                if !description.revision.is_modern() && !self.options.bridges {
                     let reason = "the MCP server has sessions: send `initialize`";
                     return Message::error(Some(id), code::METHOD_NOT_FOUND, reason, "");
                 }
@@ -281,8 +289,11 @@ impl Connector {
             let answer = bridged(client, &description, request.method(), answer);
             return self.with_status(answer, Some(group));
         }
-        let sent = as_server_needs(client, &description, request);
-        let answer = call::run(self, client, &sent, talk).await;
+        let answer = if !client.revision.is_modern() && description.revision.is_modern() {
+            rounds::run(self, client, request, talk).await
+        } else {
+            call::run(self, client, request, talk).await
+        };
         let answer = bridged(client, &description, request.method(), answer);
         let reads = bridge::CACHEABLE.contains(&request.method());
         if reads { self.with_status(answer, None) } else { answer }
@@ -338,16 +349,10 @@ pub(crate) fn check_modern(request: &Message) -> Option<Message> {
     None
 }
 
-/// The request in terms of the server's revision.
-fn as_server_needs(client: &Client, description: &Description, request: &Message) -> Message {
-    match (client.revision.is_modern(), description.revision.is_modern()) {
-        (true, true) | (false, false) => return request.clone(),
-        (true, false) => return request.with_body(&bridge::params_for_legacy(request.body())),
-        (false, true) => {}
-    }
+/// The request of a client with a session as a server without sessions needs it.
+fn as_server_needs(client: &Client, request: &Message) -> Message {
     let who = ClientIdentity {
-        // What such a client can do, it does when asked; and it cannot be asked.
-        capabilities: "{}",
+        capabilities: &client.capabilities,
         info: client.info.as_deref(),
         log_level: client.log_level.as_deref(),
     };

@@ -20,8 +20,9 @@ use super::{
 };
 use crate::{
     bridge::{self, PROTOCOL_VERSION},
+    level,
     link::Connection,
-    message::{Id, Message, code, meta, object_members, string_member},
+    message::{Message, code, meta, object_members, string_member},
     random::unguessable,
     read::Read,
     revision::Revision,
@@ -32,9 +33,6 @@ use crate::{
 const SAID_MAX: usize = 64;
 /// Resources that one session may follow.
 const FOLLOWED_MAX: usize = 1_000;
-/// Levels of log messages, most talkative first.
-const LEVELS: [&str; 8] =
-    ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
 
 /// Whether a request stands by itself, without a session.
 pub fn is_modern(request: &Message) -> bool {
@@ -43,13 +41,9 @@ pub fn is_modern(request: &Message) -> bool {
 
 /// Whether a client wants a log message of this level.
 pub(super) fn wants_log(client: &Client, level: &Option<String>) -> bool {
-    let index = |level: &str| LEVELS.iter().position(|known| *known == level);
     let wanted = client.log_level.as_deref();
     let wanted = wanted.and_then(|raw| serde_json::from_str::<String>(raw).ok());
-    match (wanted.and_then(|wanted| index(&wanted)), level.as_deref().and_then(index)) {
-        (Some(wanted), Some(level)) => wanted <= level,
-        (None, _) | (Some(_), None) => true,
-    }
+    wanted.is_none_or(|wanted| level::passes(&wanted, level.as_deref()))
 }
 
 /// One agent's session.
@@ -65,8 +59,6 @@ pub struct Session {
 #[derive(Debug, Default)]
 struct State {
     client: Option<Client>,
-    /// Requests under way; dropping the sender gives one up.
-    running: HashMap<Id, oneshot::Sender<()>>,
     /// Tasks that live as long as the session.
     tasks: JoinSet<()>,
     said: Option<mpsc::Sender<Said>>,
@@ -79,13 +71,9 @@ struct State {
 }
 
 impl Session {
-    /// A session before `initialize`. What belongs to no request goes to `unsolicited`.
-    pub fn new(connector: Arc<Connector>, unsolicited: mpsc::Sender<Message>) -> Arc<Self> {
-        Self::with_questions(connector, unsolicited, Arc::default())
-    }
-
-    /// The same for an agent that is asked by several servers.
-    pub(crate) fn with_questions(
+    /// A session before `initialize`. What belongs to no request goes to `unsolicited`, and what the
+    /// server asks stands in `questions`.
+    pub(crate) fn new(
         connector: Arc<Connector>,
         unsolicited: mpsc::Sender<Message>,
         questions: Arc<Questions>,
@@ -108,52 +96,19 @@ impl Session {
         &self.connector
     }
 
-    /// The agent sends a notification.
+    /// The agent sends a notification that belongs to no request.
     pub fn handle_notification(&self, message: Message) {
-        match message.method() {
-            "notifications/initialized" => {}
-            "notifications/cancelled" => {
-                let members = object_members(message.body()).unwrap_or_default();
-                let id = members.iter().find(|member| member.name == "requestId");
-                if let Some(id) = id.and_then(|member| Id::from_raw(member.value)) {
-                    self.state().running.remove(&id);
-                }
-            }
-            _ => {
-                let said = self.state().said.clone();
-                if said.is_some_and(|said| said.try_send(Said::Notification(message)).is_err()) {
-                    tracing::debug!("a notification of the agent was dropped: too many wait");
-                }
-            }
+        if message.method() == "notifications/initialized" {
+            return;
+        }
+        let said = self.state().said.clone();
+        if said.is_some_and(|said| said.try_send(Said::Notification(message)).is_err()) {
+            tracing::debug!("a notification of the agent was dropped: too many wait");
         }
     }
 
-    /// The agent answers a question of the server.
-    pub fn handle_answer(&self, message: &Message) {
-        self.questions.answer(message);
-    }
-
-    /// The agent asks. From now on it can cancel what it asked.
-    ///
-    /// # Errors
-    /// The answer, if the request cannot be begun.
-    pub fn admit(self: &Arc<Self>, request: &Message) -> Result<Admitted, Box<Message>> {
-        let Some(id) = request.id().cloned() else {
-            let reason = "a request is wanted";
-            return Err(Message::error(None, code::INVALID_REQUEST, reason, "").into());
-        };
-        let (keep, given_up) = oneshot::channel::<()>();
-        let mut state = self.state();
-        if state.running.contains_key(&id) {
-            let reason = "a request with this id is under way";
-            return Err(Message::error(Some(&id), code::INVALID_REQUEST, reason, "").into());
-        }
-        state.running.insert(id.clone(), keep);
-        drop(state);
-        Ok(Admitted { session: Arc::clone(self), id, given_up })
-    }
-
-    async fn answer(
+    /// The answer to a request. What belongs to it before that goes to `to_agent`.
+    pub(crate) async fn answer(
         self: &Arc<Self>,
         request: &Message,
         to_agent: mpsc::Sender<Message>,
@@ -205,6 +160,10 @@ impl Session {
             return Message::error(None, code::INVALID_REQUEST, "a request is wanted", "");
         };
         let description = self.connector.description();
+        if description.revision.is_modern() && !self.connector.options.bridges {
+            let reason = "the MCP server has no sessions: send `server/discover`";
+            return Message::error(Some(id), code::METHOD_NOT_FOUND, reason, "");
+        }
         let result = bridge::initialize_result(&description, client.revision);
         {
             let mut state = self.state();
@@ -453,34 +412,4 @@ fn session_params(name: &str, client: &Client) -> String {
         client.capabilities,
         info.unwrap_or_default()
     )
-}
-
-/// A request under way; it is not when this is dropped.
-#[derive(Debug)]
-pub struct Admitted {
-    session: Arc<Session>,
-    id: Id,
-    given_up: oneshot::Receiver<()>,
-}
-
-impl Admitted {
-    /// The answer; `None` if the agent cancelled it. What belongs to the request before its answer
-    /// goes to `to_agent`.
-    pub async fn answer(
-        mut self,
-        request: &Message,
-        to_agent: mpsc::Sender<Message>,
-    ) -> Option<Message> {
-        let session = Arc::clone(&self.session);
-        tokio::select! {
-            answer = session.answer(request, to_agent) => Some(answer),
-            _ = &mut self.given_up => None,
-        }
-    }
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        self.session.state().running.remove(&self.id);
-    }
 }

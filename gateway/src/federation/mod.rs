@@ -29,6 +29,7 @@ use crate::{
     description::Description,
     link::Link,
     message::{Id, Kind, Limits, Message, code, object_members, string_member},
+    observed::Observer,
     parameters::Parameters,
     revision::Revision,
 };
@@ -72,6 +73,9 @@ impl Member {
 pub struct Federation {
     members: Vec<Member>,
     limits: Limits,
+    /// Whether agents without sessions are offered servers that have them.
+    bridges: bool,
+    observer: Observer,
     /// Counts servers that come and go.
     changes: watch::Receiver<u64>,
     /// Seeks servers and watches over them.
@@ -127,7 +131,8 @@ impl Federation {
         if !(1..=SERVERS_MAX).contains(&servers.len()) {
             return Err(Error::Count(servers.len()));
         }
-        let limits = servers[0].1.limits;
+        let (limits, bridges) = (servers[0].1.limits, servers[0].1.bridges);
+        let observer = servers[0].1.observer.clone();
         let (changed, changes) = watch::channel(0);
         let changed = Arc::new(changed);
         let (failed, mut failures) = mpsc::channel(SERVERS_MAX);
@@ -156,12 +161,17 @@ impl Federation {
         {
             tracing::warn!(prefix = %member.prefix, "goes on without this server: {reason}");
         }
-        Ok(Arc::new(Self { members, limits, changes, _seeking: seeking }))
+        Ok(Arc::new(Self { members, limits, bridges, observer, changes, _seeking: seeking }))
     }
 
     /// Limits of messages.
     pub const fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Who is told of requests.
+    pub(crate) const fn observer(&self) -> &Observer {
+        &self.observer
     }
 
     /// The servers that were found, and what they say of themselves.
@@ -196,7 +206,9 @@ impl Federation {
         match request.method() {
             "server/discover" => {
                 let servers = self.descriptions();
-                if !servers.iter().any(|(_, description)| description.revision.is_modern()) {
+                if !self.bridges
+                    && !servers.iter().any(|(_, description)| description.revision.is_modern())
+                {
                     let reason = "the MCP servers have sessions: send `initialize`";
                     return Message::error(Some(id), code::METHOD_NOT_FOUND, reason, "");
                 }

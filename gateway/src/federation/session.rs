@@ -1,15 +1,9 @@
 //! One agent with a session at several servers: at each of them it has a session of its own.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::join_all;
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::JoinSet,
-};
+use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{Asking, Federation, lists_changed, merge, rewrite};
 use crate::{
@@ -17,7 +11,7 @@ use crate::{
         Connector, Questions, Talk,
         session::{self as single, is_modern},
     },
-    message::{Id, Kind, Message, code, object_members, string_member},
+    message::{Id, Kind, Message, code, string_member},
     revision::Revision,
 };
 
@@ -41,18 +35,20 @@ pub struct Session {
 struct State {
     /// The agent's `initialize`, and the revision that was agreed on.
     begun: Option<(Message, Revision)>,
-    /// Requests under way; dropping the sender gives one up.
-    running: HashMap<Id, oneshot::Sender<()>>,
     /// Tasks that live as long as the session.
     tasks: JoinSet<()>,
 }
 
 impl Session {
-    /// A session before `initialize`. What belongs to no request goes to `unsolicited`.
-    pub fn new(federation: Arc<Federation>, unsolicited: mpsc::Sender<Message>) -> Arc<Self> {
+    /// A session before `initialize`. What belongs to no request goes to `unsolicited`, and what the
+    /// servers ask stands in `questions`.
+    pub(crate) fn new(
+        federation: Arc<Federation>,
+        unsolicited: mpsc::Sender<Message>,
+        questions: Arc<Questions>,
+    ) -> Arc<Self> {
         let at = federation.members.iter().map(|_| tokio::sync::Mutex::default()).collect();
-        let (questions, state) = (Arc::default(), Mutex::default());
-        Arc::new(Self { federation, unsolicited, questions, at, state })
+        Arc::new(Self { federation, unsolicited, questions, at, state: Mutex::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -65,16 +61,8 @@ impl Session {
         self.state().begun.as_ref().map(|(_, revision)| *revision)
     }
 
-    /// The agent sends a notification.
+    /// The agent sends a notification that belongs to no request.
     pub fn handle_notification(&self, message: &Message) {
-        if message.method() == "notifications/cancelled" {
-            let members = object_members(message.body()).unwrap_or_default();
-            let id = members.iter().find(|member| member.name == "requestId");
-            if let Some(id) = id.and_then(|member| Id::from_raw(member.value)) {
-                self.state().running.remove(&id);
-            }
-            return;
-        }
         for at in &self.at {
             // One that is just being begun has heard nothing yet that this could belong to.
             if let Ok(at) = at.try_lock()
@@ -85,32 +73,8 @@ impl Session {
         }
     }
 
-    /// The agent answers a question of a server.
-    pub fn handle_answer(&self, message: &Message) {
-        self.questions.answer(message);
-    }
-
-    /// The agent asks. From now on it can cancel what it asked.
-    ///
-    /// # Errors
-    /// The answer, if the request cannot be begun.
-    pub fn admit(self: &Arc<Self>, request: &Message) -> Result<Admitted, Box<Message>> {
-        let Some(id) = request.id().cloned() else {
-            let reason = "a request is wanted";
-            return Err(Message::error(None, code::INVALID_REQUEST, reason, "").into());
-        };
-        let (keep, given_up) = oneshot::channel::<()>();
-        let mut state = self.state();
-        if state.running.contains_key(&id) {
-            let reason = "a request with this id is under way";
-            return Err(Message::error(Some(&id), code::INVALID_REQUEST, reason, "").into());
-        }
-        state.running.insert(id.clone(), keep);
-        drop(state);
-        Ok(Admitted { session: Arc::clone(self), id, given_up })
-    }
-
-    async fn answer(
+    /// The answer to a request. What belongs to it before that goes to `to_agent`.
+    pub(crate) async fn answer(
         self: &Arc<Self>,
         request: &Message,
         to_agent: mpsc::Sender<Message>,
@@ -183,13 +147,11 @@ impl Session {
         let (initialize, _) = begun.ok_or_else(|| "send `initialize` first".to_owned())?;
         let (sender, mut heard) = mpsc::channel(HEARD_MAX);
         let questions = Arc::clone(&self.questions);
-        let session = single::Session::with_questions(Arc::clone(connector), sender, questions);
+        let session = single::Session::new(Arc::clone(connector), sender, questions);
         let (to_agent, _unheard) = mpsc::channel(1);
-        let admitted = session.admit(&initialize).map_err(|error| error.body().to_owned())?;
-        let answer = admitted.answer(&initialize, to_agent).await;
-        match answer {
-            Some(answer) if answer.kind() == Kind::Result => {}
-            answer => return Err(answer.map_or_else(String::new, |a| a.body().to_owned())),
+        let answer = session.answer(&initialize, to_agent).await;
+        if answer.kind() != Kind::Result {
+            return Err(answer.body().to_owned());
         }
         let (prefix, unsolicited) =
             (self.federation.members[index].prefix.clone(), self.unsolicited.clone());
@@ -220,13 +182,7 @@ impl Session {
                 );
             }
         };
-        match session.admit(request) {
-            Ok(admitted) => admitted.answer(request, to_agent).await.unwrap_or_else(|| {
-                let reason = "the request was given up";
-                Message::error(request.id(), code::INTERNAL_ERROR, reason, "")
-            }),
-            Err(answer) => *answer,
-        }
+        session.answer(request, to_agent).await
     }
 
     fn tell(&self, message: Message) {
@@ -238,34 +194,5 @@ impl Session {
 fn tell(unsolicited: &mpsc::Sender<Message>, message: Message) {
     if unsolicited.try_send(message).is_err() {
         tracing::debug!("an agent does not listen: a notification was dropped");
-    }
-}
-
-/// A request under way; it is not when this is dropped.
-#[derive(Debug)]
-pub struct Admitted {
-    session: Arc<Session>,
-    id: Id,
-    given_up: oneshot::Receiver<()>,
-}
-
-impl Admitted {
-    /// The answer; `None` if the agent cancelled it.
-    pub async fn answer(
-        mut self,
-        request: &Message,
-        to_agent: mpsc::Sender<Message>,
-    ) -> Option<Message> {
-        let session = Arc::clone(&self.session);
-        tokio::select! {
-            answer = session.answer(request, to_agent) => Some(answer),
-            _ = &mut self.given_up => None,
-        }
-    }
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        self.session.state().running.remove(&self.id);
     }
 }

@@ -42,6 +42,18 @@ pub enum Command {
         /// Why.
         refusal: Refusal,
     },
+    /// Publish this version of a track to whoever wants it.
+    Offer {
+        /// The track, below a namespace that is published.
+        track: FullTrackName,
+        /// Its only version.
+        version: TrackVersion,
+    },
+    /// Publish it no longer, and withdraw its namespace.
+    Retract {
+        /// The track.
+        track: FullTrackName,
+    },
     /// Read a track once.
     Read {
         /// The reader's number.

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aip_codec::moqt::error_code::RequestCode;
+use aip_codec::moqt::{error_code::RequestCode, name::FullTrackName};
 use aip_engine::{
     client::{
         CallEnd, CallId, Client, ClientError, Config, Event, Refusal, SubscriptionId, TrackVersion,
@@ -54,6 +54,8 @@ pub struct Edge {
     /// Tracks unwanted that found `served` full; they are never dropped, and no more than there are
     /// subscriptions.
     unwanted: VecDeque<Served>,
+    /// Tracks of one version; as many as there are callers that offer one.
+    offers: HashMap<FullTrackName, TrackVersion>,
     subscription_of: HashMap<Key, SubscriptionId>,
     followers: HashMap<SubscriptionId, (Key, Follower)>,
     call_of: HashMap<Key, CallId>,
@@ -87,6 +89,7 @@ impl Edge {
             connection,
             served,
             unwanted: VecDeque::new(),
+            offers: HashMap::new(),
             subscription_of: HashMap::new(),
             followers: HashMap::new(),
             call_of: HashMap::new(),
@@ -155,7 +158,10 @@ impl Edge {
                 self.serve(Served::AnnouncementRefused(namespace, refusal), now);
             }
             Event::NamespaceAppeared { .. } | Event::NamespaceGone { .. } => {}
-            Event::TrackWanted { track } => self.serve(Served::TrackWanted(track), now),
+            Event::TrackWanted { track } => match self.offers.get(&track) {
+                Some(version) => self.client.publish(&track, version.clone(), None, now),
+                None => self.serve(Served::TrackWanted(track), now),
+            },
             Event::TrackUnwanted { track } => {
                 self.unwanted.push_back(Served::TrackUnwanted(track));
             }
@@ -258,6 +264,11 @@ impl Edge {
                 self.client.publish(&track, version, expires, now);
             }
             Command::Refuse { track, refusal } => self.client.refuse(&track, &refusal, now),
+            Command::Offer { track, version } => _ = self.offers.insert(track, version),
+            Command::Retract { track } => {
+                self.offers.remove(&track);
+                self.client.withdraw(track.namespace());
+            }
             Command::Read { key, track, answer } => {
                 let subscription = self.client.read(track, now);
                 self.follow(key, subscription, Follower::Read(answer));

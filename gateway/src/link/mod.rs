@@ -160,6 +160,15 @@ impl Link {
         self.send(Command::Publish { track, version, expires }).await;
     }
 
+    /// Publishes a track of one version, and its namespace for it alone, until the guard is dropped.
+    pub(crate) async fn offer(&self, track: FullTrackName, version: TrackVersion) -> Guard {
+        let undo = Some(Command::Retract { track: track.clone() });
+        let guard = Guard { link: self.clone(), undo };
+        self.announce(track.namespace().clone()).await;
+        self.send(Command::Offer { track, version }).await;
+        guard
+    }
+
     /// Refuses who waits for a track, and ends its subscriptions.
     pub async fn refuse(&self, track: FullTrackName, refusal: Refusal) {
         self.send(Command::Refuse { track, refusal }).await;
@@ -233,7 +242,7 @@ impl Link {
 }
 
 /// Takes a command back when dropped.
-struct Guard {
+pub(crate) struct Guard {
     link: Link,
     undo: Option<Command>,
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use aip_codec::{
-    aip::call::RecordType,
+    aip::{call::RecordType, trace::TraceContext},
     moqt::{error_code::RequestCode, parameter::Parameters},
 };
 use aip_engine::client::Refusal;
@@ -22,14 +22,17 @@ use tokio::{
 use super::{
     Options, OwnProcesses,
     agents::Agents,
+    leases::{Lease, Leases},
     publisher::{Counters, Wish},
+    rounds::{Round, Rounds},
     running::{Asked, Keyed, Running},
 };
 use crate::{
     backend::Backend,
     encoding::{CONTENT_TYPES, Encoding},
+    level,
     link::{Call, CallEvent, CallOutcome, IncomingCall},
-    message::{Kind, Message, code},
+    message::{Id, Kind, Message, code, string_member},
     name::is_hashed,
     read::Read,
 };
@@ -51,20 +54,17 @@ pub(super) struct Context {
     pub(super) next_session: AtomicU64,
     pub(super) keyed: Keyed,
     pub(super) agents: Agents,
+    pub(super) rounds: Arc<Rounds>,
+    pub(super) leases: Arc<Leases>,
     places: Arc<Semaphore>,
     /// Callers that have not got their last record yet.
     callers: AtomicUsize,
     counters: Arc<Counters>,
     modern: AtomicBool,
-    /// Index in [`LEVELS`] of the most talkative level that the backend was set to; the length if
-    /// it never was.
+    /// The most talkative level that the backend was set to; above all of them if it never was.
     level: AtomicUsize,
     idle: Notify,
 }
-
-/// Levels of log messages, most talkative first.
-const LEVELS: [&str; 8] =
-    ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
 
 impl Context {
     pub(super) fn new(
@@ -75,6 +75,8 @@ impl Context {
         own: Option<OwnProcesses>,
     ) -> Self {
         Self {
+            rounds: Rounds::new(options.input_wait),
+            leases: Leases::new(own.clone()),
             agents: Agents::new(own),
             keyed: Keyed::new(options.results_kept),
             places: Arc::new(Semaphore::new(options.calls_max)),
@@ -86,7 +88,7 @@ impl Context {
             wishes,
             counters,
             modern: AtomicBool::new(false),
-            level: AtomicUsize::new(LEVELS.len()),
+            level: AtomicUsize::new(level::COUNT),
             idle: Notify::new(),
         }
     }
@@ -94,7 +96,7 @@ impl Context {
     /// The backend has started, and forgotten what it was set to.
     pub(super) fn backend_is_up(&self, modern: bool) {
         self.modern.store(modern, Ordering::Relaxed);
-        self.level.store(LEVELS.len(), Ordering::Relaxed);
+        self.level.store(level::COUNT, Ordering::Relaxed);
     }
 
     pub(super) fn is_modern(&self) -> bool {
@@ -127,13 +129,17 @@ impl Context {
             }
             // The backend is shared: it logs for the most curious, and edges drop the rest.
             "logging/setLevel" => {
-                let level = crate::message::string_member(request.body(), "level")?;
-                let index = LEVELS.iter().position(|known| *known == level)?;
-                let before = self.level.fetch_min(index, Ordering::Relaxed);
-                (before <= index).then(|| Message::result(id, b"{}"))
+                let level = string_member(request.body(), "level")?;
+                (!self.is_more_talkative(&level)?).then(|| Message::result(id, b"{}"))
             }
             _ => None,
         }
+    }
+
+    /// Whether the backend has to be set to this level to log for everybody; `None` if it is none.
+    fn is_more_talkative(&self, level: &str) -> Option<bool> {
+        let index = level::index(level)?;
+        Some(index < self.level.fetch_min(index, Ordering::Relaxed))
     }
 
     /// Remembers what a hashed track's name stands for, and counts.
@@ -259,18 +265,44 @@ impl Context {
         let deadline = parameters.deadline().map_or(self.options.call_deadline, |left| {
             Duration::from_millis(left).min(self.options.call_deadline)
         });
-        let asked = Asked {
-            backend: backend.clone(),
-            request: request.clone(),
-            deadline,
-            options: Arc::clone(&self.options),
-        };
+        let asked = self.asked(backend, request, deadline, parameters.trace_context());
         match key {
             None => Ok(Running::start(asked, place)),
             Some(key) => self
                 .keyed
                 .begin(key, Instant::now(), || Running::start(asked, place))
                 .ok_or_else(|| NotRun::Refused(busy("too many keyed calls under way"))),
+        }
+    }
+
+    fn asked(
+        &self,
+        backend: &Backend,
+        request: &Message,
+        deadline: Duration,
+        context: Option<TraceContext>,
+    ) -> Asked {
+        let bridged = !self.is_modern() && Round::is_wanted(request);
+        let round = bridged.then(|| Round::new(&self.rounds, request));
+        let client = round.as_ref().and_then(|round| round.client(request));
+        let lease = client.and_then(|client| self.leases.take(client));
+        let level = round.as_ref().and_then(Round::log_level);
+        // A process of the call's own knows no level yet, or another call's.
+        let level =
+            level.filter(|level| lease.is_some() || self.is_more_talkative(level) == Some(true));
+        let first = level.map(|level| {
+            let params = format!(r#"{{"level":{}}}"#, serde_json::Value::from(level));
+            Message::request(Id::from_number(0), "logging/setLevel", &params)
+        });
+        Asked {
+            backend: lease.as_ref().and_then(Lease::backend).unwrap_or(backend).clone(),
+            request: request.clone(),
+            deadline,
+            options: Arc::clone(&self.options),
+            round,
+            lease,
+            first,
+            context,
         }
     }
 

@@ -11,19 +11,26 @@ use aip_codec::moqt::{
 };
 use aip_engine::client::{Refusal, TrackVersion};
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     calls::{Context, NotRun},
     publisher::Wish,
 };
 use crate::{
-    message::{Kind, Message, code},
-    name::request_of_track,
+    link::{Link, ReadError},
+    message::{Kind, Message, code, string_member},
+    name::{CALLER_CALL, request_of_track},
+    version,
 };
 
 /// Milliseconds that a relay may keep a reply: nobody else knows its name.
 const KEPT_MS: u64 = 10_000;
+
+/// How long a request that is a track of its own may take to come.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait before it is asked for again.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// What becomes of a track that is a call.
 #[derive(Debug)]
@@ -40,8 +47,13 @@ pub(super) fn is_call(track: &FullTrackName) -> bool {
 }
 
 /// Runs the call that a track is. The reply goes to the publisher.
-pub(super) async fn run(track: FullTrackName, context: Arc<Context>, wishes: mpsc::Sender<Wish>) {
-    let reply = match reply_to(&track, &context).await {
+pub(super) async fn run(
+    track: FullTrackName,
+    context: Arc<Context>,
+    link: Link,
+    wishes: mpsc::Sender<Wish>,
+) {
+    let reply = match reply_to(&track, &context, &link).await {
         Ok(objects) => Reply::Version(TrackVersion {
             group: GroupId(0),
             objects,
@@ -56,17 +68,47 @@ pub(super) async fn run(track: FullTrackName, context: Arc<Context>, wishes: mps
     _ = wishes.send(Wish::Replied(track, reply)).await;
 }
 
-async fn reply_to(track: &FullTrackName, context: &Context) -> Result<Vec<Bytes>, Refusal> {
+/// Whether this may be a caller's name.
+fn is_name(caller: &str) -> bool {
+    caller.len() == 32 && caller.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The request that a caller publishes because it is too long for a track's name.
+async fn request_of(caller: &str, context: &Context, link: &Link) -> Option<Bytes> {
+    let track = context.options.name.requests_track(caller).ok()?;
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match tokio::time::timeout_at(until, link.read(track.clone())).await.ok()? {
+            Ok(version) => return Some(version::result_of(&version)),
+            // The relay may not know yet who publishes it.
+            Err(ReadError::Refused(_)) => tokio::time::sleep(AGAIN).await,
+            Err(ReadError::Unavailable(_) | ReadError::Lost) => return None,
+        }
+    }
+}
+
+async fn reply_to(
+    track: &FullTrackName,
+    context: &Context,
+    link: &Link,
+) -> Result<Vec<Bytes>, Refusal> {
     let refused = |reason: &str| Refusal {
         code: RequestCode::DOES_NOT_EXIST,
         retry_after: Some(Duration::from_millis(1)),
         reason: reason.to_owned(),
     };
     let text = request_of_track(track).ok_or_else(|| refused("no request in Base64"))?;
-    let request = match Message::parse(text, &context.options.limits) {
-        Ok(request) if request.kind() == Kind::Request => request,
-        Ok(_) | Err(_) => return Err(refused("no JSON-RPC request")),
+    let parse = |text| match Message::parse(text, &context.options.limits) {
+        Ok(request) if request.kind() == Kind::Request => Ok(request),
+        Ok(_) | Err(_) => Err(refused("no JSON-RPC request")),
     };
+    let mut request = parse(text)?;
+    if request.method() == CALLER_CALL {
+        let caller = string_member(request.body(), "caller").filter(|caller| is_name(caller));
+        let caller = caller.ok_or_else(|| refused("no caller"))?;
+        let text = request_of(&caller, context, link).await;
+        request = parse(text.ok_or_else(|| refused("the caller's request cannot be had"))?)?;
+    }
     if let Some(answer) = context.answer_here(&request) {
         return Ok(vec![answer.text().clone()]);
     }
@@ -96,7 +138,7 @@ async fn reply_to(track: &FullTrackName, context: &Context) -> Result<Vec<Bytes>
         objects.push(message.text().clone());
         if last {
             let bytes = objects.iter().map(Bytes::len).sum();
-            context.keyed.ended(&key, bytes, tokio::time::Instant::now());
+            context.keyed.ended(&key, bytes, Instant::now());
             return Ok(objects);
         }
     }

@@ -6,8 +6,10 @@
 mod agents;
 mod calls;
 mod interop;
+mod leases;
 mod policy;
 mod publisher;
+mod rounds;
 mod running;
 mod sessions;
 mod subscribing;
@@ -22,6 +24,7 @@ use crate::{
     link::{Link, Served},
     message::Limits,
     name::ServerName,
+    observed::Observer,
 };
 
 pub(crate) use agents::can_be_asked;
@@ -41,6 +44,9 @@ pub struct Options {
     pub call_deadline: Duration,
     /// How long the result of a call with an idempotency key is kept. 5 min.
     pub results_kept: Duration,
+    /// How long a call waits for what its agent was asked, if that comes by another call (an agent of
+    /// 2026-07-28 at a server with sessions). 10 min.
+    pub input_wait: Duration,
     /// How long the server may take to answer a read. 25 s.
     pub read_timeout: Duration,
     /// How old a result may be that is given again because the server fails; zero is never. 0 s.
@@ -55,6 +61,8 @@ pub struct Options {
     pub limits: Limits,
     /// How long calls may go on once the edge is told to end. 5 s.
     pub drain_timeout: Duration,
+    /// Who is told of what the server is asked. Nobody.
+    pub observer: Observer,
 }
 
 impl Options {
@@ -66,6 +74,7 @@ impl Options {
             call_timeout: Duration::from_secs(300),
             call_deadline: Duration::from_secs(3_600),
             results_kept: Duration::from_secs(300),
+            input_wait: Duration::from_secs(600),
             read_timeout: Duration::from_secs(25),
             stale_if_error: Duration::ZERO,
             calls_max: 1_000,
@@ -73,6 +82,7 @@ impl Options {
             tracks_max: 10_000,
             limits: Limits::default(),
             drain_timeout: Duration::from_secs(5),
+            observer: Observer::default(),
         }
     }
 }

@@ -209,8 +209,9 @@ impl Publisher {
         }
         if interop::is_call(&track) {
             if !self.called.contains_key(&track) {
-                let (context, wishes) = (Arc::clone(&self.calls), self.wishes.clone());
-                let running = self.tasks.spawn(interop::run(track.clone(), context, wishes));
+                let (context, link) = (Arc::clone(&self.calls), self.link.clone());
+                let running = interop::run(track.clone(), context, link, self.wishes.clone());
+                let running = self.tasks.spawn(running);
                 self.called.insert(track, running);
             }
             return;
@@ -287,7 +288,7 @@ impl Publisher {
         };
         self.counters.track_reads.fetch_add(1, Ordering::Relaxed);
         let (backend, wishes) = (self.backend.clone(), self.wishes.clone());
-        let patience = self.options.read_timeout;
+        let (patience, observer) = (self.options.read_timeout, self.options.observer.clone());
         self.tasks.spawn(async move {
             tokio::time::sleep(settle).await;
             let answered = async {
@@ -295,7 +296,11 @@ impl Publisher {
                     // A backend that does not subscribe is read all the same.
                     _ = subscribed.await;
                 }
-                backend.request(request, Asker::Edge).await.answer().await
+                let observed = observer.begin(&request, None);
+                let request = observed.passed_on(&request);
+                let answer = backend.request(request, Asker::Edge).await.answer().await?;
+                observed.end(&answer);
+                Some(answer)
             };
             let answer = tokio::time::timeout(patience, answered).await.ok().flatten();
             // The publisher may be ending.
@@ -483,7 +488,9 @@ impl Publisher {
             tracing::warn!("calls that did not end in time are cancelled");
         }
         self.calls.keyed.clear();
+        self.calls.rounds.clear();
         self.tasks.shutdown().await;
         self.calls.agents.shutdown().await;
+        self.calls.leases.shutdown().await;
     }
 }

@@ -9,14 +9,19 @@ use std::{
     time::Duration,
 };
 
+use aip_codec::aip::trace::TraceContext;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
-use super::Options;
+use super::{
+    Options,
+    leases::Lease,
+    rounds::{Begun, QUESTIONS_MAX, Round},
+};
 use crate::{
     backend::{Asker, Backend, Event, Exchange},
-    message::{Message, code, object_members},
+    message::{Id, Kind, Message, code, object_members},
     resumable::Resumable,
 };
 
@@ -48,6 +53,14 @@ pub(super) struct Asked {
     pub(super) request: Message,
     pub(super) deadline: Duration,
     pub(super) options: Arc<Options>,
+    /// How its agent is asked, if that has no session and the backend has.
+    pub(super) round: Option<Round>,
+    /// The backend, if it is this call's alone.
+    pub(super) lease: Option<Lease>,
+    /// What the backend is told before, such as the log level.
+    pub(super) first: Option<Message>,
+    /// The span that it belongs to, if a relay or the other edge has made one.
+    pub(super) context: Option<TraceContext>,
 }
 
 impl Running {
@@ -88,54 +101,163 @@ fn digest(request: &Message) -> [u8; 32] {
 
 impl Asked {
     /// The answer, whatever happens; what comes before it goes to `stream`.
-    async fn drive(self, stream: &Resumable, heard: &Notify) -> Message {
-        let id = self.request.id();
-        let exchange = self.backend.request(self.request.clone(), Asker::Agent).await;
+    async fn drive(mut self, stream: &Resumable, heard: &Notify) -> Message {
+        let observed = self.options.observer.begin(&self.request, self.context);
+        self.request = observed.passed_on(&self.request);
+        let answer = self.drive_on(stream, heard).await;
+        observed.end(&answer);
+        answer
+    }
+
+    async fn drive_on(mut self, stream: &Resumable, heard: &Notify) -> Message {
+        let (id, in_all) = (self.request.id().cloned(), self.deadline);
+        let deadline = Instant::now() + in_all;
+        let exchange = match self.begin().await {
+            Ok(exchange) => exchange,
+            Err(answer) => return *answer,
+        };
         if self.request.method() == "subscriptions/listen" {
             return self.carry(exchange, stream, heard, None).await;
         }
-        let deadline = Instant::now() + self.deadline;
-        let carried = self.carry(exchange, stream, heard, Some(self.options.call_timeout));
+        let patience = self.options.call_timeout;
+        let carried = self.carry(exchange, stream, heard, Some(patience));
         match tokio::time::timeout_at(deadline, carried).await {
             Ok(answer) => answer,
-            Err(_) => late(id, self.deadline),
+            Err(_) => late(id.as_ref(), in_all),
         }
     }
 
+    /// Asks the backend, or goes on with what it was asked in the round before. The answer if there
+    /// is nothing to wait for.
+    async fn begin(&mut self) -> Result<Exchange, Box<Message>> {
+        if let Some(first) = self.first.take() {
+            let told = self.backend.request(first, Asker::Edge).await.answer();
+            // A backend that knows no levels has none to be set.
+            _ = tokio::time::timeout(self.options.read_timeout, told).await;
+        }
+        let Some(round) = &self.round else {
+            return Ok(self.backend.request(self.request.clone(), Asker::Agent).await);
+        };
+        let held = match round.begin(&self.request) {
+            Begun::First(request) => {
+                return Ok(self.backend.request(request, Asker::Agent).await);
+            }
+            Begun::Refused(reason) => {
+                let id = self.request.id();
+                return Err(Message::error(id, code::INVALID_PARAMS, reason, "").into());
+            }
+            Begun::Again(held) => *held,
+        };
+        let (answers, open) = round.answered(&held);
+        let exchange = held.exchange;
+        self.lease = held.lease;
+        if let Some(backend) = self.lease.as_ref().and_then(Lease::backend) {
+            self.backend = backend.clone();
+        }
+        for answer in answers {
+            self.backend.send(answer).await;
+        }
+        if open.is_empty() { Ok(exchange) } else { self.ask(exchange, open).await }
+    }
+
     async fn carry(
-        &self,
+        &mut self,
         mut exchange: Exchange,
         stream: &Resumable,
         heard: &Notify,
         patience: Option<Duration>,
     ) -> Message {
-        let id = self.request.id();
         let far = Duration::from_secs(1 << 30);
         let mut silent_until = Instant::now() + patience.unwrap_or(far);
         loop {
             tokio::select! {
                 event = exchange.next() => match event {
-                    Some(Event::Answer(answer)) => return answer,
+                    Some(Event::Answer(answer)) => return self.answered(answer),
+                    Some(Event::Message(message)) if self.is_question(&message) => {
+                        match self.asked(exchange, message).await {
+                            Ok(on) => exchange = on,
+                            Err(answer) => return *answer,
+                        }
+                    }
                     Some(Event::Message(message)) => {
-                        stream.room().await;
-                        stream.push(message);
+                        let passed = match &self.round {
+                            Some(round) => round.passed(message),
+                            None => Some(message),
+                        };
+                        if let Some(message) = passed {
+                            stream.room().await;
+                            stream.push(message);
+                        }
                     }
                     None => {
                         let reason = "the MCP server gave no answer, or more than could be kept";
-                        return Message::error(id, code::INTERNAL_ERROR, reason, "");
+                        return Message::error(self.request.id(), code::INTERNAL_ERROR, reason, "");
                     }
                 },
                 () = heard.notified() => {}
                 () = tokio::time::sleep_until(silent_until) => {
-                    return late(id, patience.unwrap_or(far));
+                    return late(self.request.id(), patience.unwrap_or(far));
                 }
             }
             silent_until = Instant::now() + patience.unwrap_or(far);
         }
     }
+
+    /// The backend has answered: it has nothing more to say in this call.
+    fn answered(&mut self, answer: Message) -> Message {
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+        answer
+    }
+
+    /// Whether a message asks an agent who is asked in rounds.
+    fn is_question(&self, message: &Message) -> bool {
+        self.round.is_some() && message.kind() == Kind::Request
+    }
+
+    /// The backend asks, and perhaps more than one thing at once. It goes on if none of it can be
+    /// asked of the agent; else the round ends with what is given back as the error.
+    async fn asked(
+        &mut self,
+        mut exchange: Exchange,
+        first: Message,
+    ) -> Result<Exchange, Box<Message>> {
+        let Some(round) = &self.round else { return Ok(exchange) };
+        let (mut questions, mut next) = (Vec::new(), Some(first));
+        while let Some(question) = next.take() {
+            match round.refusal(&self.request, &question) {
+                None => questions.push(question),
+                Some(refusal) => self.backend.send(refusal).await,
+            }
+            if questions.len() < QUESTIONS_MAX {
+                next = exchange.question();
+            }
+        }
+        if questions.is_empty() { Ok(exchange) } else { self.ask(exchange, questions).await }
+    }
+
+    /// Ends the round with questions, or refuses them if they cannot be kept.
+    async fn ask(
+        &mut self,
+        exchange: Exchange,
+        questions: Vec<Message>,
+    ) -> Result<Exchange, Box<Message>> {
+        let Some(round) = &self.round else { return Ok(exchange) };
+        match round.ask(&self.request, exchange, self.lease.take(), questions) {
+            Ok(answer) => Err(answer.into()),
+            Err(not_held) => {
+                self.lease = not_held.lease;
+                for refusal in not_held.refusals {
+                    self.backend.send(refusal).await;
+                }
+                Ok(not_held.exchange)
+            }
+        }
+    }
 }
 
-fn late(id: Option<&crate::message::Id>, patience: Duration) -> Message {
+fn late(id: Option<&Id>, patience: Duration) -> Message {
     let reason =
         format!("the MCP server did not answer within {patience:?}; the request was cancelled");
     Message::error(id, code::INTERNAL_ERROR, &reason, "")
@@ -234,7 +356,6 @@ impl Keyed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Id;
 
     fn running(text: &str) -> Arc<Running> {
         let request = Message::request(Id::from_number(0), "tools/call", text);

@@ -161,6 +161,8 @@ async fn handle(
 ) -> Option<Message> {
     let message = Message::parse(payload, &context.options.limits).ok()?;
     match message.kind() {
+        // A server without sessions knows none of what is told in one.
+        Kind::Notification | Kind::Result | Kind::Error if context.is_modern() => None,
         Kind::Notification | Kind::Result | Kind::Error => {
             backend.send(message).await;
             None

@@ -1,5 +1,7 @@
 //! What a server that was never seen before offers, and what of it may be asked.
 
+use std::time::Duration;
+
 use aip_gateway::message::{Id, Message};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -9,6 +11,9 @@ use super::{
     schema,
     target::Connection,
 };
+
+/// How long a tool that nobody named may take to be put under load.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Pages of a list that are read.
 const PAGES_MAX: usize = 100;
@@ -67,12 +72,17 @@ impl Offer {
         })
     }
 
-    /// The tools that may be called: those named, those that say they only read, and those that
-    /// `ask` allows.
-    pub fn allowed(&self, named: &[String], mut ask: impl FnMut(&Tool) -> bool) -> Vec<&Tool> {
+    /// The tools that do not say that they only read.
+    pub fn unsure(&self) -> Vec<&Tool> {
+        self.tools.iter().filter(|tool| !tool.annotations.read_only).collect()
+    }
+
+    /// The tools that may be called: those `named`; or, if none is, those that say they only read
+    /// and those `besides`.
+    pub fn allowed(&self, named: &[String], besides: &[String]) -> Vec<&Tool> {
         let may = |tool: &&Tool| {
             if named.is_empty() {
-                tool.annotations.read_only || ask(tool)
+                tool.annotations.read_only || besides.contains(&tool.name)
             } else {
                 named.contains(&tool.name)
             }
@@ -81,8 +91,9 @@ impl Offer {
     }
 
     /// A plan's requests, with the tools and resources that it leaves open; or, if it has none,
-    /// what fits the server: calls, reads and lists as six to three to one.
-    pub fn complete(&self, plan: &mut Plan, allowed: &[&Tool], seed: u64) {
+    /// what fits the server: calls, reads and lists as six to three to one. Gives the names of the
+    /// tools that it filled in.
+    pub fn complete(&self, plan: &mut Plan, allowed: &[&Tool]) -> Vec<String> {
         let kind = |method: &str, weight| Request {
             method: method.to_owned(),
             weight,
@@ -95,12 +106,15 @@ impl Offer {
                 plan.requests.retain(|request| !request.method.starts_with("tools/"));
             }
         }
-        let mut random = fastrand::Rng::with_seed(seed);
+        // Not the run's seed: runs with other seeds ask for the same, and their reports add up.
+        let mut random = fastrand::Rng::with_seed(0);
         let mut complete = Vec::new();
+        let mut filled_in = Vec::new();
         for request in std::mem::take(&mut plan.requests) {
             match (request.method.as_str(), &request.tool) {
                 ("tools/call", None) => {
                     let share = request.weight() / allowed.len().max(1) as f64;
+                    filled_in.extend(allowed.iter().map(|tool| tool.name.clone()));
                     complete.extend(allowed.iter().map(|tool| Request {
                         weight: share,
                         tool: Some(tool.name.clone()),
@@ -122,7 +136,33 @@ impl Offer {
             }
         }
         plan.requests = complete;
+        filled_in
     }
+}
+
+/// Calls each of these tools once, as the plan would, and takes those out of the plan that fail or
+/// take longer than 2 s: what nobody knows is not to be measured by errors and time-outs. Says which.
+pub async fn try_once(connection: &Connection, plan: &mut Plan, tools: &[String]) -> Vec<String> {
+    let mut left_out = Vec::new();
+    for (index, name) in tools.iter().enumerate() {
+        let is_it = |request: &&Request| request.tool.as_ref() == Some(name);
+        let Some(request) = plan.requests.iter().find(is_it) else { continue };
+        let params = Map::from_iter([
+            ("name".to_owned(), Value::from(name.as_str())),
+            ("arguments".to_owned(), Value::from(request.arguments.clone().unwrap_or_default())),
+        ]);
+        let id = Id::from_number(10_000 + index as u64);
+        let params = connection.params(&params, None);
+        let call = connection.ask(Message::request(id, "tools/call", &params));
+        let why = match tokio::time::timeout(PATIENCE, call).await {
+            Ok(Ok(_)) => continue,
+            Ok(Err(failure)) => format!("one call of it failed: {}", failure.kind()),
+            Err(_) => "one call of it took longer than 2 s".to_owned(),
+        };
+        left_out.push(format!("{} is left out: {why}", name.escape_debug()));
+        plan.requests.retain(|request| request.tool.as_ref() != Some(name));
+    }
+    left_out
 }
 
 fn arguments(tool: &Tool, random: &mut fastrand::Rng) -> Map<String, Value> {
@@ -142,7 +182,7 @@ async fn list(connection: &Connection, method: &str, member: &str) -> Result<Vec
             params.insert("cursor".to_owned(), Value::from(cursor.as_str()));
         }
         let id = Id::from_number(1_000 + page as u64);
-        let request = Message::request(id, method, &connection.params(&params));
+        let request = Message::request(id, method, &connection.params(&params, None));
         let answer = connection
             .ask(request)
             .await
@@ -186,24 +226,22 @@ mod tests {
         let offer = offer();
         let names =
             |tools: Vec<&Tool>| tools.iter().map(|tool| tool.name.clone()).collect::<Vec<_>>();
-        assert_eq!(names(offer.allowed(&[], |_| false)), ["look"]);
-        let mut asked = Vec::new();
-        offer.allowed(&[], |tool| {
-            asked.push(tool.name.clone());
-            true
-        });
-        assert_eq!(asked, ["delete"]);
-        let named = ["delete".to_owned()];
-        assert_eq!(names(offer.allowed(&named, |_| panic!("it was named"))), ["delete"]);
+        assert_eq!(names(offer.unsure()), ["delete"]);
+        assert_eq!(names(offer.allowed(&[], &[])), ["look"]);
+        let delete = ["delete".to_owned()];
+        assert_eq!(names(offer.allowed(&[], &delete)), ["look", "delete"]);
+        assert_eq!(names(offer.allowed(&delete, &[])), ["delete"]);
     }
 
     #[test]
     fn an_empty_plan_gets_what_fits_the_server() {
         let offer = offer();
         let mut plan = Plan::default();
-        offer.complete(&mut plan, &offer.allowed(&[], |_| false), 1);
-        let titles: Vec<_> = plan.requests.iter().map(Request::title).collect();
-        assert_eq!(titles, ["tools/call look", "resources/read", "tools/list"]);
+        let filled_in = offer.complete(&mut plan, &offer.allowed(&[], &[]));
+        assert_eq!(filled_in, ["look"]);
+        let methods: Vec<_> = plan.requests.iter().map(|it| it.method.as_str()).collect();
+        assert_eq!(methods, ["tools/call", "resources/read", "tools/list"]);
+        assert_eq!(plan.requests[0].tool.as_deref(), Some("look"));
         assert!(plan.requests[0].arguments.as_ref().unwrap()["n"].is_i64());
         assert_eq!(plan.requests[1].uris, ["a:b"]);
     }

@@ -1,6 +1,10 @@
 //! `aip-load mcp`: MCP servers by any way: through relays, over Streamable HTTP, over stdio.
 
+mod agents;
 pub mod discover;
+mod drive;
+mod listen;
+mod observe;
 mod pace;
 pub mod plan;
 mod recorder;
@@ -11,6 +15,6 @@ mod template;
 
 pub use self::{
     plan::{Plan, Request},
-    run::{Options, Progress, run},
+    run::{Options, run},
     target::{Opener, Target},
 };

@@ -5,14 +5,21 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{duration, schedule::Arrivals};
+use crate::{
+    duration::{self, Span},
+    schedule::Arrivals,
+};
 
 /// Plans that come with the program, by name.
-const NAMED: [(&str, &str); 4] = [
+pub const NAMED: [(&str, &str); 8] = [
+    ("agents", include_str!("../../plans/agents.toml")),
+    ("cache", include_str!("../../plans/cache.toml")),
     ("calls", include_str!("../../plans/calls.toml")),
     ("churn", include_str!("../../plans/churn.toml")),
+    ("connects", include_str!("../../plans/connects.toml")),
     ("lists", include_str!("../../plans/lists.toml")),
     ("mixed", include_str!("../../plans/mixed.toml")),
+    ("storm", include_str!("../../plans/storm.toml")),
 ];
 
 /// What agents do. Everything here is part of the fingerprint.
@@ -32,9 +39,8 @@ pub struct Plan {
     /// Instead: each agent asks again when it was answered. It hides what a slow server does to
     /// those who would have come meanwhile.
     pub closed: bool,
-    /// Between an answer and the next request of a closed loop. 0.
-    #[serde(with = "duration::text")]
-    pub think: Duration,
+    /// Between an answer and the next request of a closed loop: `500ms`, or drawn from `1s..5s`. 0.
+    pub think: Span,
     /// Load before anything counts. 2 s.
     #[serde(with = "duration::text")]
     pub warm_up: Duration,
@@ -60,6 +66,8 @@ pub struct Plan {
     pub listeners: usize,
     /// The resources whose changes they listen for; lists' changes always.
     pub listen: Vec<String>,
+    /// What makes listeners hear something, so that the way to each of them can be timed.
+    pub trigger: Option<Trigger>,
     /// What is asked.
     #[serde(rename = "request")]
     pub requests: Vec<Request>,
@@ -74,7 +82,7 @@ impl Default for Plan {
             shared: None,
             arrivals: Arrivals { shape: crate::schedule::Shape::Constant(50.0), spacing },
             closed: false,
-            think: Duration::ZERO,
+            think: Span::default(),
             warm_up: Duration::from_secs(2),
             duration: Duration::from_secs(10),
             cool_down: Duration::from_secs(1),
@@ -85,9 +93,24 @@ impl Default for Plan {
             storm: 0.0,
             listeners: 0,
             listen: Vec::new(),
+            trigger: None,
             requests: Vec::new(),
         }
     }
+}
+
+/// A tool whose call changes what listeners listen for, called by an agent of its own.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trigger {
+    /// The tool.
+    pub tool: String,
+    /// Its arguments, with templates.
+    #[serde(default)]
+    pub arguments: Map<String, Value>,
+    /// Between one call and the next. What a listener has not heard by then, it has lost.
+    #[serde(with = "duration::text")]
+    pub every: Duration,
 }
 
 /// One kind of request.
@@ -102,24 +125,27 @@ pub struct Request {
     pub tool: Option<String>,
     /// The prompt of `prompts/get`.
     pub prompt: Option<String>,
-    /// The resources of `resources/read`; absent: discovery fills them in.
+    /// The resources of `resources/read`, with templates; absent: discovery fills them in.
     pub uris: Vec<String>,
     /// The share of reads that are of the first of `uris`, besides its own turn: what caches hit. 0.
     pub hot: f64,
     /// Arguments; strings in it may hold templates: {{sequence}}, {{agent}}, {{text:LENGTH}},
-    /// {{int:A..B}}. Absent: made from the tool's schema.
+    /// {{text:A..B}}, {{int:A..B}}. Absent: made from the tool's schema.
     pub arguments: Option<Map<String, Value>>,
     /// What must stand in the answer, after the same templates; else it is wrong.
     pub expect: Option<String>,
+    /// Its priority at relays, 0 (first) to 255; 128 if nothing is said.
+    pub priority: Option<u8>,
 }
 
 impl Request {
-    /// What it is called in reports.
-    pub fn title(&self) -> String {
-        match self.tool.as_ref().or(self.prompt.as_ref()) {
-            Some(name) => format!("{} {name}", self.method),
-            None => self.method.clone(),
-        }
+    /// What it is called in reports: method, tool or prompt, priority.
+    pub fn labels(&self) -> Vec<(&'static str, String)> {
+        let mut labels = vec![("method", self.method.clone())];
+        let named = [("tool", &self.tool), ("prompt", &self.prompt)];
+        labels.extend(named.into_iter().filter_map(|(key, name)| Some((key, name.clone()?))));
+        labels.extend(self.priority.map(|priority| ("priority", priority.to_string())));
+        labels
     }
 
     /// How often, against the others.
@@ -129,6 +155,12 @@ impl Request {
 }
 
 impl Plan {
+    /// Whether tools are to be found that the server offers.
+    pub fn leaves_tools_open(&self) -> bool {
+        let open = |request: &Request| request.method == "tools/call" && request.tool.is_none();
+        self.requests.is_empty() || self.requests.iter().any(open)
+    }
+
     /// A named plan, or that of a file.
     ///
     /// # Errors
@@ -159,7 +191,7 @@ impl Plan {
         }
         for request in &self.requests {
             if !(request.weight.is_finite() && 0.0 <= request.weight) {
-                return Err(format!("the weight of `{}` is no positive number", request.title()));
+                return Err(format!("the weight of `{}` is no positive number", request.method));
             }
             if !(0.0..=1.0).contains(&request.hot) {
                 return Err("`hot` is a share between 0 and 1".to_owned());
@@ -167,6 +199,9 @@ impl Plan {
             if request.method.is_empty() {
                 return Err("a request needs a `method`".to_owned());
             }
+        }
+        if self.trigger.as_ref().is_some_and(|trigger| trigger.every.is_zero()) {
+            return Err("`every` of the trigger must be above 0".to_owned());
         }
         if self.agents == 0 || self.duration.is_zero() || self.timeout.is_zero() {
             return Err("`agents`, `duration` and `timeout` must be above 0".to_owned());
@@ -196,8 +231,50 @@ mod tests {
             let plan = Plan::load(name).unwrap();
             assert_eq!(plan.name, name);
             assert!(!plan.requests.is_empty());
+            let names_none = !matches!(name, "cache" | "connects" | "lists");
+            assert_eq!(plan.leaves_tools_open(), names_none, "{name}");
         }
-        assert!(Plan::load("no such plan").unwrap_err().contains("calls, churn, lists, mixed"));
+        assert!(Plan::default().leaves_tools_open());
+        assert!(Plan::load("no such plan").unwrap_err().contains("calls, churn, connects"));
+    }
+
+    #[test]
+    fn every_element_is_read_and_written() {
+        let text = r#"
+            name = "all"
+            agents = 7
+            arrivals = "poisson-spike:5^50@1s+500ms"
+            think = "100ms..2s"
+            cancel = 0.25
+            cancel_after = "7ms"
+            reconnect = 0.5
+            storm = 1.0
+            listeners = 9
+            listen = ["demo://a"]
+            [trigger]
+            tool = "touch"
+            arguments = { n = "{{sequence}}" }
+            every = "250ms"
+            [[request]]
+            weight = 2.5
+            method = "tools/call"
+            tool = "echo"
+            arguments = { message = "{{text:10..500}}" }
+            expect = "{{text:10..500}}"
+            priority = 3
+            [[request]]
+            method = "resources/read"
+            uris = ["demo://{{int:1..9}}"]
+            hot = 0.9
+        "#;
+        let plan: Plan = toml::from_str(text).unwrap();
+        plan.check().unwrap();
+        let json = serde_json::to_value(&plan).unwrap();
+        let again: Plan = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&again).unwrap(), json);
+        let labels = again.requests[0].labels();
+        let shown: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(shown, ["method=tools/call", "tool=echo", "priority=3"]);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::{
 };
 
 use crate::{
-    measure::{Counts, Phase, Times},
+    measure::{Counts, Phase, Timeline, Times},
+    progress::{Progress, Row},
     report::{Interval, Series},
 };
 
@@ -16,6 +17,8 @@ use crate::{
 pub(super) struct Sample {
     /// Which of the plan's requests.
     pub(super) kind: usize,
+    /// Which of the relays or endpoints.
+    pub(super) place: usize,
     pub(super) due: Duration,
     pub(super) sent: Duration,
     pub(super) done: Duration,
@@ -49,12 +52,24 @@ pub(super) struct Recorder {
     warm_up: Duration,
     measured: Duration,
     late: Option<Duration>,
+    /// Of the plan's requests, and of the relays or endpoints, if there is more than one.
+    titles: Titles,
     inner: Mutex<Inner>,
+}
+
+/// What is told apart.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Titles {
+    /// Labels of each of the plan's requests.
+    pub(super) kinds: Vec<Vec<(&'static str, String)>>,
+    /// The relays or endpoints that agents use in turn.
+    pub(super) places: Vec<String>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     kinds: Vec<Kind>,
+    places: Vec<Times>,
     phases: BTreeMap<Phase, Times>,
     latency: Times,
     service: Times,
@@ -62,31 +77,21 @@ struct Inner {
     connect: Times,
     counts: Counts,
     cancelled: u64,
-    seconds: Vec<Second>,
-}
-
-/// Seconds of which times are kept.
-const SECONDS_MAX: usize = 86_400;
-
-#[derive(Debug, Default)]
-struct Second {
-    ok: u64,
-    errors: u64,
-    max: u64,
-    /// Latencies of the second, coarsely enough to keep every second's.
-    coarse: crate::relay::Coarse,
+    timeline: Timeline,
 }
 
 impl Recorder {
     pub(super) fn new(
-        kinds: usize,
+        titles: Titles,
         warm_up: Duration,
         measured: Duration,
         late: Option<Duration>,
     ) -> Self {
-        let kinds = (0..kinds).map(|_| Kind::default()).collect();
-        let inner = Mutex::new(Inner { kinds, ..Inner::default() });
-        Self { warm_up, measured, late, inner }
+        let kinds = titles.kinds.iter().map(|_| Kind::default()).collect();
+        let places = if titles.places.len() < 2 { 0 } else { titles.places.len() };
+        let places = vec![Times::default(); places];
+        let inner = Mutex::new(Inner { kinds, places, ..Inner::default() });
+        Self { warm_up, measured, late, titles, inner }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -115,11 +120,6 @@ impl Recorder {
         self.inner().counts.error(kind);
     }
 
-    /// Errors so far.
-    pub(super) fn errors(&self) -> u64 {
-        self.inner().counts.errors_total()
-    }
-
     /// A request is over.
     pub(super) fn record(&self, sample: Sample) {
         let phase = self.phase(sample.due);
@@ -128,7 +128,11 @@ impl Recorder {
         let mut guard = self.inner();
         let inner = &mut *guard;
         let right = matches!(sample.end, End::Right(_));
-        inner.second(sample.done, right, latency);
+        if right {
+            inner.timeline.right(nanoseconds(sample.done), latency);
+        } else if sample.end != End::Cancelled {
+            inner.timeline.wrong(nanoseconds(sample.done));
+        }
         // Time without an answer is time all the same: a target that is gone is not fast.
         if sample.end != End::Cancelled {
             inner.phases.entry(phase).or_default().record(latency);
@@ -149,6 +153,9 @@ impl Recorder {
             kind.latency.record(latency);
             kind.service.record(service);
         }
+        if let Some(place) = inner.places.get_mut(sample.place) {
+            place.record(latency);
+        }
         match sample.end {
             End::Right(bytes) => {
                 counts.ok += 1;
@@ -166,47 +173,86 @@ impl Recorder {
         }
     }
 
-    /// The seconds so far.
-    pub(super) fn timeline(&self) -> Vec<Interval> {
-        let inner = self.inner();
-        let interval = |(at, second): (usize, &Second)| Interval {
-            at: at as f64,
-            ok: second.ok,
-            errors: second.errors,
-            p50: whole(second.coarse.quantile(0.5)),
-            p99: whole(second.coarse.quantile(0.99)),
-            max: second.max,
-        };
-        inner.seconds.iter().enumerate().map(interval).collect()
+    /// Adds what is known so far to what others may see.
+    pub(super) fn show(&self, now: Duration, progress: &mut Progress) {
+        {
+            let mut inner = self.inner();
+            inner.timeline.advance(nanoseconds(now));
+            progress.counts = inner.counts.clone();
+            progress.timeline = inner.timeline.seconds().to_vec();
+            progress.rows = vec![Row::of("all", &inner.latency)];
+        }
+        // One at a time: nobody who has an answer to record is to wait for all of them.
+        for (index, labels) in self.titles.kinds.iter().enumerate() {
+            let words: Vec<_> = labels.iter().map(|(_, value)| value.as_str()).collect();
+            if let Some(kind) = self.inner().kinds.get(index) {
+                progress.rows.push(Row::of(&words.join(" "), &kind.latency));
+            }
+        }
     }
 
-    /// All that was counted. `titles` are of the plan's requests.
-    pub(super) fn conclude(&self, titles: &[String], closed: bool) -> Summary {
-        let inner = self.inner();
-        let mut series = vec![
-            Series::new(
-                if closed { "latency (closed loop)" } else { "latency" },
-                [],
-                &inner.latency,
-            ),
-            Series::new("service", [], &inner.service),
-        ];
-        for (kind, title) in inner.kinds.iter().zip(titles) {
-            series.push(Series::new("latency", [("request", title)], &kind.latency));
-            series.push(Series::new("service", [("request", title)], &kind.service));
+    /// All that was counted, at the end of the run.
+    pub(super) fn conclude(&self, now: Duration, closed: bool) -> Summary {
+        let mut inner = self.inner();
+        inner.timeline.advance(nanoseconds(now));
+        let name = if closed { "latency (closed loop)" } else { "latency" };
+        let mut series =
+            vec![Series::new(name, [], &inner.latency), Series::new("service", [], &inner.service)];
+        for method in self.shared_methods() {
+            let mut whole = Kind::default();
+            let of_method = |labels: &[(&str, String)]| labels[0].1 == method;
+            let kinds = inner.kinds.iter().zip(&self.titles.kinds);
+            for (kind, _) in kinds.filter(|(_, labels)| of_method(labels)) {
+                whole.latency.add(&kind.latency);
+                whole.service.add(&kind.service);
+            }
+            series.push(Series::new("latency", [("method", method)], &whole.latency));
+            series.push(Series::new("service", [("method", method)], &whole.service));
         }
-        for (phase, times) in &inner.phases {
-            let name = match phase {
-                Phase::WarmUp => "warm-up",
-                Phase::Measured => continue,
-                Phase::CoolDown => "cool-down",
-            };
-            series.push(Series::new("latency", [("phase", name)], times));
+        for (kind, labels) in inner.kinds.iter().zip(self.unique_labels()) {
+            let labels = labels.iter().map(|(key, value)| (*key, value.as_str()));
+            let labels: Vec<_> = labels.collect();
+            series.push(Series::labelled("latency", &labels, &kind.latency));
+            series.push(Series::labelled("service", &labels, &kind.service));
+        }
+        for (times, place) in inner.places.iter().zip(&self.titles.places) {
+            series.push(Series::new("latency", [("relay", place)], times));
+        }
+        for (phase, times) in inner.phases.iter().filter(|(phase, _)| **phase != Phase::Measured) {
+            series.push(Series::new("latency", [("phase", phase.name())], times));
         }
         series.push(Series::new("connect", [], &inner.connect));
         series.push(Series::new("lag", [], &inner.lag));
-        let (counts, lag) = (inner.counts.clone(), inner.lag.clone());
-        Summary { series, counts, lag, cancelled: inner.cancelled }
+        Summary {
+            series,
+            counts: inner.counts.clone(),
+            lag: inner.lag.clone(),
+            cancelled: inner.cancelled,
+            timeline: inner.timeline.seconds().to_vec(),
+        }
+    }
+
+    /// Methods that more than one of the plan's requests have.
+    fn shared_methods(&self) -> Vec<&str> {
+        let mut counts = BTreeMap::<&str, usize>::new();
+        for labels in &self.titles.kinds {
+            *counts.entry(&labels[0].1).or_default() += 1;
+        }
+        counts.into_iter().filter(|(_, count)| 1 < *count).map(|(method, _)| method).collect()
+    }
+
+    /// The labels of the plan's requests; two that have the same get a number each.
+    fn unique_labels(&self) -> Vec<Vec<(&'static str, String)>> {
+        let mut unique: Vec<Vec<(&'static str, String)>> = Vec::new();
+        for labels in &self.titles.kinds {
+            let before = self.titles.kinds.iter().filter(|other| *other == labels).count();
+            let mut labels = labels.clone();
+            if 1 < before || labels.len() == 1 && self.shared_methods().contains(&&*labels[0].1) {
+                labels.push(("request", (unique.len() + 1).to_string()));
+            }
+            unique.push(labels);
+        }
+        unique
     }
 }
 
@@ -217,33 +263,11 @@ pub(super) struct Summary {
     pub(super) counts: Counts,
     pub(super) lag: Times,
     pub(super) cancelled: u64,
-}
-
-impl Inner {
-    fn second(&mut self, at: Duration, right: bool, latency: u64) {
-        let index = usize::try_from(at.as_secs()).unwrap_or(usize::MAX).min(SECONDS_MAX - 1);
-        if self.seconds.len() <= index {
-            self.seconds.resize_with(index + 1, Second::default);
-        }
-        let second = &mut self.seconds[index];
-        second.ok += u64::from(right);
-        second.errors += u64::from(!right);
-        second.max = second.max.max(latency);
-        second.coarse.record(latency);
-    }
+    pub(super) timeline: Vec<Interval>,
 }
 
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a positive time of at most ten minutes"
-)]
-fn whole(nanoseconds: Option<f64>) -> u64 {
-    nanoseconds.unwrap_or_default() as u64
 }
 
 #[cfg(test)]
@@ -254,12 +278,23 @@ mod tests {
 
     fn sample(due: u64, took: u64, end: End) -> Sample {
         let at = Duration::from_millis;
-        Sample { kind: 0, due: at(due), sent: at(due + 1), done: at(due + took), end }
+        Sample { kind: 0, place: 0, due: at(due), sent: at(due + 1), done: at(due + took), end }
+    }
+
+    fn recorder(kinds: &[&[(&'static str, &str)]], places: &[&str]) -> Recorder {
+        let labels = |kind: &&[(&'static str, &str)]| {
+            kind.iter().map(|(key, value)| (*key, (*value).to_owned())).collect()
+        };
+        let titles = Titles {
+            kinds: kinds.iter().map(labels).collect(),
+            places: places.iter().map(ToString::to_string).collect(),
+        };
+        Recorder::new(titles, SECOND, SECOND, Some(Duration::from_millis(100)))
     }
 
     #[test]
     fn ends_are_counted_where_they_belong() {
-        let recorder = Recorder::new(1, SECOND, SECOND, Some(Duration::from_millis(100)));
+        let recorder = recorder(&[&[("method", "tools/list")]], &["one"]);
         recorder.record(sample(500, 10, End::Right(5)));
         recorder.record(sample(1_000, 10, End::Right(5)));
         recorder.record(sample(1_100, 200, End::Right(5)));
@@ -268,7 +303,7 @@ mod tests {
         recorder.record(sample(1_400, 10, End::Lost("timeout".to_owned())));
         recorder.record(sample(1_500, 10, End::Cancelled));
         recorder.record(sample(2_000, 10, End::Right(5)));
-        let summary = recorder.conclude(&["tools/list".to_owned()], false);
+        let summary = recorder.conclude(3 * SECOND, false);
         let counts = &summary.counts;
         assert_eq!((counts.expected, counts.ok, counts.late, counts.wrong), (5, 2, 1, 1));
         assert_eq!((counts.lost, counts.errors_total(), counts.bytes), (1, 2, 10));
@@ -277,7 +312,41 @@ mod tests {
         assert_eq!((latency.summary.count, service.summary.count), (5, 5));
         assert!(service.summary.max < latency.summary.max);
         let titles: Vec<_> = summary.series.iter().map(Series::title).collect();
-        assert!(titles.contains(&"latency[request=tools/list]".to_owned()));
-        assert!(titles.contains(&"latency[phase=warm-up]".to_owned()));
+        let expected = [
+            "latency",
+            "service",
+            "latency[method=tools/list]",
+            "service[method=tools/list]",
+            "latency[phase=warm-up]",
+            "latency[phase=cool-down]",
+            "connect",
+            "lag",
+        ];
+        assert_eq!(titles, expected);
+        let seconds: Vec<_> = summary.timeline.iter().map(|it| (it.ok, it.errors)).collect();
+        assert_eq!(seconds, [(1, 0), (2, 3), (1, 0)]);
+    }
+
+    #[test]
+    fn methods_tools_and_relays_are_told_apart() {
+        let kinds: [&[(&'static str, &str)]; 3] = [
+            &[("method", "tools/call"), ("tool", "a")],
+            &[("method", "tools/call"), ("tool", "b")],
+            &[("method", "tools/call"), ("tool", "b")],
+        ];
+        let recorder = recorder(&kinds, &["near", "far"]);
+        for (kind, place) in [(0, 0), (1, 1), (2, 1)] {
+            recorder.record(Sample { kind, place, ..sample(1_000, 10, End::Right(1)) });
+        }
+        let summary = recorder.conclude(3 * SECOND, false);
+        let count = |title: &str| {
+            let found = summary.series.iter().find(|series| series.title() == title);
+            found.unwrap_or_else(|| panic!("{title} is missing")).summary.count
+        };
+        assert_eq!(count("latency[method=tools/call]"), 3);
+        assert_eq!(count("latency[method=tools/call,tool=a]"), 1);
+        assert_eq!(count("latency[method=tools/call,request=2,tool=b]"), 1);
+        assert_eq!(count("latency[method=tools/call,request=3,tool=b]"), 1);
+        assert_eq!((count("latency[relay=near]"), count("latency[relay=far]")), (1, 2));
     }
 }

@@ -1,6 +1,8 @@
 //! What is counted while load runs.
 
+mod coarse;
 mod sequence;
+mod timeline;
 
 use std::collections::BTreeMap;
 
@@ -10,10 +12,15 @@ use hdrhistogram::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use coarse::Coarse;
 pub use sequence::{Arrival, Window};
+pub use timeline::Timeline;
 
 /// The longest time that a histogram tells from longer ones: ten minutes, in nanoseconds.
 const LONGEST: u64 = 600_000_000_000;
+
+/// Kinds of errors that are told apart.
+const KINDS_MAX: usize = 100;
 
 /// In which part of a run something was due. Only the measured part makes figures.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -25,6 +32,17 @@ pub enum Phase {
     Measured,
     /// Load goes on, so that the measured part's last answers are not flattered.
     CoolDown,
+}
+
+impl Phase {
+    /// As reports write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::WarmUp => "warm-up",
+            Self::Measured => "measured",
+            Self::CoolDown => "cool-down",
+        }
+    }
 }
 
 /// Times, to three significant digits, from 1 ns to 10 minutes.
@@ -50,6 +68,11 @@ impl Times {
     pub fn add(&mut self, other: &Self) {
         let added = self.histogram.add(&other.histogram);
         debug_assert!(added.is_ok(), "the bounds are the same everywhere");
+    }
+
+    /// Forgets all times.
+    pub fn clear(&mut self) {
+        self.histogram.reset();
     }
 
     /// Times counted.
@@ -166,8 +189,13 @@ impl Counts {
         self.errors.values().sum()
     }
 
-    /// Counts an error.
+    /// Counts an error. Kinds beyond a hundred count as one: a peer may have a say in their words.
     pub fn error(&mut self, kind: &str) {
+        let kind = if self.errors.contains_key(kind) || self.errors.len() < KINDS_MAX {
+            kind
+        } else {
+            "of other kinds"
+        };
         if let Some(count) = self.errors.get_mut(kind) {
             *count += 1;
         } else {
@@ -211,6 +239,17 @@ mod tests {
         first.add(&sent);
         assert_eq!(*first, all);
         assert_eq!(first.summary(), all.summary());
+    }
+
+    #[test]
+    fn kinds_of_errors_are_bounded() {
+        let mut counts = Counts::default();
+        for kind in 0..1_000 {
+            counts.error(&format!("kind {kind}"));
+            counts.error("kind 7");
+        }
+        assert_eq!((counts.errors.len(), counts.errors_total()), (KINDS_MAX + 1, 2_000));
+        assert_eq!(counts.errors["kind 7"], 1_001);
     }
 
     #[test]

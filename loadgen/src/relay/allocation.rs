@@ -98,7 +98,7 @@ fn check(group_length: u64) {
     let version = aip_codec::Version::Draft22;
     let session = Session::new(session::Config::default(), Side::Client, version, clock::now());
     let mut subscriber = Subscriber::new(SessionId(1), session);
-    let mut tally = Tally::new(7, 1, None);
+    let mut tally = Tally::new(7, 1, 1, None);
     tally.join(0);
     for _ in 0..OBJECTS {
         tally.publish(Phase::Measured);

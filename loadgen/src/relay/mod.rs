@@ -7,12 +7,13 @@ mod driver;
 pub mod payload;
 pub mod plan;
 mod publisher;
+mod report;
 mod subscriber;
 mod tally;
 
 use std::{
-    collections::BTreeMap,
     net::ToSocketAddrs as _,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError, mpsc},
     time::Duration,
 };
@@ -25,16 +26,17 @@ use aip_engine::io::{self, Config, Dial, Handle, Quic, Target};
 use bytes::Bytes;
 
 pub use self::{
-    driver::{FanOut, Outcome, Parts, Places, Progress, Told},
+    driver::{FanOut, Outcome, Parts, Places, Told},
     plan::{Churn, Delivery, Plan, Shape},
-    tally::{Coarse, Tally},
+    tally::{Share, Tally},
 };
 use crate::{
     check,
     clock::{self, Clock},
     environment::Environment,
-    fingerprint,
-    report::{FORMAT, Report, Series},
+    interrupt::Interrupt,
+    progress::{Progress, Viewer},
+    report::Report,
     watch::Watch,
 };
 
@@ -53,8 +55,15 @@ pub struct Options {
     pub watch: Watch,
     /// What the generator must keep to.
     pub limits: check::Limits,
-    /// Told of the run while it goes on, about five times a second.
-    pub show: fn(&Progress),
+    /// When the first object is due, in nanoseconds since the Unix epoch, so that several processes
+    /// begin together; `None`: as soon as all are ready.
+    pub begin_at: Option<u64>,
+    /// Whoever looks at the run.
+    pub viewer: Viewer,
+    /// Ends the run before its end.
+    pub interrupt: Interrupt,
+    /// Where a line for each subscriber is written, as comma-separated values.
+    pub subscribers_file: Option<PathBuf>,
 }
 
 /// Why there is no report.
@@ -90,19 +99,20 @@ pub fn run(plan: Plan, mut options: Options) -> Result<Report, Error> {
     let track = track(run)?;
     let config = config(&plan, &options)?;
     let (tell, told) = mpsc::channel();
-    let progress = Arc::new(Mutex::new(Progress::default()));
+    let progress = options.viewer.looks().then(Arc::<Mutex<Progress>>::default);
     let parts = Parts {
         places,
         track,
         run,
         seed: options.seed,
         clock: Clock::start(),
+        begin_at: options.begin_at,
         tell,
-        progress: Arc::clone(&progress),
+        progress: progress.clone(),
     };
     let driven = plan.clone();
     let handle = io::spawn(config, move || FanOut::new(driven, parts, clock::now()))?;
-    let waited = wait(&handle, &told, &progress, &mut options);
+    let waited = wait(&handle, &told, progress.as_deref(), &mut options);
     handle.shutdown();
     handle.join()?;
     let (outcome, busy) = waited?;
@@ -110,7 +120,11 @@ pub fn run(plan: Plan, mut options: Options) -> Result<Report, Error> {
         return Err(Error::Failed(reason));
     }
     environment.conclude();
-    Ok(report(&plan, &options, *outcome, busy, environment))
+    if let Some(path) = &options.subscribers_file {
+        report::write_subscribers(&outcome.tally, options.relays.len(), path)
+            .map_err(|error| Error::Failed(format!("{}: {error}", path.display())))?;
+    }
+    Ok(report::report(&plan, &options, *outcome, busy, environment))
 }
 
 fn check_plan(plan: &Plan) -> Result<(), Error> {
@@ -158,11 +172,12 @@ fn config(plan: &Plan, options: &Options) -> Result<Config, Error> {
     quic.idle_timeout = Duration::from_secs(30);
     quic.keep_alive = Duration::from_secs(10);
     quic.streams_unidirectional_max = 10_000;
-    let mut config = Config::client(targets).with_dial(dial).with_quic(quic).with_signals(true);
+    let mut config = Config::client(targets).with_dial(dial).with_quic(quic);
     config.client_sockets = options.sockets.max(1);
     // An object that is due is not to wait for the poll, which wakes up to a millisecond late.
     config.spin = Duration::from_millis(1);
-    config.drain_timeout = Duration::from_millis(500);
+    // An interrupted run still waits for what is under way.
+    config.drain_timeout = plan.drain + Duration::from_secs(1);
     Ok(config)
 }
 
@@ -178,11 +193,16 @@ fn drafts(numbers: &[u8]) -> Result<Vec<Version>, Error> {
 fn wait(
     handle: &Handle<()>,
     told: &mpsc::Receiver<Told>,
-    progress: &Mutex<Progress>,
+    progress: Option<&Mutex<Progress>>,
     options: &mut Options,
 ) -> Result<(Box<Outcome>, f64), Error> {
     let (mut began, mut busy) = (None, 0.0);
+    let mut ending = false;
     loop {
+        if options.interrupt.is_set() && !ending {
+            ending = true;
+            handle.shutdown();
+        }
         match told.recv_timeout(Duration::from_millis(200)) {
             Ok(Told::Measuring) => {
                 options.watch.begin();
@@ -197,94 +217,14 @@ fn wait(
                     let nanoseconds = after.saturating_sub(before.busy_nanoseconds_total);
                     busy = nanoseconds as f64 / 1e9 / seconds.max(1e-3);
                 }
-                (options.show)(&progress.lock().unwrap_or_else(PoisonError::into_inner));
+                if let Some(progress) = progress {
+                    let seen = progress.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    options.viewer.show(&seen);
+                }
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 return Err(Error::Failed("the worker ended".to_owned()));
             }
         }
     }
-}
-
-fn report(
-    plan: &Plan,
-    options: &Options,
-    outcome: Outcome,
-    busy: f64,
-    environment: Environment,
-) -> Report {
-    let Outcome { tally, lag, connect, subscribe, draft, upstream_subscriptions, .. } = outcome;
-    let seconds = plan.measured.as_secs_f64();
-    let load_before = environment.load_before / environment.cores.max(1) as f64;
-    let seen = check::Seen { lag: lag.clone(), busy, load_before };
-    let mut validity = check::judge(&seen, options.limits);
-    if !environment.optimised {
-        let warning = "this is a debug build of aip-load: its own cost is several times higher";
-        validity.warnings.push(warning.to_owned());
-    }
-    let mut series = vec![
-        Series::new("latency", [], &tally.latency),
-        Series::new("service", [], &tally.service),
-        Series::new("last", [], &tally.last),
-    ];
-    for (name, times) in [("connect", &connect), ("subscribe", &subscribe), ("lag", &lag)] {
-        series.push(Series::new(name, [], times));
-    }
-    let mut figures = subscriber_figures(&tally);
-    figures.insert("draft".to_owned(), f64::from(draft));
-    figures.insert("generator busy (share of a core)".to_owned(), busy);
-    figures.insert("objects not delivered to all".to_owned(), tally.incomplete as f64);
-    figures.insert("upstream subscriptions at the end".to_owned(), upstream_subscriptions as f64);
-    let processes = options.watch.usage(seconds);
-    let cpu: f64 = processes.iter().map(|usage| usage.cpu_seconds).sum();
-    if !processes.is_empty() && 0 < tally.counts.ok {
-        let each = cpu * 1e6 / tally.counts.ok as f64;
-        figures.insert("watched CPU per delivered object (µs)".to_owned(), each);
-    }
-    let plan = serde_json::to_value(plan).unwrap_or_default();
-    Report {
-        format: FORMAT.to_owned(),
-        command: "relay".to_owned(),
-        target: target(options),
-        validity,
-        seed: options.seed,
-        fingerprint: fingerprint(&plan),
-        plan,
-        environment,
-        seconds,
-        counts: tally.counts,
-        series,
-        figures,
-        timeline: tally.timeline,
-        processes,
-    }
-}
-
-fn target(options: &Options) -> String {
-    let relays: Vec<_> = options.relays.iter().map(|target| target.url.to_string()).collect();
-    if options.relays.iter().all(|target| target.url == options.origin.url) {
-        options.origin.url.to_string()
-    } else {
-        format!("{} → {}", options.origin.url, relays.join(", "))
-    }
-}
-
-/// How unlike the subscribers were.
-fn subscriber_figures(tally: &Tally) -> BTreeMap<String, f64> {
-    let mut figures = BTreeMap::new();
-    let mut means: Vec<f64> = tally.subscribers().filter_map(|(times, _)| times.mean()).collect();
-    let mut tails: Vec<f64> =
-        tally.subscribers().filter_map(|(times, _)| times.quantile(0.99)).collect();
-    for (what, values) in [("mean", &mut means), ("p99", &mut tails)] {
-        values.sort_by(f64::total_cmp);
-        let picks = [("best", 0), ("median", values.len() / 2), ("worst", values.len().max(1) - 1)];
-        for (which, index) in picks {
-            if let Some(value) = values.get(index) {
-                figures.insert(format!("subscribers' {what} latency, {which} (ms)"), value / 1e6);
-            }
-        }
-    }
-    let losers = tally.subscribers().filter(|(_, lost)| 0 < *lost).count();
-    figures.insert("subscribers that lost something".to_owned(), losers as f64);
-    figures
 }

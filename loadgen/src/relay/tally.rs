@@ -6,63 +6,10 @@
 use std::collections::VecDeque;
 
 use super::payload::Stamp;
-use crate::{
-    measure::{Arrival, Counts, Phase, Times, Window},
-    report::Interval,
-};
+use crate::measure::{Arrival, Coarse, Counts, Phase, Timeline, Times, Window};
 
 /// Objects of which it is known to how many they still must come.
 const PENDING_MAX: usize = 65_536;
-const SECOND: u64 = 1_000_000_000;
-
-/// Times of one subscriber, to a quarter of a power of two: memory for thousands of them.
-#[derive(Clone, Debug)]
-pub struct Coarse {
-    counts: Box<[u32; 256]>,
-    total: u64,
-    sum: u64,
-}
-
-impl Default for Coarse {
-    fn default() -> Self {
-        Self { counts: Box::new([0; 256]), total: 0, sum: 0 }
-    }
-}
-
-impl Coarse {
-    /// Counts a time.
-    pub fn record(&mut self, nanoseconds: u64) {
-        self.counts[Self::bucket(nanoseconds)] += 1;
-        self.total += 1;
-        self.sum = self.sum.saturating_add(nanoseconds);
-    }
-
-    const fn bucket(nanoseconds: u64) -> usize {
-        // Below 4 ns nothing is told apart; nothing is that fast.
-        let nanoseconds = if nanoseconds < 4 { 4 } else { nanoseconds };
-        let power = nanoseconds.ilog2();
-        (power * 4) as usize + ((nanoseconds >> (power - 2)) & 3) as usize
-    }
-
-    /// The mean in nanoseconds; `None` if nothing came.
-    pub fn mean(&self) -> Option<f64> {
-        (self.total != 0).then(|| self.sum as f64 / self.total as f64)
-    }
-
-    /// The upper end of the bucket in which a share of all lies.
-    pub fn quantile(&self, share: f64) -> Option<f64> {
-        let mut left = (self.total as f64 * share).ceil().max(1.0);
-        for (index, count) in self.counts.iter().enumerate() {
-            left -= f64::from(*count);
-            if left <= 0.0 {
-                let (power, quarter) = (index / 4, index % 4);
-                let power = i32::try_from(power).unwrap_or(63);
-                return Some(2.0_f64.powi(power) * (1.0 + (quarter as f64 + 1.0) / 4.0));
-            }
-        }
-        None
-    }
-}
 
 /// One subscriber's account.
 #[derive(Clone, Debug, Default)]
@@ -74,6 +21,8 @@ struct Account {
     before: (u64, u64),
     expected: u64,
     came: u64,
+    duplicated: u64,
+    reordered: u64,
     times: Coarse,
 }
 
@@ -109,6 +58,8 @@ pub struct Tally {
     outstanding: u64,
     /// From the due time to arrival.
     pub latency: Times,
+    /// The same of the subscribers at each relay, if there is more than one.
+    pub by_relay: Vec<Times>,
     /// From the actual sending to arrival.
     pub service: Times,
     /// From the due time until the last subscriber had it.
@@ -117,23 +68,16 @@ pub struct Tally {
     pub counts: Counts,
     /// Measured objects that not everybody got.
     pub incomplete: u64,
-    second: Second,
-    /// Seconds that are over.
-    pub timeline: Vec<Interval>,
-}
-
-#[derive(Debug, Default)]
-struct Second {
-    began: u64,
+    /// Second by second, of every phase.
+    pub timeline: Timeline,
+    /// When the load began.
     origin: u64,
-    ok: u64,
-    errors: u64,
-    times: Times,
 }
 
 impl Tally {
-    /// Accounts of so many subscribers, to whom nothing is owed yet.
-    pub fn new(run: u32, subscribers: usize, late_after: Option<u64>) -> Self {
+    /// Accounts of so many subscribers, to whom nothing is owed yet. They are at the relays in turn.
+    pub fn new(run: u32, subscribers: usize, relays: usize, late_after: Option<u64>) -> Self {
+        let relays = if relays < 2 { 0 } else { relays };
         Self {
             run,
             late_after,
@@ -145,12 +89,13 @@ impl Tally {
             pending_from: 0,
             outstanding: 0,
             latency: Times::default(),
+            by_relay: vec![Times::default(); relays],
             service: Times::default(),
             last: Times::default(),
             counts: Counts::default(),
             incomplete: 0,
-            second: Second::default(),
-            timeline: Vec::new(),
+            timeline: Timeline::default(),
+            origin: 0,
         }
     }
 
@@ -226,9 +171,10 @@ impl Tally {
     /// An object's payload came whole to a subscriber.
     pub fn arrive(&mut self, subscriber: usize, stamp: Option<Stamp>, length: usize, now: u64) {
         let right = stamp.filter(|it| it.run == self.run && it.sequence < self.published);
+        let at = now.saturating_sub(self.origin);
         let Some(stamp) = right else {
             self.counts.wrong += 1;
-            self.second.errors += 1;
+            self.timeline.wrong(at);
             return;
         };
         let sequence = stamp.sequence;
@@ -237,6 +183,7 @@ impl Tally {
         let arrival = account.window.record(sequence);
         match arrival {
             Arrival::Duplicate => {
+                account.duplicated += u64::from(measured);
                 self.counts.duplicated += u64::from(measured);
                 return;
             }
@@ -252,16 +199,22 @@ impl Tally {
             return;
         }
         let latency = now.saturating_sub(stamp.due);
-        self.second.ok += 1;
-        self.second.times.record(latency);
+        self.timeline.right(at, latency);
         if measured {
             account.came += 1;
             account.times.record(latency);
+            account.reordered += u64::from(arrival == Arrival::Reordered);
             self.counts.ok += 1;
             self.counts.bytes += length as u64;
             self.counts.reordered += u64::from(arrival == Arrival::Reordered);
             self.counts.late += u64::from(self.late_after.is_some_and(|late| late < latency));
             self.latency.record(latency);
+            if let Some(times) = subscriber
+                .checked_rem(self.by_relay.len())
+                .and_then(|relay| self.by_relay.get_mut(relay))
+            {
+                times.record(latency);
+            }
             self.service.record(now.saturating_sub(stamp.sent));
         }
         self.settle(sequence, latency);
@@ -286,24 +239,14 @@ impl Tally {
         }
     }
 
-    /// Ends the seconds that are over. `origin` is when the load began.
-    pub fn tick(&mut self, now: u64, origin: u64) {
-        if self.second.origin == 0 {
-            (self.second.origin, self.second.began) = (origin, origin);
-        }
-        while self.second.began + SECOND <= now {
-            let summary = self.second.times.summary();
-            self.timeline.push(Interval {
-                at: (self.second.began - self.second.origin) as f64 / 1e9,
-                ok: self.second.ok,
-                errors: self.second.errors,
-                p50: summary.p50,
-                p99: summary.p99,
-                max: summary.max,
-            });
-            let (began, origin) = (self.second.began + SECOND, self.second.origin);
-            self.second = Second { began, origin, ..Second::default() };
-        }
+    /// The load begins then: seconds are counted from there.
+    pub const fn begin(&mut self, origin: u64) {
+        self.origin = origin;
+    }
+
+    /// Ends the seconds that are over.
+    pub fn tick(&mut self, now: u64) {
+        self.timeline.advance(now.saturating_sub(self.origin));
     }
 
     /// Nothing more will come: what is still owed is lost.
@@ -323,10 +266,31 @@ impl Tally {
         );
     }
 
-    /// Each subscriber's times, and what it lost.
-    pub fn subscribers(&self) -> impl Iterator<Item = (&Coarse, u64)> {
-        self.accounts.iter().map(|account| (&account.times, account.expected - account.came))
+    /// Each subscriber's share of all this.
+    pub fn subscribers(&self) -> impl Iterator<Item = Share<'_>> {
+        self.accounts.iter().map(|account| Share {
+            times: &account.times,
+            expected: account.expected,
+            lost: account.expected - account.came,
+            duplicated: account.duplicated,
+            reordered: account.reordered,
+        })
     }
+}
+
+/// What came of what was owed to one subscriber.
+#[derive(Clone, Copy, Debug)]
+pub struct Share<'a> {
+    /// From the due time to arrival.
+    pub times: &'a Coarse,
+    /// Objects owed.
+    pub expected: u64,
+    /// Those that never came.
+    pub lost: u64,
+    /// Those that came again.
+    pub duplicated: u64,
+    /// Those that came after a later one.
+    pub reordered: u64,
 }
 
 /// How many numbers two ranges share.
@@ -341,7 +305,7 @@ mod tests {
     const MILLISECOND: u64 = 1_000_000;
 
     fn tally(subscribers: usize) -> Tally {
-        let mut tally = Tally::new(7, subscribers, Some(10 * MILLISECOND));
+        let mut tally = Tally::new(7, subscribers, 1, Some(10 * MILLISECOND));
         for subscriber in 0..subscribers {
             tally.join(subscriber);
         }
@@ -370,7 +334,7 @@ mod tests {
         assert_eq!((counts.duplicated, counts.reordered, counts.bytes), (1, 1, 500));
         assert_eq!(tally.last.count(), 2, "two objects came to both");
         assert_eq!(tally.incomplete, 1);
-        let lost: Vec<u64> = tally.subscribers().map(|(_, lost)| lost).collect();
+        let lost: Vec<u64> = tally.subscribers().map(|share| share.lost).collect();
         assert_eq!(lost, [0, 1]);
     }
 
@@ -424,31 +388,5 @@ mod tests {
         tally.arrive(0, Some(Stamp { run: 8, sequence: 0, due: 0, sent: 0 }), 100, 5_000);
         tally.conclude();
         assert_eq!((tally.counts.wrong, tally.counts.ok, tally.counts.lost), (3, 0, 1));
-    }
-
-    #[test]
-    fn seconds_are_told_apart() {
-        let mut tally = tally(1);
-        tally.publish(Phase::Measured);
-        tally.tick(SECOND, SECOND);
-        tally.arrive(0, stamp(0), 100, 5_000);
-        tally.tick(2 * SECOND + 1, SECOND);
-        tally.tick(3 * SECOND, SECOND);
-        let seconds: Vec<(f64, u64)> =
-            tally.timeline.iter().map(|second| (second.at, second.ok)).collect();
-        assert_eq!(seconds, [(0.0, 1), (1.0, 0)]);
-    }
-
-    #[test]
-    fn coarse_times_are_within_a_quarter() {
-        let mut coarse = Coarse::default();
-        assert_eq!((coarse.mean(), coarse.quantile(0.5)), (None, None));
-        for time in [1_000_u64, 1_000, 1_000, 90_000] {
-            coarse.record(time);
-        }
-        assert_eq!(coarse.mean(), Some(23_250.0));
-        let (half, most) = (coarse.quantile(0.5).unwrap(), coarse.quantile(1.0).unwrap());
-        assert!((1_000.0..1_300.0).contains(&half), "{half}");
-        assert!((90_000.0..115_000.0).contains(&most), "{most}");
     }
 }

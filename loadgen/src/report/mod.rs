@@ -2,6 +2,7 @@
 
 pub mod hgrm;
 pub mod html;
+pub mod otlp;
 pub mod prometheus;
 pub mod table;
 
@@ -84,7 +85,12 @@ pub struct Series {
 impl Series {
     /// The series of these times.
     pub fn new<const N: usize>(name: &str, labels: [(&str, &str); N], times: &Times) -> Self {
-        let labels = labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        Self::labelled(name, &labels, times)
+    }
+
+    /// The same with any number of labels.
+    pub fn labelled(name: &str, labels: &[(&str, &str)], times: &Times) -> Self {
+        let labels = labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
         let histogram = STANDARD.encode(times.encode());
         Self { name: name.to_owned(), labels, summary: times.summary(), histogram }
     }
@@ -96,6 +102,21 @@ impl Series {
     pub fn times(&self) -> Result<Times, String> {
         let bytes = STANDARD.decode(&self.histogram).map_err(|error| error.to_string())?;
         Times::decode(&bytes)
+    }
+
+    /// Whether it is what an assertion names: `latency`, or `latency[tool=echo]` with some of its
+    /// labels.
+    pub fn is_named(&self, name: &str) -> bool {
+        let Some((name, labels)) = name.split_once('[') else {
+            return self.name == name && self.labels.is_empty();
+        };
+        let mut labels = labels.trim_end_matches(']').split(',').map(|label| label.split_once('='));
+        let has = |label: Option<(&str, &str)>| {
+            label.is_some_and(|(key, value)| {
+                self.labels.get(key.trim()).is_some_and(|it| it == value.trim())
+            })
+        };
+        self.name == name && labels.all(has)
     }
 
     /// `name[key=value,…]`, as assertions write it.

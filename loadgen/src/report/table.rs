@@ -1,10 +1,10 @@
 //! The final table.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 
-use super::{Report, count, time};
+use super::{Report, Series, count, time};
 
 /// The report for people.
 pub fn text(report: &Report) -> String {
@@ -51,7 +51,7 @@ pub fn text(report: &Report) -> String {
     text
 }
 
-/// Reports side by side, one a row, as a Markdown table.
+/// Reports side by side, one a row, as a Markdown table, and where they come from.
 pub fn rows(reports: &[(String, Report)]) -> String {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::ASCII_MARKDOWN).set_header([
@@ -73,7 +73,32 @@ pub fn rows(reports: &[(String, Report)]) -> String {
         ]);
     }
     align(&mut table);
-    table.to_string()
+    format!("{table}\n{}", machines(reports))
+}
+
+/// Where reports come from, a paragraph for each machine.
+fn machines(reports: &[(String, Report)]) -> String {
+    let mut machines: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+    for (_, report) in reports {
+        let environment = &report.environment;
+        let load = environment.load_before;
+        let name = format!(
+            "{} × {}, Linux {}, aip-load {}{}",
+            environment.cores,
+            environment.cpu,
+            environment.kernel,
+            environment.version,
+            if environment.optimised { "" } else { " (debug build)" },
+        );
+        let loads = machines.entry(name).or_insert((load, load));
+        *loads = (loads.0.min(load), loads.1.max(load));
+    }
+    let mut text = String::new();
+    for (name, (least, most)) in machines {
+        // Writing to a string cannot fail.
+        _ = writeln!(text, "\n{name}; load average {least:.2} to {most:.2} when runs began");
+    }
+    text
 }
 
 fn figure(value: f64) -> String {
@@ -91,8 +116,10 @@ fn times(report: &Report) -> Table {
     let mut table = Table::new();
     table
         .load_style(UTF8_BORDERS_ONLY)
-        .set_header(["times", "count", "min", "mean", "p50", "p90", "p99", "p99.9", "max"]);
-    for series in &report.series {
+        .set_header(["times", "count", "mean", "p50", "p90", "p99", "p99.9", "max"]);
+    // What a terminal has room for; the other outputs have all of it.
+    let shown = |series: &&Series| series.name != "service" || series.labels.is_empty();
+    for series in report.series.iter().filter(shown) {
         let of = &series.summary;
         #[expect(
             clippy::cast_possible_truncation,
@@ -100,8 +127,10 @@ fn times(report: &Report) -> Table {
             reason = "a mean of nanoseconds is no more than ten minutes"
         )]
         let mean = of.mean as u64;
-        let mut row = vec![series.title(), count(of.count)];
-        row.extend([of.min, mean, of.p50, of.p90, of.p99, of.p999, of.max].map(time));
+        let words = [&series.name].into_iter().chain(series.labels.values()).map(String::as_str);
+        let title: Vec<_> = words.collect();
+        let mut row = vec![title.join(" "), count(of.count)];
+        row.extend([mean, of.p50, of.p90, of.p99, of.p999, of.max].map(time));
         table.add_row(row);
     }
     align(&mut table);

@@ -3,8 +3,16 @@
 #[cfg(test)]
 mod fan_out;
 #[cfg(test)]
+mod interrupt;
+#[cfg(test)]
 mod mcp;
+#[cfg(test)]
+mod otlp;
 #[cfg(test)]
 mod program;
 #[cfg(test)]
+mod server;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
+mod together;

@@ -1,82 +1,13 @@
 //! MCP servers: one that freezes, and the demonstration's.
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::path::PathBuf;
 
 use aip_load::report::Report;
-use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
-use serde_json::{Value, json};
-use tokio::sync::RwLock;
 
-use crate::support::{RelayNode, aip_load, report_of};
-
-/// After so many requests nobody is answered for a second.
-const FREEZE_AFTER: usize = 200;
-const FREEZE: Duration = Duration::from_secs(1);
-
-#[derive(Clone, Default)]
-struct Server {
-    asked: Arc<AtomicUsize>,
-    frozen: Arc<RwLock<()>>,
-}
-
-/// An MCP server of revision 2026-07-28 over HTTP, of which one tool is known.
-async fn answer(
-    State(server): State<Server>,
-    Json(request): Json<Value>,
-) -> (StatusCode, Json<Value>) {
-    let Some(id) = request.get("id").cloned() else {
-        return (StatusCode::ACCEPTED, Json(json!({})));
-    };
-    let result = match request["method"].as_str().unwrap_or_default() {
-        "server/discover" => json!({
-            "resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}},
-            "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "frozen", "version": "1"}},
-            "ttlMs": 0, "cacheScope": "public",
-        }),
-        "tools/list" => json!({
-            "resultType": "complete", "ttlMs": 0, "cacheScope": "public",
-            "tools": [
-                {"name": "echo", "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}, "annotations": {"readOnlyHint": true}},
-                {"name": "destroy", "inputSchema": {"type": "object"}},
-            ],
-        }),
-        "tools/call" if request["params"]["name"] == "echo" => {
-            if server.asked.fetch_add(1, Ordering::SeqCst) == FREEZE_AFTER {
-                let _all = server.frozen.write().await;
-                tokio::time::sleep(FREEZE).await;
-            }
-            let _free = server.frozen.read().await;
-            let text = request["params"]["arguments"]["text"].clone();
-            json!({"resultType": "complete", "content": [{"type": "text", "text": text}]})
-        }
-        _ => {
-            let error = json!({"code": -32601, "message": "not here"});
-            return (StatusCode::OK, Json(json!({"jsonrpc": "2.0", "id": id, "error": error})));
-        }
-    };
-    (StatusCode::OK, Json(json!({"jsonrpc": "2.0", "id": id, "result": result})))
-}
-
-/// Runs `load` while the server is up.
-fn with_server<T>(load: impl FnOnce(&str) -> T) -> T {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    let listener = runtime.block_on(tokio::net::TcpListener::bind(address)).unwrap();
-    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
-    let router = Router::new().route("/mcp", post(answer)).with_state(Server::default());
-    let serving = runtime.spawn(async move { axum::serve(listener, router).await });
-    let loaded = load(&url);
-    serving.abort();
-    loaded
-}
+use crate::{
+    server::{FREEZE, RESOURCE, with_server},
+    support::{RelayNode, aip_load, report_of},
+};
 
 /// The share of answers that took at least half of the freeze.
 fn share_frozen(report: &Report) -> f64 {
@@ -91,7 +22,7 @@ const SHORT: [&str; 7] = ["--quiet", "--json", "-", "--warm-up", "100ms", "--dur
 
 #[test]
 fn a_target_that_freezes_for_a_second_shows_in_the_tail() {
-    let open = with_server(|url| {
+    let open = with_server(|url, _| {
         let rate = ["mcp", "--url", url, "--tool", "echo", "--arrivals", "constant:100"];
         report_of(&aip_load(&[&rate[..], &SHORT].concat()))
     });
@@ -101,7 +32,7 @@ fn a_target_that_freezes_for_a_second_shows_in_the_tail() {
     assert!(0.11 <= share, "{share}: those who would have come meanwhile are missing");
     assert!(500_000_000 <= open.main().unwrap().summary.p90);
 
-    let closed = with_server(|url| {
+    let closed = with_server(|url, _| {
         let one = ["mcp", "--url", url, "--tool", "echo", "--closed", "--agents", "1"];
         report_of(&aip_load(&[&one[..], &SHORT].concat()))
     });
@@ -113,12 +44,12 @@ fn a_target_that_freezes_for_a_second_shows_in_the_tail() {
 
 #[test]
 fn answers_are_checked_and_tools_that_may_change_something_are_not_called() {
-    with_server(|url| {
+    with_server(|url, _| {
         let common = ["mcp", "--url", url, "--arrivals", "constant:50", "--quiet", "--json", "-"];
         let times = ["--warm-up", "100ms", "--duration", "1s"];
         let report = report_of(&aip_load(&[&common[..], &times].concat()));
         let titles: Vec<_> = report.series.iter().map(|series| series.title()).collect();
-        assert!(titles.contains(&"latency[request=tools/call echo]".to_owned()), "{titles:?}");
+        assert!(titles.contains(&"latency[method=tools/call,tool=echo]".to_owned()), "{titles:?}");
         assert!(!titles.iter().any(|title| title.contains("destroy")), "{titles:?}");
 
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -134,6 +65,43 @@ fn answers_are_checked_and_tools_that_may_change_something_are_not_called() {
         assert_eq!(counts.errors.keys().collect::<Vec<_>>(), ["JSON-RPC -32601"]);
         assert_eq!(counts.ok + counts.wrong + counts.errors_total(), counts.expected);
     });
+}
+
+#[test]
+fn each_listener_hears_of_each_change() {
+    let report = with_server(|url, _| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let plan = format!(
+            "agents = 5\nlisteners = 20\nlisten = ['{RESOURCE}']\narrivals = 'constant:10'\n\
+             warm_up = '500ms'\nduration = '3s'\n[trigger]\ntool = 'touch'\nevery = '500ms'\n\
+             [[request]]\nmethod = 'tools/list'\n"
+        );
+        std::fs::write(file.path(), plan).unwrap();
+        let plan = ["mcp", "--url", url, "--plan", file.path().to_str().unwrap()];
+        report_of(&aip_load(&[&plan[..], &["--quiet", "--json", "-"]].concat()))
+    });
+    let heard = report.series.iter().find(|series| series.name == "heard").unwrap();
+    let last = report.series.iter().find(|series| series.name == "heard by the last").unwrap();
+    assert_eq!(report.figures["notifications lost"], 0.0, "{:?}", report.counts);
+    assert_eq!(report.figures["notifications heard again"], 0.0);
+    // From 500 ms on, and no later than 500 ms before the end.
+    assert!((5..=6).contains(&last.summary.count), "{}", last.summary.count);
+    assert_eq!(heard.summary.count, 20 * last.summary.count);
+    assert_eq!(report.counts.errors_total(), 0, "{:?}", report.counts.errors);
+}
+
+#[test]
+fn agents_are_at_several_endpoints_in_turn() {
+    let report = with_server(|url, _| {
+        with_server(|other, _| {
+            let both = ["mcp", "--url", url, "--url", other, "--tool", "echo", "--agents", "4"];
+            let times = ["--arrivals", "constant:40", "--duration", "1s", "--warm-up", "100ms"];
+            report_of(&aip_load(&[&both[..], &times, &["--quiet", "--json", "-"]].concat()))
+        })
+    });
+    let places = report.series.iter().filter(|series| series.labels.contains_key("relay"));
+    let counts: Vec<_> = places.map(|series| series.summary.count).collect();
+    assert_eq!(counts, [20, 20], "of {} agents half are at each", report.plan["agents"]);
 }
 
 /// A program of this workspace, built beside the tests.

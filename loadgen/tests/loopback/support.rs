@@ -27,6 +27,11 @@ impl RelayNode {
         Self { handle }
     }
 
+    /// Objects that it sent to subscribers, as of about a second ago.
+    pub(crate) fn objects_forwarded(&self) -> u64 {
+        self.handle.metrics().service.map_or(0, |service| service.counters.objects_forwarded_total)
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("moqt://{}", self.handle.addresses()[0])
     }

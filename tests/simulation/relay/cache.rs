@@ -12,10 +12,38 @@ use aip_codec::{
     },
 };
 use aip_engine::{relay::Config, session::Event};
-use aip_tests::sim::peer::{FetchItem, Subgroup};
+use aip_tests::sim::{
+    peer::{FetchItem, Subgroup},
+    shards::Shards,
+};
 use bytes::Bytes;
 
 use super::{DRAFTS, Live, Stage, at, config, none, objects, payload, with};
+use crate::SHARDS;
+
+/// Time in which a relay was stopped does not pass for it, but for what it holds.
+#[test]
+fn a_tracks_own_limit_of_age_counts_time_that_the_relay_lost() {
+    let mut stage = Stage::new();
+    let publisher = stage.publisher(Version::Draft22, "live");
+    let subscriber = stage.peer(Version::Draft22);
+    stage.subscribe(subscriber, "t", none());
+    let (upstream, _) = stage.request(publisher);
+    let lives = Properties::builder().integer(MAX_CACHE_DURATION, 2_000).build().unwrap();
+    stage.tell(publisher, |peer| {
+        peer.session().accept_subscribe(upstream, TrackAlias(7), none(), lives);
+    });
+    let group = Subgroup::new(7, 1);
+    stage.tell(publisher, |peer| peer.send_subgroup(upstream, &group, &objects(&["a"])));
+    stage.run(500);
+    stage.take(subscriber);
+    let relay = stage.relay;
+    stage.world.with(relay, |relay: &mut Shards, now| {
+        relay.handle_time_lost(Duration::from_secs(20), now);
+    });
+    stage.fetch(subscriber, at(1, 0), at(1, 0), none());
+    stage.fetch_request(publisher);
+}
 
 #[test]
 fn a_tracks_own_limit_of_age_is_kept() {
@@ -52,12 +80,8 @@ fn a_tracks_own_limit_of_age_is_kept() {
 
 #[test]
 fn memory_is_bounded_by_bytes() {
-    if super::super::SHARDS != 1 {
-        // Each shard has its part of the memory.
-        return;
-    }
     let config = config(|config| {
-        config.cache_bytes_max = 1_000_000;
+        config.cache_bytes_max = 1_000_000 * SHARDS;
     });
     for drafts in DRAFTS {
         let mut stage = Stage::with(config.clone());
@@ -70,8 +94,8 @@ fn memory_is_bounded_by_bytes() {
             let object = vec![(0, Bytes::from(vec![7; 100_000]))];
             let group = Subgroup::new(7, group);
             stage.tell(publisher, |peer| peer.send_subgroup(upstream, &group, &object));
-            let cached = stage.relay(|relay| relay.cached_bytes());
-            assert!(cached <= 1_200_000, "{drafts:?}: {cached}");
+            let cached = stage.relay(|relay| relay.cached_bytes_of_all());
+            assert!(cached <= 1_200_000 * SHARDS, "{drafts:?}: {cached}");
         }
         // The newest are there.
         stage.take(subscriber);
@@ -135,18 +159,14 @@ fn what_many_groups_cost_is_bounded() {
 
 #[test]
 fn an_endless_group_is_bounded() {
-    if super::super::SHARDS != 1 {
-        // Each shard has its part of the memory.
-        return;
-    }
     for drafts in DRAFTS {
-        let mut live = live(drafts, |config| config.cache_bytes_max = 500_000);
+        let mut live = live(drafts, |config| config.cache_bytes_max = 500_000 * SHARDS);
         let mut writer = live.open(&Subgroup::new(7, 1));
         for object in 0..200 {
             let bytes = Bytes::from(vec![7; 20_000]);
             live.stage.tell(live.publisher, |peer| writer.object(peer.session(), object, bytes));
-            let cached = live.stage.relay(|relay| relay.cached_bytes());
-            assert!(cached <= 500_000, "{drafts:?}: {cached}");
+            let cached = live.stage.relay(|relay| relay.cached_bytes_of_all());
+            assert!(cached <= 500_000 * SHARDS, "{drafts:?}: {cached}");
         }
         live.finish(&writer);
         assert_eq!(live.heard().join("").matches('=').count(), 200, "all of it went on");
@@ -161,12 +181,8 @@ fn an_endless_group_is_bounded() {
 
 #[test]
 fn one_budget_serves_all_tracks_and_their_newest_groups_last() {
-    if super::super::SHARDS != 1 {
-        // Each shard has its part of the memory.
-        return;
-    }
     for drafts in DRAFTS {
-        let mut stage = Stage::with(config(|config| config.cache_bytes_max = 600_000));
+        let mut stage = Stage::with(config(|config| config.cache_bytes_max = 600_000 * SHARDS));
         let publisher = stage.publisher(drafts.0, "live");
         let subscriber = stage.peer(drafts.1);
         for track in 0..10_u64 {
@@ -178,8 +194,8 @@ fn one_budget_serves_all_tracks_and_their_newest_groups_last() {
                 let group = Subgroup::new(track, group);
                 stage.tell(publisher, |peer| peer.send_subgroup(upstream, &group, &object));
             }
-            let cached = stage.relay(|relay| relay.cached_bytes());
-            assert!(cached <= 600_000, "{drafts:?}: {cached}");
+            let cached = stage.relay(|relay| relay.cached_bytes_of_all());
+            assert!(cached <= 600_000 * SHARDS, "{drafts:?}: {cached}");
         }
         stage.take(subscriber);
         // Each track's newest group is here, also the one that came first of all.

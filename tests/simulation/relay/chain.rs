@@ -13,13 +13,13 @@ use aip_tests::sim::{LinkId, NodeId, peer::Subgroup, shards::Shards};
 use super::{DRAFTS, Stage, at, namespace, none, objects, with};
 
 /// Relays in a row, each of which has dialled the one before it; the stage's relay is the first.
-struct Chain {
-    stage: Stage,
-    relays: Vec<NodeId>,
+pub(super) struct Chain {
+    pub(super) stage: Stage,
+    pub(super) relays: Vec<NodeId>,
     links: Vec<LinkId>,
 }
 
-fn chain(length: usize, version: Version) -> Chain {
+pub(super) fn chain(length: usize, version: Version) -> Chain {
     let mut stage = Stage::new();
     let mut relays = vec![stage.relay];
     let mut links = Vec::new();

@@ -197,10 +197,6 @@ fn what_the_publisher_does_not_know_stays_unknown() {
 
 #[test]
 fn what_lies_behind_a_publishers_own_end_is_not_known_from_it() {
-    if super::super::SHARDS != 1 {
-        // Which of two publishers is asked is another shard's choice.
-        return;
-    }
     for (drafts, data_first) in
         DRAFTS.into_iter().flat_map(|drafts| [(drafts, false), (drafts, true)])
     {
@@ -488,6 +484,12 @@ fn a_joining_fetch_ends_where_its_subscription_begins() {
         assert_eq!(live.stage.fetched(peer, fetch), "4/0=a 4/1=b fin", "{version:?}");
         let fetch = join(&mut live, false, 5);
         assert_eq!(live.stage.refusal(peer, fetch), "INVALID_RANGE");
+        // Nor one that has paused, and has got something before.
+        live.stage.tell(peer, |peer| {
+            peer.session().update(subscription, with(Parameter::Forward(false))).unwrap();
+        });
+        let fetch = join(&mut live, true, 1);
+        assert_eq!(live.stage.refusal(peer, fetch), "INVALID_RANGE", "{version:?}");
         // Only one's own subscriptions.
         let target = FetchTarget::Joining { relative: true, request_id: RequestId(98), start: 0 };
         let fetch = live.stage.tell(peer, |peer| peer.session().fetch(target, none()).unwrap());

@@ -1,26 +1,30 @@
 //! Relays that tell each other their numbers: rings, two upstreams, and what one of them lost.
 
-use aip_codec::{Version, aip::hops::RelayId, moqt::parameter::Parameter};
+use aip_codec::{
+    Version,
+    aip::hops::RelayId,
+    moqt::{error_code::ResetCode, parameter::Parameter},
+};
 use aip_engine::{
     relay::Config,
     session::{Event, Request},
 };
 use aip_tests::sim::{
     LinkId, NodeId,
-    peer::{FetchItem, Subgroup},
+    peer::{FetchItem, Peer, Subgroup},
     shards::Shards,
 };
 use bytes::Bytes;
 
 use super::{Stage, at, namespace, none, objects, payload, with};
 
-const DRAFTS: [Version; 3] = [Version::Draft18, Version::Draft20, Version::Draft22];
+pub(super) const DRAFTS: [Version; 3] = [Version::Draft18, Version::Draft20, Version::Draft22];
 
 /// Relays, each with a number; the stage's own is not used.
-struct Mesh {
-    stage: Stage,
-    relays: Vec<NodeId>,
-    links: Vec<LinkId>,
+pub(super) struct Mesh {
+    pub(super) stage: Stage,
+    pub(super) relays: Vec<NodeId>,
+    pub(super) links: Vec<LinkId>,
 }
 
 fn relay(number: u64) -> Shards {
@@ -33,7 +37,7 @@ fn relay_with(number: u64, mut config: Config) -> Shards {
 }
 
 /// Three relays; the first of each pair dials the second.
-fn mesh(version: Version, dials: &[(usize, usize)]) -> Mesh {
+pub(super) fn mesh(version: Version, dials: &[(usize, usize)]) -> Mesh {
     let mut stage = Stage::new();
     let relays: Vec<NodeId> = (1..=3).map(|number| stage.world.add(relay(number))).collect();
     let links = dials
@@ -47,9 +51,9 @@ fn mesh(version: Version, dials: &[(usize, usize)]) -> Mesh {
     Mesh { stage, relays, links }
 }
 
-const RING: [(usize, usize); 3] = [(0, 1), (1, 2), (2, 0)];
+pub(super) const RING: [(usize, usize); 3] = [(0, 1), (1, 2), (2, 0)];
 /// The last has two upstreams.
-const TWO_UPSTREAMS: [(usize, usize); 2] = [(2, 0), (2, 1)];
+pub(super) const TWO_UPSTREAMS: [(usize, usize); 2] = [(2, 0), (2, 1)];
 
 impl Mesh {
     fn namespaces(&mut self, relay: usize) -> usize {
@@ -57,7 +61,13 @@ impl Mesh {
         self.stage.world.with(relay, |relay: &mut Shards, _| relay.namespaces().len())
     }
 
-    fn publisher(&mut self, relay: usize, version: Version) -> (NodeId, LinkId) {
+    /// Tracks that a relay has to do with.
+    pub(super) fn tracks(&mut self, relay: usize) -> usize {
+        let relay = self.relays[relay];
+        self.stage.world.with(relay, |relay: &mut Shards, _| relay.counts().1)
+    }
+
+    pub(super) fn publisher(&mut self, relay: usize, version: Version) -> (NodeId, LinkId) {
         let (peer, link) = self.stage.peer_at(self.relays[relay], version);
         self.stage.announce(peer, "live");
         self.stage.run(50);
@@ -184,6 +194,173 @@ fn a_lost_upstream_leaves_no_gap_and_nothing_comes_twice() {
             ["1: 0=a 1=broken 2=c fin", "2: 0=d 1=e fin"],
             "{version:?}"
         );
+    }
+}
+
+/// The relay that the track comes from falls silent in the midst of an object: it is not waited for.
+#[test]
+fn an_upstream_that_falls_silent_is_not_waited_for() {
+    for version in DRAFTS {
+        let mut mesh = mesh(version, &TWO_UPSTREAMS);
+        let publishers = [0, 1].map(|relay| mesh.publisher(relay, version).0);
+        let (subscriber, _) = mesh.stage.peer_at(mesh.relays[2], version);
+        mesh.stage.subscribe(subscriber, "t", none());
+        mesh.stage.run(50);
+        let (upstream, _) = mesh.stage.request(publishers[0]);
+        mesh.stage.tell(publishers[0], |peer| peer.accept_subscribe(upstream, 7, none()));
+        let mut writer = mesh
+            .stage
+            .tell(publishers[0], |peer| peer.open(upstream, &Subgroup::new(7, 1)).unwrap());
+        mesh.stage.tell(publishers[0], |peer| {
+            writer.object(peer.session(), 0, payload("a"));
+            writer.begin(peer.session(), 1, 6, aip_codec::moqt::property::Properties::default());
+            peer.session().send(writer.stream, Bytes::from_static(b"bro"), false);
+        });
+        mesh.stage.run(50);
+        mesh.stage.world.partition(mesh.links[0], true);
+        mesh.stage.run(900);
+        assert!(mesh.stage.requests(publishers[1]).is_empty(), "{version:?}: too soon");
+        mesh.stage.run(200);
+        let (second, body) = mesh.stage.request(publishers[1]);
+        assert!(matches!(body, Request::Subscribe(_)), "{version:?}");
+        let largest = with(Parameter::LargestObject(at(1, 1)));
+        mesh.stage.tell(publishers[1], |peer| peer.accept_subscribe(second, 9, largest));
+        mesh.stage.run(50);
+        let (fetch, ..) = mesh.stage.fetch_request(publishers[1]);
+        let missed = [FetchItem::Object(at(1, 1), payload("broken"))];
+        mesh.stage.answer_fetch(publishers[1], fetch, &missed);
+        let live = Subgroup { first_object: false, ..Subgroup::new(9, 1) };
+        let next = [(2, payload("c"))];
+        mesh.stage.tell(publishers[1], |peer| peer.send_subgroup(second, &live, &next));
+        mesh.stage.run(100);
+        assert_eq!(mesh.stage.lines(subscriber), ["1: 0=a 1=broken 2=c fin"], "{version:?}");
+        // It comes back, and nothing comes of what it had held back.
+        mesh.stage.world.partition(mesh.links[0], false);
+        mesh.stage.run(100);
+        assert_eq!(mesh.stage.lines(subscriber), [""; 0], "{version:?}");
+    }
+}
+
+/// A relay that falls silent with nobody in its place loses nothing by it.
+#[test]
+fn an_only_upstream_that_falls_silent_is_waited_for() {
+    for version in DRAFTS {
+        let mut mesh = mesh(version, &[(2, 0)]);
+        let (publisher, _) = mesh.publisher(0, version);
+        let (subscriber, _) = mesh.stage.peer_at(mesh.relays[2], version);
+        mesh.stage.subscribe(subscriber, "t", none());
+        mesh.stage.run(50);
+        let (upstream, _) = mesh.stage.request(publisher);
+        mesh.stage.tell(publisher, |peer| peer.accept_subscribe(upstream, 7, none()));
+        mesh.stage.run(50);
+        mesh.stage.take(subscriber);
+        mesh.stage.world.partition(mesh.links[0], true);
+        let group = Subgroup::new(7, 1);
+        mesh.stage.tell(publisher, |peer| peer.send_subgroup(upstream, &group, &objects(&["a"])));
+        mesh.stage.run(3_000);
+        assert_eq!(mesh.stage.lines(subscriber), [""; 0], "{version:?}");
+        mesh.stage.world.partition(mesh.links[0], false);
+        mesh.stage.run(100);
+        assert_eq!(mesh.stage.lines(subscriber), ["1: 0=a fin"], "{version:?}");
+    }
+}
+
+/// The relay that the track comes from goes away, and the one that it names is dialled.
+#[test]
+fn a_relay_that_goes_away_is_left_for_the_one_that_it_names() {
+    for version in DRAFTS {
+        let mut mesh = mesh(version, &[(2, 0)]);
+        let publishers = [0, 1].map(|relay| mesh.publisher(relay, version).0);
+        let (subscriber, _) = mesh.stage.peer_at(mesh.relays[2], version);
+        mesh.stage.subscribe(subscriber, "t", none());
+        mesh.stage.run(50);
+        let (upstream, _) = mesh.stage.request(publishers[0]);
+        mesh.stage.tell(publishers[0], |peer| peer.accept_subscribe(upstream, 7, none()));
+        mesh.stage.run(50);
+        let group = Subgroup::new(7, 1);
+        mesh.stage.tell(publishers[0], |peer| {
+            peer.send_subgroup(upstream, &group, &objects(&["a"]));
+        });
+        let (above, below) = (mesh.relays[0], mesh.relays[2]);
+        mesh.stage.world.with(above, |relay: &mut Shards, now| relay.handle_drain(now));
+        mesh.stage.run(50);
+        mesh.stage.world.connect(below, mesh.relays[1], version, Some(0));
+        mesh.stage.run(50);
+        let (second, body) = mesh.stage.request(publishers[1]);
+        assert!(matches!(body, Request::Subscribe(_)), "{version:?}");
+        let largest = with(Parameter::LargestObject(at(1, 0)));
+        mesh.stage.tell(publishers[1], |peer| peer.accept_subscribe(second, 9, largest));
+        mesh.stage.run(50);
+        let group = Subgroup::new(9, 2);
+        mesh.stage.tell(publishers[1], |peer| peer.send_subgroup(second, &group, &objects(&["b"])));
+        mesh.stage.run(50);
+        assert_eq!(mesh.stage.lines(subscriber), ["1: 0=a fin", "2: 0=b fin"], "{version:?}");
+        mesh.stage.run(2_000);
+        let told = mesh.stage.take(publishers[0]);
+        assert!(told.contains(&Event::Ended { request: upstream }), "{version:?}: {told:?}");
+    }
+}
+
+#[test]
+fn the_end_of_a_watch_ends_what_it_told() {
+    for version in DRAFTS {
+        let mut stage = Stage::new();
+        let below = stage.world.add(relay(1));
+        let above = stage.world.add(Peer::default());
+        stage.world.connect(below, above, version, Some(0));
+        stage.run(50);
+        let (watch, _) = stage.request(above);
+        stage.tell(above, |peer| {
+            peer.accept(watch);
+            peer.session().namespace(watch, namespace("a"), none());
+            peer.session().namespace(watch, namespace("b"), none());
+        });
+        let known = |stage: &mut Stage| {
+            stage.world.with(below, |relay: &mut Shards, _| relay.namespaces().len())
+        };
+        assert_eq!(known(&mut stage), 2, "{version:?}");
+        stage.tell(above, |peer| peer.session().cancel(watch, ResetCode::CANCELLED));
+        assert_eq!(known(&mut stage), 0, "{version:?}");
+    }
+}
+
+#[test]
+fn what_belongs_to_a_session_is_not_believed_of_another_relay() {
+    for version in DRAFTS {
+        let mut stage = Stage::new();
+        let below = stage.world.add(relay(1));
+        let above = stage.world.add(Peer::default());
+        stage.world.connect(below, above, version, Some(0));
+        stage.run(50);
+        let (watch, _) = stage.request(above);
+        stage.tell(above, |peer| {
+            peer.accept(watch);
+            for path in [".session/x", "./x", "live"] {
+                peer.session().namespace(watch, namespace(path), none());
+            }
+        });
+        let known = stage.world.with(below, |relay: &mut Shards, _| relay.namespaces());
+        assert_eq!(known, [namespace("live")], "{version:?}");
+    }
+}
+
+/// Where a relay says that it is from now on is told to whoever dials, if that relay was dialled.
+#[test]
+fn who_was_dialled_may_say_that_it_is_elsewhere() {
+    for version in DRAFTS {
+        for (target, told) in [(Some(3), true), (None, false)] {
+            let mut stage = Stage::new();
+            let below = stage.world.add(relay(1));
+            let above = stage.world.add(Peer::default());
+            stage.world.connect(below, above, version, target);
+            stage.run(50);
+            stage.tell(above, |peer| {
+                peer.session().goaway(Bytes::from_static(b"moqt://elsewhere"), 0);
+            });
+            let moves = stage.world.with(below, |relay: &mut Shards, _| relay.moves());
+            let expected = [(3, Bytes::from_static(b"moqt://elsewhere"))];
+            assert_eq!(moves, expected[..usize::from(told)], "{version:?} {target:?}");
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod chain;
 mod fetch;
 mod filters;
 mod goaway;
+mod interest;
 mod mesh;
 mod namespaces;
 mod objects;
@@ -115,6 +116,12 @@ impl Stage {
         self.run(20);
         self.take(peer);
         (peer, link)
+    }
+
+    /// A peer whose session comes to one shard of the relay.
+    fn peer_in(&mut self, shard: usize, version: Version) -> (NodeId, LinkId) {
+        self.relay(|relay| relay.send_next_to(shard));
+        self.peer_with_link(version)
     }
 
     fn run(&mut self, milliseconds: u64) {

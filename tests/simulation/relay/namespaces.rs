@@ -170,6 +170,29 @@ fn namespaces_and_watches_are_bounded() {
 }
 
 #[test]
+fn too_many_namespaces_are_not_watched() {
+    let config = super::config(|config| config.watched_namespaces_max = 2);
+    for drafts in DRAFTS {
+        let mut stage = Stage::with(config.clone());
+        let publisher = stage.peer(drafts.0);
+        for path in ["a/x", "a/y", "b/x", "b/y", "b/z"] {
+            stage.announce(publisher, path);
+        }
+        let watcher = stage.peer(drafts.1);
+        stage.watch_namespaces(watcher, "b");
+        assert_eq!(stage.told(watcher), ["NAMESPACE_TOO_LARGE"], "{drafts:?}");
+        stage.watch_namespaces(watcher, "");
+        assert_eq!(stage.told(watcher), ["NAMESPACE_TOO_LARGE"], "{drafts:?}");
+        stage.watch_namespaces(watcher, "a");
+        assert_eq!(stage.told(watcher).first().map(String::as_str), Some("ok"), "{drafts:?}");
+        let all = namespace("");
+        let tracks =
+            stage.tell(watcher, |peer| peer.session().subscribe_tracks(all, none()).unwrap());
+        assert_eq!(stage.refusal(watcher, tracks), "NAMESPACE_TOO_LARGE", "{drafts:?}");
+    }
+}
+
+#[test]
 fn a_session_that_ends_leaves_nothing() {
     for drafts in DRAFTS {
         let mut stage = Stage::new();

@@ -10,11 +10,12 @@ use aip_codec::{
 };
 use aip_engine::{
     relay::Rate,
-    session::{Event, Response, StreamEnd},
+    session::{Event, Request, Response, StreamEnd},
 };
 use aip_tests::sim::{
     NodeId, heard,
     peer::{Peer, Subgroup},
+    shards::Shards,
 };
 use bytes::Bytes;
 
@@ -223,6 +224,29 @@ fn too_many_requests_are_refused_and_told_when_to_come_again() {
         stage.run(2_000);
         let other = stage.subscribe(flooder, "nothing", none());
         assert_eq!(stage.refusal(flooder, other), "DOES_NOT_EXIST", "{drafts:?}: it may again");
+    }
+}
+
+#[test]
+fn while_memory_is_short_nothing_new_is_begun_and_what_was_goes_on() {
+    for drafts in DRAFTS {
+        let mut live = Stage::live(drafts, none());
+        let short = |live: &mut Live, is_short| {
+            let relay = live.stage.relay;
+            live.stage.world.with(relay, |relay: &mut Shards, now| {
+                relay.handle_shortage(is_short, now);
+            });
+        };
+        short(&mut live, true);
+        let refused = live.stage.subscribe(live.subscriber, "other", none());
+        let told = live.stage.refusal(live.subscriber, refused);
+        assert_eq!(told, "EXCESSIVE_LOAD", "{drafts:?}");
+        live.group(1, &["a"]);
+        assert_eq!(live.heard(), ["1: 0=a fin"], "{drafts:?}");
+        short(&mut live, false);
+        live.stage.subscribe(live.subscriber, "other", none());
+        let (_, request) = live.stage.request(live.publisher);
+        assert!(matches!(request, Request::Subscribe(_)), "{drafts:?}");
     }
 }
 

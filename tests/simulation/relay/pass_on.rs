@@ -42,10 +42,6 @@ fn properties() -> Properties {
 
 #[test]
 fn a_fetch_is_passed_on_where_nobody_may_subscribe() {
-    if super::super::SHARDS != 1 {
-        // The publisher is asked once more for a subscription, on behalf of the other shard.
-        return;
-    }
     for drafts in DRAFTS {
         let mut stage = Stage::new();
         let publisher = stage.publisher(drafts.0, "live");
@@ -72,10 +68,6 @@ fn a_fetch_is_passed_on_where_nobody_may_subscribe() {
 
 #[test]
 fn groups_that_do_not_exist_are_an_answer_too() {
-    if super::super::SHARDS != 1 {
-        // The publisher is asked once more for a subscription, on behalf of the other shard.
-        return;
-    }
     for drafts in DRAFTS {
         let mut stage = Stage::new();
         let publisher = stage.publisher(drafts.0, "live");
@@ -91,10 +83,6 @@ fn groups_that_do_not_exist_are_an_answer_too() {
 
 #[test]
 fn the_same_fetch_of_many_is_passed_on_once() {
-    if super::super::SHARDS != 1 {
-        // The publisher is asked once more for a subscription, on behalf of the other shard.
-        return;
-    }
     for drafts in DRAFTS {
         let mut stage = Stage::new();
         let publisher = stage.publisher(drafts.0, "live");
@@ -117,10 +105,6 @@ fn the_same_fetch_of_many_is_passed_on_once() {
 
 #[test]
 fn the_last_words_of_a_fetchs_publishers_are_passed_on() {
-    if super::super::SHARDS != 1 {
-        // The publisher is asked once more for a subscription, on behalf of the other shard.
-        return;
-    }
     for drafts in DRAFTS {
         let mut stage = Stage::new();
         let first = stage.publisher(drafts.0, "live");
@@ -154,10 +138,6 @@ fn the_last_words_of_a_fetchs_publishers_are_passed_on() {
 
 #[test]
 fn a_fetch_that_must_be_understood_is_refused() {
-    if super::super::SHARDS != 1 {
-        // The publisher is asked once more for a subscription, on behalf of the other shard.
-        return;
-    }
     for drafts in DRAFTS {
         let mut stage = Stage::new();
         let publisher = stage.publisher(drafts.0, "live");
@@ -175,10 +155,6 @@ fn a_fetch_that_must_be_understood_is_refused() {
 
 #[test]
 fn a_range_that_counts_back_needs_the_largest_object() {
-    if super::super::SHARDS != 1 {
-        // The publisher is asked once more for a subscription, on behalf of the other shard.
-        return;
-    }
     for drafts in DRAFTS.into_iter().filter(|(_, below)| Version::Draft20 <= *below) {
         let mut stage = Stage::new();
         let publisher = stage.publisher(drafts.0, "live");
@@ -208,10 +184,6 @@ fn a_range_that_counts_back_needs_the_largest_object() {
 
 #[test]
 fn a_status_is_passed_on_where_nobody_may_subscribe() {
-    if super::super::SHARDS != 1 {
-        // The publisher is asked once more for a subscription, on behalf of the other shard.
-        return;
-    }
     for drafts in DRAFTS {
         let mut stage = Stage::new();
         let publisher = stage.publisher(drafts.0, "live");

@@ -9,12 +9,15 @@ use aip_codec::{
         message::RequestOk,
         parameter::{Parameter, Parameters},
         property::Properties,
+        token::Token,
     },
 };
 use aip_engine::session::{Event, Request, Response};
-use aip_tests::sim::{NodeId, peer::Subgroup};
+use aip_tests::sim::{NodeId, peer::Subgroup, shards::Pace};
+use bytes::Bytes;
 
 use super::{DRAFTS, Stage, at, namespace, none, objects, track, with};
+use crate::SHARDS;
 
 impl Stage {
     fn publish(&mut self, peer: NodeId, name: &str, parameters: Parameters) -> RequestId {
@@ -78,6 +81,21 @@ fn a_published_track_goes_to_who_wants_all_tracks() {
             assert!(matches!(told[..], [Event::PublishDone { .. }]), "{drafts:?}: {told:?}");
         }
         assert_eq!(stage.counts().1, 0);
+    }
+}
+
+#[test]
+fn a_watchers_token_is_not_passed_on() {
+    for drafts in DRAFTS {
+        let mut stage = Stage::new();
+        let watcher = stage.peer(drafts.1);
+        let value = Bytes::from_static(b"secret");
+        let token = Token::UseValue { token_type: 0, value };
+        stage.watch(watcher, "live", with(Parameter::AuthorizationToken(token)));
+        let publisher = stage.peer(drafts.0);
+        stage.publish(publisher, "t", none());
+        let (_, body) = stage.published(watcher);
+        assert_eq!(body.parameters.authorization_tokens().count(), 0, "{drafts:?}");
     }
 }
 
@@ -159,10 +177,6 @@ fn drafts_18_and_19_say_what_they_want_with_their_ok() {
 
 #[test]
 fn a_paused_publisher_is_asked_to_go_on_when_somebody_wants_it() {
-    if super::super::SHARDS != 1 {
-        // Another shard always wants what it subscribes to.
-        return;
-    }
     for drafts in DRAFTS {
         let mut stage = Stage::new();
         let publisher = stage.peer(drafts.0);
@@ -276,10 +290,6 @@ fn a_track_that_a_session_publishes_twice_ends_twice() {
 
 #[test]
 fn publishers_of_a_track_are_bounded() {
-    if super::super::SHARDS != 1 {
-        // The limit is each shard's.
-        return;
-    }
     for drafts in DRAFTS {
         let config = super::config(|config| config.track_publishers_max = 2);
         let mut stage = Stage::with(config);
@@ -306,31 +316,80 @@ fn publishers_of_a_track_are_bounded() {
     }
 }
 
+/// All drafts, and all ways in which two publishers and a subscriber can be spread over the shards
+/// of a relay, which hear of each other sooner or later.
+fn everywhere() -> impl Iterator<Item = (Stage, (Version, Version), [usize; 3])> {
+    let pairs = (0..SHARDS).flat_map(|first| (0..SHARDS).map(move |second| [first, second]));
+    let places =
+        pairs.flat_map(|[first, second]| (0..SHARDS).map(move |third| [first, second, third]));
+    let paces = [Pace::QUICK, Pace::SLOW];
+    let cases = places.flat_map(move |places| paces.map(|pace| (places, pace)));
+    cases.zip(0..).flat_map(|((places, pace), seed)| {
+        DRAFTS.map(|drafts| {
+            let mut stage = Stage::new();
+            stage.relay(|relay| relay.set_pace(pace, seed));
+            (stage, drafts, places)
+        })
+    })
+}
+
 #[test]
 fn a_track_of_two_publishers_goes_on_when_one_leaves() {
-    for drafts in DRAFTS {
-        // Wherever the subscriber is.
-        for others in 0..3 {
-            let mut stage = Stage::new();
-            let (first, link) = stage.peer_with_link(drafts.0);
-            let second = stage.peer(drafts.0);
-            let publish = |peer: &mut super::Peer| {
-                let alias = TrackAlias(7);
-                peer.session().publish(track("t"), alias, none(), Properties::default()).unwrap()
-            };
-            stage.tell(first, publish);
-            let request = stage.tell(second, publish);
-            for _ in 0..others {
-                stage.peer(drafts.1);
-            }
-            let (subscriber, _) = stage.join(drafts.1, none());
-            stage.world.kill(link);
-            stage.world.with(second, |peer: &mut super::Peer, _| {
-                peer.send_subgroup(request, &Subgroup::new(7, 1), &objects(&["x"]));
-            });
-            stage.run(100);
-            let heard = stage.lines(subscriber).join(" ");
-            assert!(heard.starts_with("1: 0=x"), "{drafts:?} {others}: {heard}");
-        }
+    for (mut stage, drafts, [first, second, third]) in everywhere() {
+        let (first, link) = stage.peer_in(first, drafts.0);
+        let (second, _) = stage.peer_in(second, drafts.0);
+        stage.publish(first, "t", none());
+        let request = stage.publish(second, "t", none());
+        let (subscriber, _) = stage.peer_in(third, drafts.1);
+        stage.subscribe(subscriber, "t", none());
+        assert!(matches!(stage.take(subscriber)[..], [Event::Response { .. }]));
+        stage.world.kill(link);
+        stage.world.with(second, |peer: &mut super::Peer, _| {
+            peer.send_subgroup(request, &Subgroup::new(7, 1), &objects(&["x"]));
+        });
+        stage.run(100);
+        let heard = stage.lines(subscriber).join(" ");
+        assert!(heard.starts_with("1: 0=x"), "{drafts:?}: {heard}");
+    }
+}
+
+#[test]
+fn what_a_second_publisher_sends_at_once_reaches_who_has_the_track_already() {
+    for (mut stage, drafts, [first, second, third]) in everywhere() {
+        let (first, _) = stage.peer_in(first, drafts.0);
+        let (second, _) = stage.peer_in(second, drafts.0);
+        let (subscriber, _) = stage.peer_in(third, drafts.1);
+        let request = stage.publish(first, "t", none());
+        stage.subscribe(subscriber, "t", none());
+        stage.tell(first, |peer| {
+            peer.send_subgroup(request, &Subgroup::new(7, 5), &objects(&["x"]));
+        });
+        assert_eq!(stage.lines(subscriber), ["5: 0=x fin"], "{drafts:?}");
+        // Behind the first one, and before it is answered.
+        stage.tell(second, |peer| {
+            let (alias, properties) = (TrackAlias(7), Properties::default());
+            let request = peer.session().publish(track("t"), alias, none(), properties).unwrap();
+            peer.send_subgroup(request, &Subgroup::new(7, 1), &objects(&["y"]));
+        });
+        assert_eq!(stage.lines(subscriber), ["1: 0=y fin"], "{drafts:?}");
+        assert!(stage.requests(second).is_empty(), "{drafts:?}: nothing was missed");
+    }
+}
+
+#[test]
+fn what_is_sent_behind_publish_reaches_who_has_waited_for_it() {
+    for (mut stage, drafts, [publisher, _, subscriber]) in everywhere() {
+        let (publisher, _) = stage.peer_in(publisher, drafts.0);
+        let (subscriber, _) = stage.peer_in(subscriber, drafts.1);
+        let patience = with(Parameter::RendezvousTimeout(5_000));
+        let subscription = stage.subscribe(subscriber, "t", patience);
+        stage.tell(publisher, |peer| {
+            let (alias, properties) = (TrackAlias(7), Properties::default());
+            let request = peer.session().publish(track("t"), alias, none(), properties).unwrap();
+            peer.send_subgroup(request, &Subgroup::new(7, 1), &objects(&["x"]));
+        });
+        let Response::SubscribeOk(ok) = stage.response(subscriber, subscription) else { panic!() };
+        assert_eq!(ok.parameters.largest_object(), None, "{drafts:?}");
+        assert_eq!(stage.lines(subscriber), ["1: 0=x fin"], "{drafts:?}");
     }
 }

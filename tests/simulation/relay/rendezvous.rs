@@ -37,10 +37,6 @@ impl Stage {
 
 #[test]
 fn waits_for_a_publisher_are_bounded_for_a_session_and_for_all() {
-    if super::super::SHARDS != 1 {
-        // The limit is each shard's.
-        return;
-    }
     for drafts in DRAFTS {
         let mut stage = Stage::new();
         let peers: Vec<NodeId> = (0..3).map(|_| stage.peer(drafts.1)).collect();
@@ -121,10 +117,6 @@ fn a_wish_for_a_new_group_that_comes_while_the_publisher_is_asked_is_told_later(
 
 #[test]
 fn a_publisher_that_takes_one_update_at_a_time_is_told_everything() {
-    if super::super::SHARDS != 1 {
-        // Another shard always wants what it subscribes to.
-        return;
-    }
     for drafts in [(Version::Draft22, Version::Draft22), (Version::Draft20, Version::Draft18)] {
         let mut stage = Stage::new();
         let mut limits = session::Config::default();

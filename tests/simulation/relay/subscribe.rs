@@ -331,10 +331,6 @@ fn a_filter_may_move() {
 
 #[test]
 fn the_largest_object_is_the_largest_heard_of() {
-    if super::super::SHARDS != 1 {
-        // A shard answers with what its own publishers have told it.
-        return;
-    }
     for drafts in DRAFTS {
         let mut live = Stage::live(drafts, none());
         let status = |live: &mut Live| {
@@ -507,6 +503,31 @@ fn reserved_namespaces_stay_in_their_session() {
             );
         }
         assert!(stage.requests(root).is_empty(), "{drafts:?}");
+    }
+}
+
+#[test]
+fn each_subscription_of_a_session_gets_its_own_copy() {
+    for drafts in DRAFTS.into_iter().filter(|drafts| drafts.1 != Version::Draft18) {
+        let mut live = Stage::live(drafts, none());
+        let again = live.stage.subscribe(live.subscriber, "t", none());
+        let response = live.stage.response(live.subscriber, again);
+        assert!(matches!(response, Response::SubscribeOk(_)), "{drafts:?}: {response:?}");
+        live.group(1, &["a"]);
+        assert_eq!(live.heard(), ["1: 0=a fin", "1: 0=a fin"], "{drafts:?}");
+    }
+}
+
+#[test]
+fn reserved_namespaces_that_mean_nothing_here_are_like_any_other() {
+    for drafts in DRAFTS {
+        let mut stage = Stage::new();
+        let root = stage.publisher(drafts.0, "");
+        let peer = stage.peer(drafts.1);
+        let name = FullTrackName::new(namespace(".other/x"), Bytes::from("x")).unwrap();
+        stage.tell(peer, |peer| peer.session().subscribe(name.clone(), none()).unwrap());
+        let (_, body) = stage.request(root);
+        assert!(matches!(body, Request::Subscribe(body) if body.track == name), "{drafts:?}");
     }
 }
 

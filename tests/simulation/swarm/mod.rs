@@ -109,7 +109,7 @@ impl Swarm {
         let mut world = World::new(seed, Weather::CALM);
         world.tells_all = tells_all;
         world.idle_timeout = Some(tier::IDLE);
-        let tier = Tier::new(&mut world, &plan);
+        let tier = Tier::new(&mut world, &plan, &mut random);
         let place = |world: &mut World, random: &mut Random, node: Box<dyn Node>| Place {
             node: world.add_boxed(node),
             relay: random.index(plan.relays),

@@ -1,14 +1,17 @@
 //! What a seed decides before anything happens.
 
 use aip_codec::Version;
-use aip_tests::sim::{Weather, random::Random};
+use aip_tests::sim::{Weather, random::Random, shards::Pace};
+
+/// Shards that a relay may have.
+const SHARDS_MAX: usize = 4;
 
 /// Size of a world, and which faults it has.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) relays: usize,
-    /// Shards of each relay.
-    pub(super) shards: usize,
+    /// How the shards of a relay hand each other what they have.
+    pub(super) pace: Pace,
     pub(super) topology: Topology,
     /// Whether relays tell each other their numbers.
     pub(super) mesh: bool,
@@ -21,6 +24,10 @@ pub(super) struct Plan {
     pub(super) sinks: usize,
     /// Publishers of the same tracks.
     pub(super) sources: usize,
+    /// Whether they also publish their tracks (PUBLISH).
+    pub(super) publishes: bool,
+    /// Whether each group comes from one of them only.
+    pub(super) splits: bool,
     pub(super) steps: u64,
     /// Milliseconds between deeds, at most.
     pub(super) pause_max: u64,
@@ -93,9 +100,11 @@ impl Plan {
             [Topology::Chain, Topology::Triangle, Topology::TwoUpstreams][random.index(3)];
         let topology = if failover { Topology::TwoUpstreams } else { topology };
         let relays = if topology == Topology::Chain { random.index(3) + 1 } else { 3 };
+        let (kills, partitions) = (random.chance(300), random.chance(300));
+        let crashes = failover || random.chance(300);
         Self {
             relays,
-            shards: random.index(3) + 1,
+            pace: [Pace::QUICK, Pace::SLOW][random.index(2)],
             topology,
             // Without numbers relays cannot see a ring.
             failover,
@@ -105,16 +114,24 @@ impl Plan {
             agents: random.index(4) + 1,
             sinks: random.index(3) + 1,
             sources: 1 + usize::from(failover || random.chance(400)),
+            publishes: random.chance(400),
+            // What is lost with its only publisher nobody can have.
+            splits: !(kills || partitions || crashes) && random.chance(400),
             steps: random.between(20, 80),
             pause_max: [5, 50, 500][random.index(3)],
             payload_max: [10, 1_000, 30_000][random.index(3)],
             weather,
             drafts,
-            kills: random.chance(300),
-            partitions: random.chance(300),
+            kills,
+            partitions,
             stalls: random.chance(300),
-            crashes: failover || random.chance(300),
+            crashes,
         }
+    }
+
+    /// Shards of the next relay that begins.
+    pub(super) fn shards(random: &mut Random) -> usize {
+        random.index(SHARDS_MAX) + 1
     }
 
     pub(super) fn draft(&self, random: &mut Random) -> Version {

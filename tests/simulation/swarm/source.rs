@@ -1,12 +1,12 @@
 //! Sources: bare sessions that publish groups of several subgroups, object by object. If there are
-//! two, they publish the same.
+//! two, they publish the same, or each its own groups.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use aip_codec::moqt::{
     error_code::RequestCode,
     filter::LocationFilter,
-    id::{RequestId, SubgroupId},
+    id::{RequestId, SubgroupId, TrackAlias},
     location::Location,
     message::{Fetch, FetchTarget},
     name::FullTrackName,
@@ -14,7 +14,7 @@ use aip_codec::moqt::{
     property::Properties,
     stream::fetch::RangeKind,
 };
-use aip_engine::session::{Event, Request};
+use aip_engine::session::{Event, Request, Response};
 use aip_tests::{
     checker,
     sim::{
@@ -24,12 +24,12 @@ use aip_tests::{
 };
 use bytes::Bytes;
 
-use super::{Place, Swarm, namespace_of, track_of};
+use super::{Place, Swarm, name_of, namespace_of, track_of};
 
 /// The source's tracks.
 pub(super) const TRACKS: std::ops::Range<u64> = 100..102;
 
-/// A bare session that publishes; several publish the same.
+/// A bare session that publishes.
 pub(super) struct Source {
     pub(super) place: Place,
     /// The connection on which its namespace is announced.
@@ -167,9 +167,11 @@ impl Swarm {
             cut: self.random.index(payload.len()),
             payload,
         };
-        for source in &mut self.sources {
+        let count = self.sources.len() as u64;
+        for (source, index) in self.sources.iter_mut().zip(0..) {
+            let is_its_own = !self.plan.splits || group % count == index;
             self.world.with(source.place.node, |peer: &mut Peer, _| {
-                if peer.is_connected() {
+                if is_its_own && peer.is_connected() {
                     source.send(peer, &object);
                 }
             });
@@ -216,9 +218,25 @@ impl Swarm {
             self.world.with(node, |peer: &mut Peer, _| {
                 peer.session().publish_namespace(namespace, Parameters::default()).unwrap();
             });
+            if self.plan.publishes {
+                self.publish_tracks(index);
+            }
         }
         for event in events {
             self.source_told(index, event);
+        }
+    }
+
+    /// Offers its tracks, whose objects follow whether that is answered or not.
+    fn publish_tracks(&mut self, index: usize) {
+        for track in TRACKS {
+            let (name, largest) = (name_of(track), self.largest(track));
+            let source = &mut self.sources[index];
+            let request = self.world.with(source.place.node, |peer: &mut Peer, _| {
+                let alias = TrackAlias(track);
+                peer.session().publish(name, alias, largest, Properties::default()).unwrap()
+            });
+            source.subscriptions.insert(request, track);
         }
     }
 
@@ -248,7 +266,9 @@ impl Swarm {
             Event::Update { request, .. } => self.world.with(node, |peer: &mut Peer, _| {
                 peer.session().accept_update(request, Parameters::default());
             }),
-            Event::Ended { request } => self.sources[index].forget(request),
+            Event::Ended { request } | Event::Response { request, body: Response::Error(_) } => {
+                self.sources[index].forget(request);
+            }
             _ => {}
         }
     }

@@ -8,7 +8,11 @@ use std::{
 
 use aip_codec::{aip::hops::RelayId, moqt::name::TrackNamespace};
 use aip_engine::relay::Config;
-use aip_tests::sim::{LinkId, NodeId, World, shards::Shards};
+use aip_tests::sim::{
+    LinkId, NodeId, World,
+    random::Random,
+    shards::{Pace, Shards},
+};
 
 use super::{
     Place, Swarm, namespace_of,
@@ -31,24 +35,23 @@ pub(super) struct Tier {
     /// The relay that is cut off from the others.
     pub(super) cut_off: Option<usize>,
     mesh: bool,
-    /// Shards of each relay.
-    shards: usize,
+    pace: Pace,
     next_id: u64,
 }
 
 impl Tier {
-    pub(super) fn new(world: &mut World, plan: &Plan) -> Self {
+    pub(super) fn new(world: &mut World, plan: &Plan, random: &mut Random) -> Self {
         let mut tier = Self {
             nodes: Vec::new(),
             dials: Vec::new(),
             dead: BTreeSet::new(),
             cut_off: None,
             mesh: plan.mesh,
-            shards: plan.shards,
+            pace: plan.pace,
             next_id: 1,
         };
         for _ in 0..plan.relays {
-            let relay = tier.relay();
+            let relay = tier.relay(random);
             let node = world.add(relay);
             tier.nodes.push(node);
         }
@@ -65,7 +68,7 @@ impl Tier {
     }
 
     /// A relay that has just begun.
-    fn relay(&mut self) -> Shards {
+    fn relay(&mut self, random: &mut Random) -> Shards {
         let mut config = Config::default();
         config.linger = Duration::from_secs(2);
         config.session.delivery.queued_bytes_max = 200_000;
@@ -74,7 +77,9 @@ impl Tier {
             config.session.relay_id = Some(RelayId(self.next_id));
             self.next_id += 1;
         }
-        Shards::new(&config, self.shards)
+        let mut relay = Shards::new(&config, Plan::shards(random));
+        relay.set_pace(self.pace, random.below(u64::MAX));
+        relay
     }
 
     /// Whether a relay takes connections.
@@ -117,7 +122,7 @@ impl Swarm {
             return;
         }
         let heard = if self.random.chance(500) { Duration::from_millis(1) } else { IDLE };
-        let successor = self.tier.relay();
+        let successor = self.tier.relay(&mut self.random);
         let node = self.tier.nodes[relay];
         self.world.replace(node, Box::new(successor), heard);
         self.tier.dead.insert(relay);

@@ -12,12 +12,12 @@ use aip_engine::io::{Trust, Url};
 use aip_tests::conformance::{self, Case, Endpoint, Tap};
 use clap::Parser;
 
-/// Tests any MOQT relay over raw QUIC: what drafts 18 to 22 want of it, and what it does with peers
+/// Tests any MOQT relay, over QUIC or WebTransport: what drafts 18 to 22 want of it, and what it does with peers
 /// that do not keep to them.
 #[derive(Debug, Parser)]
 #[command(name = "aip-conformance", version, after_long_help = HELP)]
 struct Arguments {
-    /// The relay: moqt://host:port[/path].
+    /// The relay: moqt://host:port[/path], or https://host:port[/path] for WebTransport.
     #[arg(short, long, value_name = "URL", env = "RELAY_URL")]
     relay: Option<String>,
     /// Run this case; may be given several times. A `*` at the end stands for any ending.
@@ -71,7 +71,7 @@ Some cases wait for the relay's own timers, up to 45 s each; --jobs of them at o
 It takes about one connection a case: a relay that limits connections of one address has to be told.
 
 Exit status: 0 all passed, 1 something failed or the relay was not reached, 2 wrong usage, 127 a case
-that does not exist, or not in these drafts, or a URL that is not raw QUIC.";
+that does not exist, or not in these drafts or over this transport.";
 
 /// Drafts to test, newest first.
 #[derive(Clone, Debug)]
@@ -130,7 +130,7 @@ fn start(arguments: &Arguments) -> Result<bool, Trouble> {
     }
     let endpoint = endpoint(arguments)?;
     let drafts = spoken(arguments, &endpoint)?;
-    let plan = conformance::plan(&cases, &drafts);
+    let plan = conformance::plan(&cases, &drafts, endpoint.is_webtransport());
     if plan.is_empty() {
         return Err(Trouble::Unsupported("no such case in the drafts tested".to_owned()));
     }
@@ -170,12 +170,9 @@ fn start(arguments: &Arguments) -> Result<bool, Trouble> {
 
 fn endpoint(arguments: &Arguments) -> Result<Endpoint, Trouble> {
     let Some(url) = &arguments.relay else {
-        return Err(Trouble::Usage("which relay? Say -r moqt://host:port".to_owned()));
+        let message = "which relay? Say -r moqt://host:port, or https://".to_owned();
+        return Err(Trouble::Usage(message));
     };
-    if url.starts_with("https://") {
-        let message = "WebTransport is not tested; say moqt:// for raw QUIC".to_owned();
-        return Err(Trouble::Unsupported(message));
-    }
     let trust = match (&arguments.ca, arguments.certificate_sha256, arguments.tls_disable_verify) {
         (Some(path), ..) => Trust::Ca(path.clone()),
         (None, Some(pin), _) => Trust::CertificateSha256(vec![pin]),

@@ -8,19 +8,24 @@ use std::{
     process::ExitCode,
 };
 
-use aip_tests::faults::{Agent, Figure, Goal, Role, Scale, Told, cases, json, table, target};
+use aip_tests::faults::{
+    Agent, Figure, Goal, Role, Scale, Told, cases, json, table, target, world,
+};
 
 const USAGE: &str = "\
 Usage: faults [--soak GROUPS] [--json FILE] [CASE...]
   Runs these cases, or all, at full size; --soak says how many groups the soak has (20,000).
   The goal of a figure stands beside it; the exit status is 1 if one is missed.
        faults publisher ADDRESS
-  Publishes to a relay until it is killed. The case `publisher` does that.";
+  Publishes to a relay until it is killed. The case `publisher` does that.
+       faults world ADDRESS
+  Publishes and subscribes at a relay until its input ends. The case `stopped` does that.";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["publisher", address] => publish(address),
+        ["world", address] => live(address),
         ["--help" | "-h"] => say(USAGE).map(|()| true),
         _ => run(&arguments),
     };
@@ -73,9 +78,16 @@ fn run(arguments: &[String]) -> io::Result<bool> {
     Ok(figures.iter().all(|figure| figure.is_met()))
 }
 
+fn parse(address: &str) -> io::Result<SocketAddr> {
+    address.parse().map_err(|_| io::Error::other("that is no address"))
+}
+
+fn live(address: &str) -> io::Result<bool> {
+    say(&world(parse(address)?)?).map(|()| true)
+}
+
 fn publish(address: &str) -> io::Result<bool> {
-    let address: SocketAddr =
-        address.parse().map_err(|_| io::Error::other("that is no address"))?;
+    let address = parse(address)?;
     let agent = Agent::new(Role::Publisher, vec![target(address)]);
     agent.wait("announcements", 1, |told| matches!(told, Told::Announced(_)))?;
     say("announced")?;

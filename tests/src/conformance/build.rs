@@ -256,6 +256,17 @@ pub(super) fn varint(value: u64) -> Vec<u8> {
     out
 }
 
+/// `value` in nine bytes, however small it is.
+pub(super) fn wide(value: u64) -> Vec<u8> {
+    [&[0xff][..], &value.to_be_bytes()].concat()
+}
+
+/// A control message whose type is nine bytes.
+pub(super) fn wide_frame(code: u64, body: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(body.len()).expect("a case's body fits its length field");
+    [&wide(code)[..], &length.to_be_bytes(), body].concat()
+}
+
 /// A control message of any type with any body.
 pub(super) fn frame(code: u64, body: &[u8]) -> Vec<u8> {
     let length = u16::try_from(body.len()).expect("a case's body fits its length field");

@@ -6,6 +6,17 @@ use aip_codec::Version;
 
 use super::{failure::Outcome, stage::Stage};
 
+/// Over what a case speaks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Over {
+    /// Either: it is about MOQT.
+    Any,
+    /// QUIC alone.
+    Quic,
+    /// HTTP/3.
+    WebTransport,
+}
+
 /// One thing that a relay must do, in every draft that has it.
 pub struct Case {
     /// Its name, in small letters, digits and hyphens; no two are equal.
@@ -16,6 +27,8 @@ pub struct Case {
     pub section: &'static str,
     /// The drafts that have it, by number.
     pub drafts: RangeInclusive<u8>,
+    /// Over what it speaks.
+    pub over: Over,
     /// Whether the case misbehaves, so that an innocent session is asked afterwards.
     pub hostile: bool,
     /// Whether it waits for one of the relay's own timers, so that it had better begin early.
@@ -37,6 +50,7 @@ pub(super) fn case(
         about: about.into(),
         section,
         drafts: 18..=22,
+        over: Over::Any,
         hostile: false,
         slow: false,
         alone: false,
@@ -48,6 +62,11 @@ impl Case {
     /// The same, only for these drafts.
     pub(super) fn drafts(self, drafts: RangeInclusive<u8>) -> Self {
         Self { drafts, ..self }
+    }
+
+    /// The same, only over this.
+    pub(super) fn over(self, over: Over) -> Self {
+        Self { over, ..self }
     }
 
     /// The same, with an innocent session asked afterwards.
@@ -65,9 +84,10 @@ impl Case {
         Self { alone: true, ..self }
     }
 
-    /// Whether the draft has it.
-    pub fn is_in(&self, version: Version) -> bool {
-        self.drafts.contains(&version.number())
+    /// Whether the draft has it, and a relay that is reached over WebTransport, or over QUIC alone.
+    pub fn is_for(&self, version: Version, webtransport: bool) -> bool {
+        let other = if webtransport { Over::Quic } else { Over::WebTransport };
+        self.drafts.contains(&version.number()) && self.over != other
     }
 }
 

@@ -1,7 +1,8 @@
-//! Conformance of any MOQT relay over raw QUIC, drafts 18 to 22: the cases of `aip-conformance`.
+//! Conformance of any MOQT relay over QUIC or WebTransport, drafts 18 to 22: the cases of
+//! `aip-conformance`.
 //!
 //! Cases speak through `peer::Peer`: real QUIC and our codec, but no session that would keep
-//! them from sending what is wrong. Below it lie one connection (`quic`) and all those of a thread
+//! them from sending what is wrong. Below it lie one connection (`quic`, `web`) and all of a thread's
 //! (`network`); above it [`case::Case`] and what runs and reports them.
 
 mod build;
@@ -16,9 +17,10 @@ mod report;
 mod runner;
 mod stage;
 mod target;
+mod web;
 
 pub use self::{
-    case::Case,
+    case::{Case, Over},
     cases::all,
     failure::{Failure, Outcome},
     quic::{Closed, End},

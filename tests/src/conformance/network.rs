@@ -10,7 +10,7 @@ use std::{
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-use super::{quic::Quic, target::Endpoint};
+use super::{quic::Quic, target::Endpoint, web::Web};
 
 /// The longest single wait: a connection's own timers are seldom later.
 const WAIT_MAX: Duration = Duration::from_millis(200);
@@ -30,11 +30,16 @@ impl Network {
     }
 
     /// Begins a connection; gives its key.
-    pub(super) fn connect(&self, endpoint: &Endpoint, alpn: &[u8]) -> io::Result<usize> {
+    pub(super) fn connect(
+        &self,
+        endpoint: &Endpoint,
+        alpn: &[u8],
+        web: Option<Web>,
+    ) -> io::Result<usize> {
         let mut connections = self.connections.borrow_mut();
         let entry = connections.vacant_entry();
         let key = entry.key();
-        let mut quic = Quic::new(endpoint, alpn)?;
+        let mut quic = Quic::new(endpoint, alpn, web)?;
         self.poll.borrow().registry().register(&mut quic.socket, Token(key), Interest::READABLE)?;
         quic.turn(Instant::now());
         entry.insert(quic);

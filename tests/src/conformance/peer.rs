@@ -24,7 +24,11 @@ use super::{
     network::Network,
     quic::{Closed, End, Quic},
     target::Endpoint,
+    web::Web,
 };
+
+/// The protocol of HTTP/3.
+const HTTP3: &[u8] = b"h3";
 
 /// How long anything may take that the draft does not time.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -62,8 +66,38 @@ impl Peer {
         endpoint: &Endpoint,
         version: Version,
     ) -> Outcome<Self> {
+        let (alpn, web) = if endpoint.is_webtransport() {
+            (HTTP3, Some(Web::new(endpoint, version)))
+        } else {
+            (version.alpn().as_bytes(), None)
+        };
+        let peer = Self::connected(network, endpoint, version, (alpn, web))?;
+        peer.wait("a session", PATIENCE, |quic| match quic.refusal() {
+            Some(why) => Some(Err(Failure::new("a session", why))),
+            None => quic.is_established().then_some(Ok(())),
+        })??;
+        Ok(peer)
+    }
+
+    /// A connection over HTTP/3, without a session: its streams are the connection's own.
+    pub(super) fn http3(
+        network: &Rc<Network>,
+        endpoint: &Endpoint,
+        version: Version,
+    ) -> Outcome<Self> {
+        let peer = Self::connected(network, endpoint, version, (HTTP3, None))?;
+        peer.wait("a QUIC handshake", PATIENCE, |quic| quic.is_established().then_some(()))?;
+        Ok(peer)
+    }
+
+    fn connected(
+        network: &Rc<Network>,
+        endpoint: &Endpoint,
+        version: Version,
+        (alpn, web): (&[u8], Option<Web>),
+    ) -> Outcome<Self> {
         let key = network
-            .connect(endpoint, version.alpn().as_bytes())
+            .connect(endpoint, alpn, web)
             .map_err(|error| Failure::new("a socket", error.to_string()))?;
         let peer = Self {
             network: Rc::clone(network),
@@ -75,7 +109,7 @@ impl Peer {
             taken: RefCell::new(BTreeSet::new()),
             setup: RefCell::new(Setup::default()),
         };
-        peer.wait("a QUIC handshake", PATIENCE, |quic| quic.is_established().then_some(()))?;
+        peer.wait("a QUIC handshake", PATIENCE, |quic| quic.is_connected().then_some(()))?;
         if peer.quic(|quic| endpoint.accepts(quic.certificate())) {
             Ok(peer)
         } else {
@@ -270,6 +304,11 @@ impl Peer {
         self.quic(|quic| quic.received.get(&stream).is_some_and(|it| !it.bytes.is_empty()))
     }
 
+    /// Everything that has come on a stream and was not taken.
+    pub(super) fn bytes(&self, stream: u64) -> Vec<u8> {
+        self.quic(|quic| quic.received.get(&stream).map_or_else(Vec::new, |it| it.bytes.clone()))
+    }
+
     /// The next message on a stream.
     pub(super) fn message(&self, stream: u64) -> Outcome<Message> {
         match self.heard(stream)? {
@@ -425,9 +464,12 @@ pub(super) const CANARY_PATIENCE: Duration = Duration::from_secs(2);
 /// The SETUP of a well-behaved client.
 pub(super) fn setup_of(endpoint: &Endpoint) -> Setup {
     let path = endpoint.url.path();
+    // Over HTTP/3 the request has said both.
+    let is_said = endpoint.is_webtransport();
+    let authority = endpoint.url.authority();
     Setup {
-        path: (!path.is_empty()).then(|| Bytes::from(path.to_owned())),
-        authority: Some(Bytes::from(endpoint.url.authority().to_owned())),
+        path: (!is_said && !path.is_empty()).then(|| Bytes::from(path.to_owned())),
+        authority: (!is_said).then(|| Bytes::from(authority.to_owned())),
         implementation: Some(Bytes::from_static(b"aip-conformance")),
         max_auth_token_cache_size: 1_024,
         ..Setup::default()

@@ -10,7 +10,10 @@ use std::{
 use bytes::Bytes;
 use mio::net::UdpSocket;
 
-use super::target::Endpoint;
+use super::{
+    target::Endpoint,
+    web::{self, State, Web},
+};
 
 /// Bytes of one UDP payload at most.
 const DATAGRAM_MAX: usize = 65_535;
@@ -66,11 +69,14 @@ pub(super) struct Quic {
     pub(super) datagrams: VecDeque<Bytes>,
     /// What flow control holds back.
     waiting: BTreeMap<u64, VecDeque<(Bytes, bool)>>,
+    /// The session over HTTP/3, if there is to be one.
+    web: Option<Web>,
     refused: bool,
 }
 
 impl Quic {
-    pub(super) fn new(endpoint: &Endpoint, alpn: &[u8]) -> io::Result<Self> {
+    /// A connection that offers this protocol; with `web`, for a session over HTTP/3.
+    pub(super) fn new(endpoint: &Endpoint, alpn: &[u8], web: Option<Web>) -> io::Result<Self> {
         let remote = endpoint.address;
         let any: SocketAddr = if remote.is_ipv4() {
             (std::net::Ipv4Addr::UNSPECIFIED, 0).into()
@@ -100,11 +106,27 @@ impl Quic {
             stopped: BTreeMap::new(),
             datagrams: VecDeque::new(),
             waiting: BTreeMap::new(),
+            web,
             refused: false,
         })
     }
 
+    /// Whether streams may be used.
     pub(super) fn is_established(&self) -> bool {
+        let is_open = self.web.as_ref().is_none_or(|web| web.state == State::Open);
+        is_open && self.connection.is_established()
+    }
+
+    /// Why there will be no session, if it was refused.
+    pub(super) fn refusal(&self) -> Option<String> {
+        match &self.web.as_ref()?.state {
+            State::Refused(why) => Some(why.clone()),
+            State::Asking | State::Open | State::Closed { .. } => None,
+        }
+    }
+
+    /// Whether the handshake is over.
+    pub(super) fn is_connected(&self) -> bool {
         self.connection.is_established()
     }
 
@@ -114,6 +136,9 @@ impl Quic {
     }
 
     pub(super) fn closed(&self) -> Option<Closed> {
+        if let Some(State::Closed { code, reason }) = self.web.as_ref().map(|web| &web.state) {
+            return Some(Closed::Session { code: *code, reason: reason.clone() });
+        }
         if let Some(error) = self.connection.peer_error() {
             let code = error.error_code;
             let reason = String::from_utf8_lossy(&error.reason).escape_debug().to_string();
@@ -135,18 +160,51 @@ impl Quic {
     }
 
     pub(super) fn send(&mut self, stream: u64, bytes: Bytes, fin: bool) {
+        let Some(web) = &mut self.web else {
+            self.send_on(stream, bytes, fin);
+            return;
+        };
+        let head = web.head(stream);
+        let stream = Web::outward(stream);
+        if let Some(head) = head {
+            self.send_on(stream, head.into(), false);
+        }
+        self.send_on(stream, bytes, fin);
+    }
+
+    /// Sends on the connection's own stream.
+    fn send_on(&mut self, stream: u64, bytes: Bytes, fin: bool) {
         self.waiting.entry(stream).or_default().push_back((bytes, fin));
         self.flush_stream(stream);
     }
 
     pub(super) fn reset(&mut self, stream: u64, code: u64) {
+        let (stream, code) = self.outward(stream, code);
         self.waiting.remove(&stream);
         // A stream that is over already has nothing left to reset.
         self.connection.stream_shutdown(stream, quiche::Shutdown::Write, code).ok();
     }
 
     pub(super) fn stop(&mut self, stream: u64, code: u64) {
+        let (stream, code) = self.outward(stream, code);
         self.connection.stream_shutdown(stream, quiche::Shutdown::Read, code).ok();
+    }
+
+    /// Number and code of a stream as the connection has them.
+    const fn outward(&self, stream: u64, code: u64) -> (u64, u64) {
+        match self.web {
+            Some(_) => (Web::outward(stream), web::code_for(code)),
+            None => (stream, code),
+        }
+    }
+
+    /// Notes that the peer wants no more of a stream of the connection's.
+    fn note_stopped(&mut self, stream: u64, code: u64) {
+        let (stream, code) = match self.web {
+            Some(_) => (Web::inward(stream), web::code_of(code)),
+            None => (stream, code),
+        };
+        self.stopped.insert(stream, code);
     }
 
     pub(super) fn requests_left(&self) -> u64 {
@@ -154,10 +212,15 @@ impl Quic {
     }
 
     pub(super) fn datagram(&mut self, bytes: &[u8]) -> Result<(), quiche::Error> {
+        if self.web.is_some() {
+            // A quarter of the session's number stands first.
+            return self.connection.dgram_send(&[&[0], bytes].concat());
+        }
         self.connection.dgram_send(bytes)
     }
 
     pub(super) fn close(&mut self, code: u64) {
+        let code = if self.web.is_some() { 0x100 } else { code };
         // Closing what is closed is no error of ours.
         self.connection.close(true, code, b"").ok();
         self.transmit();
@@ -171,6 +234,14 @@ impl Quic {
         }
         self.read_streams();
         self.read_datagrams();
+        if let Some(web) = &mut self.web
+            && self.connection.is_established()
+        {
+            web.sort(&mut self.received);
+            for (stream, bytes, fin) in std::mem::take(&mut web.outbox) {
+                self.send_on(stream, bytes.into(), fin);
+            }
+        }
         let streams: Vec<u64> = self.waiting.keys().copied().collect();
         for stream in streams {
             self.flush_stream(stream);
@@ -199,7 +270,10 @@ impl Quic {
     fn read_streams(&mut self) {
         let mut buffer = [0; 16_384];
         for stream in self.connection.readable() {
-            let received = self.received.entry(stream).or_default();
+            let received = match &mut self.web {
+                Some(web) => web.raw(stream),
+                None => self.received.entry(stream).or_default(),
+            };
             loop {
                 match self.connection.stream_recv(stream, &mut buffer) {
                     Ok((length, fin)) => {
@@ -221,7 +295,11 @@ impl Quic {
 
     fn read_datagrams(&mut self) {
         while let Ok(bytes) = self.connection.dgram_recv_buf() {
-            self.datagrams.push_back(bytes.into());
+            let mut bytes: Bytes = bytes.into();
+            if self.web.is_some() && bytes.first() == Some(&0) {
+                drop(bytes.split_to(1));
+            }
+            self.datagrams.push_back(bytes);
         }
     }
 
@@ -237,8 +315,9 @@ impl Quic {
                     return;
                 }
                 Err(quiche::Error::StreamStopped(code)) => {
-                    self.stopped.insert(stream, code);
-                    queue.clear();
+                    self.waiting.remove(&stream);
+                    self.note_stopped(stream, code);
+                    return;
                 }
                 Err(quiche::Error::Done | quiche::Error::StreamLimit) => return,
                 Err(_) => queue.clear(),
@@ -249,8 +328,9 @@ impl Quic {
 
     /// Looks whether the peer has stopped a stream on which nothing waits.
     pub(super) fn note_stop(&mut self, stream: u64) {
+        let (stream, _) = self.outward(stream, 0);
         if let Err(quiche::Error::StreamStopped(code)) = self.connection.stream_capacity(stream) {
-            self.stopped.insert(stream, code);
+            self.note_stopped(stream, code);
         }
     }
 

@@ -60,11 +60,18 @@ fn network() -> Outcome<Rc<Network>> {
     Network::new().map_err(|error| Failure::new("a poll", error.to_string()))
 }
 
-/// Every case of `cases` that a draft has, drafts in the order given.
-pub fn plan<'a>(cases: &'a [Case], drafts: &[Version]) -> Vec<(&'a Case, Version)> {
+/// Every case of `cases` that a draft has, drafts in the order given, over WebTransport or not.
+pub fn plan<'a>(
+    cases: &'a [Case],
+    drafts: &[Version],
+    webtransport: bool,
+) -> Vec<(&'a Case, Version)> {
     let of = |version: &Version| {
         let version = *version;
-        cases.iter().filter(move |case| case.is_in(version)).map(move |case| (case, version))
+        cases
+            .iter()
+            .filter(move |case| case.is_for(version, webtransport))
+            .map(move |case| (case, version))
     };
     drafts.iter().flat_map(of).collect()
 }

@@ -71,6 +71,11 @@ impl<'a> Stage<'a> {
         Peer::bare(self.network, self.endpoint, self.version)
     }
 
+    /// A connection over HTTP/3, without a session.
+    pub(super) fn http3(&self) -> Outcome<Peer> {
+        Peer::http3(self.network, self.endpoint, self.version)
+    }
+
     /// A session.
     pub(super) fn session(&self) -> Outcome<Peer> {
         Peer::session(self.network, self.endpoint, self.version)
@@ -86,6 +91,18 @@ impl<'a> Stage<'a> {
         let peer = self.session()?;
         let stream = peer.announce(&self.namespace)?;
         Ok((peer, stream))
+    }
+
+    /// A further session that publishes this case's namespace; `None` if the relay takes no further
+    /// one, as it may.
+    pub(super) fn further_publisher(&self) -> Outcome<Option<Peer>> {
+        let peer = self.session()?;
+        let stream = peer.request(&build::publish_namespace(peer.request_id(), &self.namespace));
+        match peer.message(stream)? {
+            Message::RequestOk(_) => Ok(Some(peer)),
+            Message::RequestError(_) => Ok(None),
+            other => Err(Failure::new("an answer to PUBLISH_NAMESPACE", name(&other))),
+        }
     }
 
     /// Track `t`, live, with what the subscriber asks.

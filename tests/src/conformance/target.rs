@@ -6,7 +6,7 @@ use std::{
 };
 
 use aip_codec::Version;
-use aip_engine::io::{Trust, Url};
+use aip_engine::io::{Scheme, Trust, Url};
 use boring::{
     ssl::{SslContext, SslMethod, SslVerifyMode},
     x509::{X509, store::X509StoreBuilder},
@@ -48,6 +48,11 @@ impl Endpoint {
             Trust::CertificateSha256(_) | Trust::Insecure => Vec::new(),
         };
         Ok(Self { url, address, trust, authorities })
+    }
+
+    /// Whether it is reached over HTTP/3.
+    pub fn is_webtransport(&self) -> bool {
+        self.url.scheme() == Scheme::Https
     }
 
     /// The name that the relay's certificate is for, unless its host is an address.

@@ -1,8 +1,11 @@
 //! The cases, and how large they are.
 
-use std::io;
+use std::{io, time::Duration};
 
-use super::{death, delivery, exhaustion, figure::Figure, rebinding, soak};
+use super::{
+    death, delivery, exhaustion, failover, figure::Figure, log, partition, rebinding, sends, soak,
+    stopped, upstream, words,
+};
 
 /// How large the cases are.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +18,10 @@ pub struct Scale {
     pub rebinding_sessions: usize,
     /// How often each one's does.
     pub rebinds: u64,
+    /// Upstream relays that die.
+    pub kills: usize,
+    /// How long processes are stopped.
+    pub stop: Duration,
     /// Groups of the soak.
     pub soak_groups: u64,
     /// Whether there are enough groups for a slope that says something.
@@ -28,6 +35,8 @@ impl Scale {
         ordered_deliveries: 800,
         rebinding_sessions: 8,
         rebinds: 3,
+        kills: 4,
+        stop: Duration::from_secs(8),
         soak_groups: 2_000,
         has_slope: false,
     };
@@ -39,6 +48,8 @@ impl Scale {
             ordered_deliveries: 8_000,
             rebinding_sessions: 64,
             rebinds: 10,
+            kills: 20,
+            stop: Duration::from_secs(20),
             soak_groups,
             has_slope: true,
         }
@@ -69,8 +80,25 @@ pub fn cases() -> Vec<Case> {
         case("publisher", "a publisher dies, silently or by SIGKILL", death::publisher),
         case("subscriber", "a subscriber dies silently beside another", death::dying_subscriber),
         case("relay", "a relay is killed and starts again on its port", death::relay),
+        case(
+            "failover",
+            "relays above die in turn, below is one that has both",
+            failover::failover,
+        ),
+        case("upstream", "no relay above, or none as it should be; then one", upstream::upstream),
+        case("partition", "one of a ring of three relays is cut off", partition::partition),
         case("rebinding", "every client's address changes, again and again", rebinding::rebinding),
         case("exhaustion", "a relay with 64 descriptors, all taken", exhaustion::exhaustion),
+        case("memory", "a relay with 128 MiB, all but taken", exhaustion::memory),
+        case("sends", "a system that refuses to send, or has no room", sends::sends),
+        case(
+            "stopped",
+            "everything stands still for a while, or the relay alone",
+            stopped::stopped,
+        ),
+        case("words", "hostile names, reasons and tokens, and where they come out", words::words),
+        case("admin", "readers of the admin endpoint that never finish", words::slow_readers),
+        case("log", "a log that cannot be written", log::unwritable),
         case("soak", "many groups, and what stays of them", soak::soak),
     ]
 }

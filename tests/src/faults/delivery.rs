@@ -37,6 +37,17 @@ pub(super) fn runtime() -> io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(1).enable_all().build()
 }
 
+/// A publisher at a relay, and so many subscribers of its first track.
+pub(super) fn agents(relay: &Relay, subscribers: usize) -> io::Result<(Agent, Agent)> {
+    let publisher = Agent::new(Role::Publisher, vec![target(relay.address())]);
+    publisher.wait("announcements", 1, |told| matches!(told, Told::Announced(_)))?;
+    let audience = Agent::new(Role::Subscriber, vec![target(relay.address()); subscribers]);
+    audience.wait("sessions", subscribers, |told| matches!(told, Told::Established(_)))?;
+    audience.tell(Command::Subscribe(0));
+    audience.wait("subscriptions", subscribers, |told| matches!(told, Told::Accepted(..)))?;
+    Ok((publisher, audience))
+}
+
 /// What has come, by session, track, group and object.
 #[derive(Debug, Default)]
 pub(super) struct Deliveries {

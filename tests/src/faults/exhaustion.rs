@@ -1,4 +1,4 @@
-//! A relay that has no descriptor left.
+//! A relay that has no descriptor left, or no memory.
 
 use std::{
     io,
@@ -9,13 +9,18 @@ use std::{
 use super::{
     agent::{Agent, Command, Group, PATIENCE, Role, Told},
     case::Scale,
-    delivery::{ANY, Deliveries},
+    delivery::{ANY, Deliveries, agents},
     figure::{Figure, Goal},
-    relay::{Relay, target},
+    relay::{Memory, Relay, target},
 };
 
 /// Descriptors that the relay may have.
 const DESCRIPTORS: u32 = 64;
+/// Memory that the relay may have.
+const MEMORY: u64 = 128 << 20;
+/// Sessions that come at once, and how many at most.
+const CROWD: usize = 100;
+const CROWDS_MAX: usize = 60;
 /// How long its processor time is watched.
 const WATCH: Duration = Duration::from_secs(2);
 
@@ -23,12 +28,7 @@ const WATCH: Duration = Duration::from_secs(2);
 pub(super) fn exhaustion(_: Scale) -> io::Result<Vec<Figure>> {
     let case = "exhaustion";
     let relay = Relay::start_with_few_descriptors(ANY, DESCRIPTORS)?;
-    let publisher = Agent::new(Role::Publisher, vec![target(relay.address())]);
-    publisher.wait("announcements", 1, |told| matches!(told, Told::Announced(_)))?;
-    let subscriber = Agent::new(Role::Subscriber, vec![target(relay.address())]);
-    subscriber.wait("sessions", 1, |told| matches!(told, Told::Established(_)))?;
-    subscriber.tell(Command::Subscribe(0));
-    subscriber.wait("subscriptions", 1, |told| matches!(told, Told::Accepted(..)))?;
+    let (publisher, subscriber) = agents(&relay, 1)?;
 
     let taken: Vec<_> = (0..DESCRIPTORS * 2).map(|_| TcpStream::connect(relay.admin())).collect();
     let began = Instant::now();
@@ -59,5 +59,63 @@ pub(super) fn exhaustion(_: Scale) -> io::Result<Vec<Figure>> {
     let value = if served { began.elapsed().as_secs_f64() } else { f64::INFINITY };
     let what = "until it answers again".to_owned();
     figures.push(Figure { case, what, value, unit: "s", goal: Goal::AtMost(10.0) });
+    Ok(figures)
+}
+
+/// Sessions come until the relay takes no more; objects flow on, and when they have gone others may
+/// come.
+pub(super) fn memory(_: Scale) -> io::Result<Vec<Figure>> {
+    let case = "memory";
+    let (relay, memory) = Relay::start_with_little_memory(ANY, MEMORY)?;
+    let (publisher, subscriber) = agents(&relay, 1)?;
+    let mut deliveries = Deliveries::default();
+    let mut sent = 0;
+    let mut exchange = |deliveries: &mut Deliveries| {
+        publisher.tell(Command::Publish(0, vec![Group { id: sent, objects: 1, length: 100_000 }]));
+        sent += 1;
+        deliveries.await_from(&subscriber, PATIENCE, sent);
+        sent
+    };
+    let (mut crowds, mut most, mut short) = (Vec::new(), 0, false);
+    while !short && crowds.len() < CROWDS_MAX {
+        let crowd = Agent::new(Role::Subscriber, vec![target(relay.address()); CROWD]);
+        let mut up = 0;
+        crowd.listen(Duration::from_secs(3), |told| {
+            up += usize::from(matches!(told, Told::Established(_)));
+            up == CROWD
+        });
+        crowds.push(crowd);
+        exchange(&mut deliveries);
+        most = most.max(relay.resident_memory()?);
+        short = relay.metric("aip_memory_short")? == 1.0;
+    }
+    // Whoever asks for more now is not let in.
+    for _ in 0..20 {
+        exchange(&mut deliveries);
+        most = most.max(relay.resident_memory()?);
+    }
+    let refused = relay.await_metric("aip_handshakes_refused_total", |refused| 0.0 < refused)?;
+    let sessions = relay.metric("aip_sessions")?;
+    drop(crowds);
+    let began = Instant::now();
+    relay.await_metric("aip_memory_short", |short| short == 0.0)?;
+    let later = Agent::new(Role::Subscriber, vec![target(relay.address())]);
+    later.wait("sessions", 1, |told| matches!(told, Told::Established(_)))?;
+    let again = began.elapsed().as_secs_f64();
+    let expected = exchange(&mut deliveries);
+    let mut figures = deliveries.figures(case, "meanwhile", expected);
+    let mut tell = |what: &str, value, unit, goal| {
+        figures.push(Figure { case, what: what.to_owned(), value, unit, goal });
+    };
+    let is_bounded = f64::from(u8::from(matches!(memory, Memory::Group(_))));
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    tell("whether the system would kill it", is_bounded, "", Goal::None);
+    tell("sessions when it was short", sessions, "", Goal::None);
+    tell("handshakes refused", refused, "", Goal::AtLeast(1.0));
+    tell("the most that it had", mib(most), "MiB", Goal::AtMost(mib(MEMORY)));
+    tell("until a session is let in after the others have gone", again, "s", Goal::AtMost(15.0));
+    drop(relay);
+    drop(memory);
     Ok(figures)
 }

@@ -53,6 +53,12 @@ impl Figure {
     }
 }
 
+/// The value that so many of a hundred do not exceed; the values ascend.
+pub(super) fn percentile(values: &[f64], of_hundred: usize) -> f64 {
+    let index = (values.len() * of_hundred).div_ceil(100).saturating_sub(1);
+    values.get(index).copied().unwrap_or(f64::NAN)
+}
+
 /// The figures for people.
 pub fn table(figures: &[Figure]) -> String {
     let mut table = format!("{:12} {:44} {:>14} {:>12}\n", "case", "figure", "measured", "goal");

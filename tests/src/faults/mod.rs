@@ -8,16 +8,26 @@ mod case;
 mod death;
 mod delivery;
 mod exhaustion;
+mod failover;
 mod figure;
+mod log;
+mod partition;
 mod proxy;
+mod published;
 mod rebinding;
 mod relay;
+mod sends;
+mod sessions;
 mod soak;
+mod stopped;
+mod upstream;
+mod words;
 
 pub use self::{
-    agent::{Agent, Command, Group, PATIENCE, Role, Told},
+    agent::{Agent, Command, Group, Object, PATIENCE, Role, Told},
     case::{Case, Scale, cases},
     figure::{Figure, Goal, json, table},
     proxy::{Befallen, Hole, Proxy, Weather},
     relay::{Relay, target},
+    stopped::world,
 };

@@ -56,20 +56,27 @@ pub struct Hole {
     pub lasts: Duration,
 }
 
+impl Weather {
+    /// A path without faults.
+    pub const CALM: Self = Self {
+        loss_per_thousand: 0,
+        burst_max: 1,
+        duplicated_per_thousand: 0,
+        corrupted_per_thousand: 0,
+        reordered_per_thousand: 0,
+        delay: Duration::ZERO,
+        jitter: Duration::ZERO,
+        hole: None,
+        length_max: usize::MAX,
+        rebind_every: None,
+    };
+    /// A path by which nothing passes any more.
+    pub const GONE: Self = Self { length_max: 0, ..Self::CALM };
+}
+
 impl Default for Weather {
     fn default() -> Self {
-        Self {
-            loss_per_thousand: 0,
-            burst_max: 1,
-            duplicated_per_thousand: 0,
-            corrupted_per_thousand: 0,
-            reordered_per_thousand: 0,
-            delay: Duration::ZERO,
-            jitter: Duration::ZERO,
-            hole: None,
-            length_max: usize::MAX,
-            rebind_every: None,
-        }
+        Self::CALM
     }
 }
 

@@ -6,11 +6,14 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aip_engine::io::{Target, Trust};
+
+use super::agent::PATIENCE;
 
 /// A relay's process. Dropping it kills it.
 #[derive(Debug)]
@@ -18,7 +21,18 @@ pub struct Relay {
     child: Child,
     address: SocketAddr,
     admin: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
 }
+
+/// What a relay logs.
+#[derive(Clone, Copy, Debug)]
+struct Log<'a> {
+    /// What RUST_LOG says.
+    filter: &'a str,
+    is_kept: bool,
+}
+
+const QUIET: Log<'_> = Log { filter: "warn", is_kept: false };
 
 /// Where the programs of this build are.
 pub(super) fn program(name: &str) -> io::Result<PathBuf> {
@@ -37,7 +51,46 @@ impl Relay {
     /// # Errors
     /// If it does not begin.
     pub fn start(listen: SocketAddr, arguments: &[&str]) -> io::Result<Self> {
-        Self::start_by(&mut Command::new(program("aip-relay")?), listen, arguments)
+        Self::start_by(&mut Command::new(program("aip-relay")?), listen, arguments, QUIET)
+    }
+
+    /// The same with its log, of what `filter` says, kept for [`Self::log`].
+    ///
+    /// # Errors
+    /// If it does not begin.
+    pub fn start_and_listen(
+        listen: SocketAddr,
+        arguments: &[&str],
+        filter: &str,
+    ) -> io::Result<Self> {
+        let log = Log { filter, is_kept: true };
+        Self::start_by(&mut Command::new(program("aip-relay")?), listen, arguments, log)
+    }
+
+    /// The lines that it has logged so far, if they are kept.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until a number of `/metrics` is as `wanted` says; what it is then.
+    ///
+    /// # Errors
+    /// If it does not become so.
+    pub fn await_metric(&self, series: &str, wanted: impl Fn(f64) -> bool) -> io::Result<f64> {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            let value = self.metric(series)?;
+            if wanted(value) {
+                return Ok(value);
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        Err(io::Error::other(format!("{series} is {}", self.metric(series)?)))
     }
 
     /// The same with no more than `descriptors` files open.
@@ -47,24 +100,91 @@ impl Relay {
     pub fn start_with_few_descriptors(listen: SocketAddr, descriptors: u32) -> io::Result<Self> {
         let mut command = Command::new("prlimit");
         command.arg(format!("--nofile={descriptors}")).arg(program("aip-relay")?);
-        Self::start_by(&mut command, listen, &[])
+        Self::start_by(&mut command, listen, &[], QUIET)
     }
 
-    fn start_by(command: &mut Command, listen: SocketAddr, arguments: &[&str]) -> io::Result<Self> {
+    /// The same with no more memory than this: its control group has no more, or, where we may make
+    /// none, it is told so. Then nobody kills it for taking more.
+    ///
+    /// # Errors
+    /// If it does not begin.
+    pub(super) fn start_with_little_memory(
+        listen: SocketAddr,
+        bytes: u64,
+    ) -> io::Result<(Self, Memory)> {
+        let program = program("aip-relay")?;
+        let Some(memory) = MemoryGroup::new(bytes) else {
+            let file = tempfile::NamedTempFile::new()?;
+            fs::write(file.path(), format!("memory_max = {bytes}\n"))?;
+            let arguments = ["--config", &file.path().display().to_string()];
+            let relay = Self::start(listen, &arguments)?;
+            return Ok((relay, Memory::Told));
+        };
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]);
+        command.arg(memory.0.join("cgroup.procs")).arg(program);
+        let relay = Self::start_by(&mut command, listen, &[], QUIET)?;
+        Ok((relay, Memory::Group(memory)))
+    }
+
+    /// The same under `strace`, which makes calls of the system fail as `injection` says. Nothing if
+    /// there is no `strace`, or it may not watch anyone.
+    ///
+    /// # Errors
+    /// If the relay does not begin.
+    pub fn start_with_failing_calls(
+        listen: SocketAddr,
+        injection: &str,
+    ) -> io::Result<Option<Self>> {
+        let watch = ["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=sendmmsg"];
+        let trial = Command::new("strace").args(watch).arg("true").stderr(Stdio::null()).status();
+        if !trial.is_ok_and(|status| status.success()) {
+            return Ok(None);
+        }
+        let mut command = Command::new("strace");
+        // With -D the process that we know is the relay.
+        command.args(watch).args(["-e", injection]).arg(program("aip-relay")?);
+        Self::start_by(&mut command, listen, &[], QUIET).map(Some)
+    }
+
+    /// A relay that logs everything to where nobody reads, so that it is not known when it is ready.
+    ///
+    /// # Errors
+    /// If there is no process for it.
+    pub fn start_unheard(listen: SocketAddr, admin: SocketAddr, stderr: Stdio) -> io::Result<Self> {
+        let child = Command::new(program("aip-relay")?)
+            .args(["--listen", &listen.to_string(), "--dev-cert", "--open"])
+            .args(["--admin", &admin.to_string()])
+            .env("RUST_LOG", "trace")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .spawn()?;
+        Ok(Self { child, address: listen, admin, log: Arc::default() })
+    }
+
+    fn start_by(
+        command: &mut Command,
+        listen: SocketAddr,
+        arguments: &[&str],
+        log: Log<'_>,
+    ) -> io::Result<Self> {
         let mut child = command
             .args(["--listen", &listen.to_string(), "--dev-cert", "--open"])
             .args(["--admin", "127.0.0.1:0"])
             .args(arguments)
-            .env("RUST_LOG", "warn")
+            .env("RUST_LOG", log.filter)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()?;
         let stderr = child.stderr.take().ok_or_else(|| io::Error::other("no stderr"))?;
-        let mut lines = BufReader::new(stderr).lines();
+        let lines = BufReader::new(stderr).split(b'\n');
+        let mut lines = lines.map(|line| Ok(String::from_utf8_lossy(&line?).into_owned()));
         let (mut admin, mut said) = (None, String::new());
         let address = loop {
-            let Some(line) = lines.next().transpose()? else {
+            let line: Option<io::Result<String>> = lines.next();
+            let Some(line) = line.transpose()? else {
                 return Err(io::Error::other(format!("the relay does not begin: {said}")));
             };
             if let Some(url) = line.strip_prefix("admin on http://") {
@@ -77,9 +197,15 @@ impl Relay {
             }
             said.push_str(&line);
         };
-        thread::Builder::new().spawn(move || lines.for_each(drop))?;
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let (keeps, is_kept) = (Arc::clone(&kept), log.is_kept);
+        thread::Builder::new().spawn(move || {
+            for line in lines.map_while(io::Result::ok).filter(|_| is_kept) {
+                keeps.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            }
+        })?;
         let admin = admin.ok_or_else(|| io::Error::other("the relay has no admin endpoint"))?;
-        Ok(Self { child, address, admin })
+        Ok(Self { child, address, admin, log: kept })
     }
 
     /// Where it listens.
@@ -171,10 +297,59 @@ impl Drop for Relay {
     }
 }
 
+/// A directory in which relays keep what outlives them.
+#[derive(Debug)]
+pub(super) struct StateDirectory(tempfile::TempDir);
+
+impl StateDirectory {
+    pub(super) fn new() -> io::Result<Self> {
+        tempfile::tempdir().map(Self)
+    }
+
+    /// Where a relay of this name keeps it.
+    pub(super) fn of(&self, name: &str) -> String {
+        self.0.path().join(name).display().to_string()
+    }
+}
+
 /// How a client reaches what listens at `address`.
 ///
 /// # Panics
 /// Never: an address makes a URL.
 pub fn target(address: SocketAddr) -> Target {
     Target::new(&format!("moqt://{address}"), Trust::Insecure).expect("an address makes a URL")
+}
+
+/// Why a relay has little memory. To be dropped after it.
+#[derive(Debug)]
+pub(super) enum Memory {
+    /// There is no more for its control group.
+    Group(#[expect(dead_code, reason = "dropping it removes the group")] MemoryGroup),
+    /// It was told so.
+    Told,
+}
+
+/// A control group of little memory. Dropping it removes it.
+#[derive(Debug)]
+pub(super) struct MemoryGroup(PathBuf);
+
+impl MemoryGroup {
+    /// One with so many bytes, if we may make one.
+    fn new(bytes: u64) -> Option<Self> {
+        let name = format!("aip-faults-{}", std::process::id());
+        let versions =
+            [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
+        versions.iter().find_map(|(root, limit)| {
+            let group = Path::new(root).join(&name);
+            fs::create_dir(&group).ok()?;
+            let group = Self(group);
+            fs::write(group.0.join(limit), bytes.to_string()).ok().map(|()| group)
+        })
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        drop(fs::remove_dir(&self.0));
+    }
 }

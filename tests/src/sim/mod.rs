@@ -66,6 +66,10 @@ struct Link {
     partitions: u64,
     /// Ends that have been told that it is gone.
     told: usize,
+    /// Whether its client keeps it up as a way to a target.
+    dialled: bool,
+    /// Whether its client was told that nothing comes.
+    silent: bool,
     /// Bytes that wait to be sent, by end.
     queued: [usize; 2],
     pipes: BTreeMap<(usize, StreamId), Pipe>,
@@ -101,6 +105,11 @@ enum Occurrence {
         end: usize,
         closed: Closed,
     },
+    /// The client of a connection is told that nothing comes, if nothing has gone through it since.
+    Silence {
+        link: LinkId,
+        partitions: u64,
+    },
     /// Both ends of a connection give up, if nothing has gone through it since.
     Idle {
         link: LinkId,
@@ -108,6 +117,22 @@ enum Occurrence {
     },
 }
 
+impl Occurrence {
+    /// The end of a connection that is told of it.
+    const fn hearer(&self) -> Option<(LinkId, usize)> {
+        match *self {
+            Self::Piece { link, from, .. }
+            | Self::Reset { link, from, .. }
+            | Self::Stop { link, from, .. }
+            | Self::Datagram { link, from, .. } => Some((link, 1 - from)),
+            Self::Closed { link, end, .. } => Some((link, end)),
+            Self::Silence { .. } | Self::Idle { .. } => None,
+        }
+    }
+}
+
+/// How long a connection to a target may be silent before its client is told.
+const SILENCE: Duration = Duration::from_secs(1);
 /// More at one moment than any world has to do: something goes round in circles.
 const AT_ONCE_MAX: u64 = 1_000_000;
 
@@ -226,6 +251,8 @@ impl World {
             partitioned: false,
             partitions: 0,
             told: 0,
+            dialled: target.is_some(),
+            silent: false,
             queued: [0; 2],
             pipes: BTreeMap::new(),
         });
@@ -268,7 +295,11 @@ impl World {
             }
             link.told += 1;
             let closed = Closed::TimedOut;
+            let partitions = link.partitions;
             let link = LinkId(index);
+            if end == 1 && SILENCE < heard {
+                self.schedule(SILENCE, Occurrence::Silence { link, partitions });
+            }
             self.schedule(heard, Occurrence::Closed { link, end: 1 - end, closed });
         }
     }
@@ -282,6 +313,11 @@ impl World {
         entry.partitioned = partitioned;
         entry.partitions += 1;
         let partitions = entry.partitions;
+        if partitioned {
+            self.schedule(SILENCE, Occurrence::Silence { link, partitions });
+        } else {
+            self.tell_silence(link, false);
+        }
         if partitioned && let Some(timeout) = self.idle_timeout {
             self.schedule(timeout, Occurrence::Idle { link, partitions });
         }
@@ -388,6 +424,8 @@ impl World {
     fn fire_timers(&mut self) {
         for id in 0..self.nodes.len() {
             if self.nodes[id].poll_timeout().is_some_and(|when| when <= self.now) {
+                self.nodes[id].handle_turn(None, self.now);
+                self.carry_out(NodeId(id));
                 self.nodes[id].handle_timeout(self.now);
                 self.carry_out(NodeId(id));
             }
@@ -543,6 +581,11 @@ impl World {
     }
 
     fn happen(&mut self, occurrence: Occurrence) {
+        if let Some((link, end)) = occurrence.hearer() {
+            let (node, session) = self.links[link.0].ends[end];
+            self.nodes[node.0].handle_turn(Some(session), self.now);
+            self.carry_out(node);
+        }
         match occurrence {
             Occurrence::Piece { link, from, stream } => self.piece(link, from, stream),
             Occurrence::Reset { link, from, stream, code } => {
@@ -562,6 +605,11 @@ impl World {
                     node.handle_datagram(session, bytes, now);
                 });
             }
+            Occurrence::Silence { link, partitions } => {
+                if self.links[link.0].partitions == partitions {
+                    self.tell_silence(link, true);
+                }
+            }
             Occurrence::Idle { link, partitions } => {
                 if self.links[link.0].partitions == partitions {
                     self.kill(link);
@@ -577,6 +625,20 @@ impl World {
                 self.carry_out(node);
             }
         }
+    }
+
+    /// Tells the client of a connection to a target that nothing comes, or that something does again.
+    fn tell_silence(&mut self, link: LinkId, silent: bool) {
+        let entry = &mut self.links[link.0];
+        if !entry.dialled || entry.silent == silent {
+            return;
+        }
+        entry.silent = silent;
+        let (node, session) = entry.ends[0];
+        self.note(&[6, session.0, u64::from(silent)]);
+        let now = self.now;
+        self.nodes[node.0].handle_silence(session, silent, now);
+        self.carry_out(node);
     }
 
     fn piece(&mut self, link: LinkId, from: usize, stream: StreamId) {

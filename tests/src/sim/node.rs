@@ -13,6 +13,9 @@ use bytes::Bytes;
 #[expect(missing_docs, reason = "each method is the one of the same name of transport::Driver")]
 pub trait Node: Debug {
     fn as_any(&mut self) -> &mut dyn Any;
+    /// Something is about to be told to it, of this session or none: what it has to do before that
+    /// comes first.
+    fn handle_turn(&mut self, _session: Option<SessionId>, _now: Instant) {}
     fn handle_connected(&mut self, session: SessionId, peer: Peer, now: Instant);
     fn handle_stream(
         &mut self,
@@ -26,6 +29,7 @@ pub trait Node: Debug {
     fn handle_stop(&mut self, session: SessionId, stream: StreamId, code: u64, now: Instant);
     fn handle_datagram(&mut self, session: SessionId, bytes: Bytes, now: Instant);
     fn handle_sent(&mut self, session: SessionId, stream: StreamId, length: usize, now: Instant);
+    fn handle_silence(&mut self, _session: SessionId, _is_silent: bool, _now: Instant) {}
     fn handle_closed(&mut self, session: SessionId, closed: Closed, now: Instant);
     fn handle_timeout(&mut self, now: Instant);
     fn poll_action(&mut self) -> Option<(SessionId, Action)>;

@@ -1,5 +1,6 @@
-//! A relay of several shards, as one node: what they hand each other goes through short queues, a
-//! little later than it was handed over, in an order that a seed makes.
+//! A relay of several shards, as one node: what they hand each other goes through queues, and is heard
+//! later than it was handed over, in an order that a seed makes; but, as by workers, before what comes
+//! from outside after it.
 
 use std::{
     any::Any,
@@ -17,10 +18,21 @@ use bytes::Bytes;
 
 use super::{node::Node, random::Random};
 
-/// Parcels that may be on their way from one shard to another.
-const QUEUE_MAX: u64 = 6;
-/// The longest way of a parcel, in microseconds: shorter than any way outside.
-const DELAY_MAX: u64 = 5;
+/// How shards hand each other parcels.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// How many parcels may be on their way from one shard to another: drawn anew each time.
+    pub room: (u64, u64),
+    /// How long a shard that has nothing else to do may take to hear of one, in microseconds.
+    pub delay: u64,
+}
+
+impl Pace {
+    /// Always short of room, and sooner than anything from outside.
+    pub const QUICK: Self = Self { room: (1, 6), delay: 5 };
+    /// Workers that sleep, or do long turns.
+    pub const SLOW: Self = Self { room: (1_000, 1_000), delay: 10_000 };
+}
 
 /// A relay of several shards.
 #[derive(Debug)]
@@ -32,6 +44,7 @@ pub struct Shards {
     /// When something was last told; none before anything was.
     now: Option<Instant>,
     random: Random,
+    pace: Pace,
     begun: bool,
     /// Parcels handed over so far.
     pub parcels: u64,
@@ -52,9 +65,21 @@ impl Shards {
                 .collect(),
             now: None,
             random: Random::new(count as u64),
+            pace: Pace::QUICK,
             begun: false,
             parcels: 0,
         }
+    }
+
+    /// Changes how its shards hand each other parcels, and in which order these come.
+    pub fn set_pace(&mut self, pace: Pace, seed: u64) {
+        self.pace = pace;
+        self.random = Random::new(seed);
+    }
+
+    /// Chooses the shard that the next session comes to; those after it to the next ones in turn.
+    pub const fn send_next_to(&mut self, shard: usize) {
+        self.next_home = shard;
     }
 
     /// The relay that each shard is.
@@ -74,6 +99,11 @@ impl Shards {
     /// Bytes cached by the shard that caches most.
     pub fn cached_bytes(&self) -> usize {
         self.relays().map(Relay::cached_bytes).max().unwrap_or_default()
+    }
+
+    /// Bytes cached by all shards.
+    pub fn cached_bytes_of_all(&self) -> usize {
+        self.relays().map(Relay::cached_bytes).sum()
     }
 
     /// Groups cached by the shard that caches most.
@@ -118,6 +148,26 @@ impl Shards {
         self.relays().any(|relay| 0 < relay.counts().1)
     }
 
+    /// The process was stopped for so long.
+    pub fn handle_time_lost(&mut self, lost: Duration, now: Instant) {
+        for shard in &mut self.shards {
+            shard.handle_time_lost(lost, now);
+        }
+    }
+
+    /// Memory is short in the process, or no longer.
+    pub fn handle_shortage(&mut self, is_short: bool, now: Instant) {
+        for shard in &mut self.shards {
+            shard.handle_shortage(is_short, now);
+        }
+    }
+
+    /// Targets that say that they are elsewhere, and where.
+    pub fn moves(&mut self) -> Vec<(usize, Bytes)> {
+        let moves = std::iter::from_fn(|| self.shards.iter_mut().find_map(Driver::poll_move));
+        moves.map(|it| (it.target, it.uri)).collect()
+    }
+
     /// Begins to end.
     pub fn handle_drain(&mut self, now: Instant) {
         for index in 0..self.shards.len() {
@@ -131,8 +181,9 @@ impl Shards {
         self.shards.iter().all(Driver::is_drained)
     }
 
-    fn home(&mut self, session: SessionId) -> &mut Shard {
+    fn home(&mut self, session: SessionId, now: Instant) -> &mut Shard {
         let home = self.homes.get(&session).copied().unwrap_or_default();
+        self.now = Some(now);
         &mut self.shards[home]
     }
 
@@ -140,11 +191,11 @@ impl Shards {
     fn hand_over(&mut self, now: Instant) -> bool {
         let mut moved = false;
         for (&(from, to), queue) in &mut self.queues {
-            let room = self.random.between(1, QUEUE_MAX);
+            let room = self.random.between(self.pace.room.0, self.pace.room.1);
             while (queue.len() as u64) < room
                 && let Some(parcel) = self.shards[from].poll_parcel(to, now)
             {
-                let delay = Duration::from_micros(self.random.between(0, DELAY_MAX));
+                let delay = Duration::from_micros(self.random.between(0, self.pace.delay));
                 let after = queue.back().map_or(now, |(when, _)| *when);
                 queue.push_back((after.max(now + delay), parcel));
                 self.parcels += 1;
@@ -154,18 +205,21 @@ impl Shards {
         moved
     }
 
-    fn deliver(&mut self, now: Instant) -> bool {
+    /// Delivers one of the parcels that satisfy `test`, which is told where they go and when they are
+    /// due; false if there is none.
+    fn deliver(&mut self, now: Instant, test: impl Fn(usize, Instant) -> bool) -> bool {
         // Nothing is allocated here, so that what shards allocate can be counted.
-        let is_due = |queue: &VecDeque<(Instant, Parcel)>| {
-            queue.front().is_some_and(|(when, _)| *when <= now)
+        let is_next = |(pair, queue): &(&(usize, usize), &mut VecDeque<(Instant, Parcel)>)| {
+            queue.front().is_some_and(|(when, _)| test(pair.1, *when))
         };
-        let due = self.queues.values().filter(|queue| is_due(queue)).count();
-        if due == 0 {
+        let count = self.queues.iter_mut().filter(is_next).count();
+        if count == 0 {
             return false;
         }
-        let chosen = self.random.index(due);
-        let mut queues = self.queues.iter_mut().filter(|(_, queue)| is_due(queue));
-        let Some((&(from, to), queue)) = queues.nth(chosen) else { return false };
+        let chosen = self.random.index(count);
+        let Some((&(from, to), queue)) = self.queues.iter_mut().filter(is_next).nth(chosen) else {
+            return false;
+        };
         if let Some((_, parcel)) = queue.pop_front() {
             self.shards[to].handle_parcel(from, parcel, now);
         }
@@ -176,6 +230,18 @@ impl Shards {
 impl Node for Shards {
     fn as_any(&mut self) -> &mut dyn Any {
         self
+    }
+
+    /// Shards hear all that is on its way to them: that of the session, or those whose time has come.
+    fn handle_turn(&mut self, session: Option<SessionId>, now: Instant) {
+        for shard in 0..self.shards.len() {
+            let is_next = match session {
+                Some(session) => self.homes.get(&session) == Some(&shard),
+                None => self.shards[shard].poll_timeout().is_some_and(|when| when <= now),
+            };
+            while is_next && self.deliver(now, |to, _| to == shard) {}
+        }
+        self.now = Some(now);
     }
 
     fn handle_connected(&mut self, session: SessionId, peer: Peer, now: Instant) {
@@ -191,8 +257,7 @@ impl Node for Shards {
             (self.next_home - 1) % self.shards.len()
         };
         self.homes.insert(session, home);
-        self.shards[home].handle_connected(session, peer, now);
-        self.now = Some(now);
+        self.home(session, now).handle_connected(session, peer, now);
     }
 
     fn handle_stream(
@@ -203,34 +268,32 @@ impl Node for Shards {
         fin: bool,
         now: Instant,
     ) {
-        self.home(session).handle_stream(session, stream, bytes, fin, now);
-        self.now = Some(now);
+        self.home(session, now).handle_stream(session, stream, bytes, fin, now);
     }
 
     fn handle_reset(&mut self, session: SessionId, stream: StreamId, code: u64, now: Instant) {
-        self.home(session).handle_reset(session, stream, code, now);
-        self.now = Some(now);
+        self.home(session, now).handle_reset(session, stream, code, now);
     }
 
     fn handle_stop(&mut self, session: SessionId, stream: StreamId, code: u64, now: Instant) {
-        self.home(session).handle_stop(session, stream, code, now);
-        self.now = Some(now);
+        self.home(session, now).handle_stop(session, stream, code, now);
     }
 
     fn handle_datagram(&mut self, session: SessionId, bytes: Bytes, now: Instant) {
-        self.home(session).handle_datagram(session, bytes, now);
-        self.now = Some(now);
+        self.home(session, now).handle_datagram(session, bytes, now);
     }
 
     fn handle_sent(&mut self, session: SessionId, stream: StreamId, length: usize, now: Instant) {
-        self.home(session).handle_sent(session, stream, length, now);
-        self.now = Some(now);
+        self.home(session, now).handle_sent(session, stream, length, now);
+    }
+
+    fn handle_silence(&mut self, session: SessionId, is_silent: bool, now: Instant) {
+        self.home(session, now).handle_silence(session, is_silent, now);
     }
 
     fn handle_closed(&mut self, session: SessionId, closed: Closed, now: Instant) {
-        self.home(session).handle_closed(session, closed, now);
+        self.home(session, now).handle_closed(session, closed, now);
         self.homes.remove(&session);
-        self.now = Some(now);
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -248,7 +311,7 @@ impl Node for Shards {
                 return wanted;
             }
             let handed = self.hand_over(now);
-            if !self.deliver(now) && !handed {
+            if !self.deliver(now, |_, when| when <= now) && !handed {
                 return None;
             }
         }

@@ -157,6 +157,7 @@ impl Parameter {
             }
             Self::ContentType(content_type) => encode_prefixed(content_type, out),
             Self::Hops(hops) => encode_prefixed(&hops.encode(), out),
+            Self::TraceContext(context) => encode_prefixed(&context.to_bytes(), out),
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use MessageType::{
 
 use super::{IDEMPOTENCY_KEY_LENGTH_MAX, Parameter, Parameters};
 use crate::{
-    aip::hops::Hops,
+    aip::{hops::Hops, trace::TraceContext},
     cursor::Cursor,
     error::{DecodeError, Violation},
     moqt::{
@@ -346,6 +346,16 @@ static TABLE: &[Row] = &[
         0x4ac,
         "RESUME_AFTER",
         |cursor, _| cursor.varint().map(Parameter::ResumeAfter),
+        &[(Call, ALL)],
+    ),
+    Row::new(
+        0x4ae,
+        "TRACE_CONTEXT",
+        |cursor, _| {
+            let bytes = cursor.length_prefixed()?;
+            let context = bytes.as_ref().try_into().ok().and_then(TraceContext::from_bytes);
+            context.map(Parameter::TraceContext).ok_or_else(|| Violation::TraceContext.into())
+        },
         &[(Call, ALL)],
     ),
 ];

@@ -1,6 +1,8 @@
 //! One QUIC connection: quiche, its streams' queues, and when it wants attention.
 
 mod path;
+mod silence;
+mod web;
 
 use std::{
     collections::VecDeque,
@@ -11,14 +13,20 @@ use std::{
 use aip_codec::{Version, moqt::error_code::SessionCode};
 use bytes::Bytes;
 
+use self::silence::Silence;
 use super::{
     chunk_pool::ChunkPool,
+    cid::Cid,
     config,
     connection_table::InitialKey,
+    http3,
     incoming::Incoming,
     outgoing::{Outgoing, Output},
+    packet,
     quic::{self, Quic},
+    record::Link,
     timer_wheel::Tick,
+    webtransport::{Numbered, WebTransport},
 };
 use crate::{
     metrics::Counters,
@@ -39,6 +47,8 @@ const SCAN_PER_STREAM: Duration = Duration::from_micros(20);
 const SCAN_MAX: Duration = Duration::from_millis(50);
 /// How much sooner a keep-alive follows one that was not answered.
 const KEEP_ALIVE_URGENCY: u32 = 3;
+/// How long a peer has to answer once this process goes on that was stopped.
+const FORGIVENESS: Duration = Duration::from_secs(1);
 /// Bytes of a closing reason that are sent.
 const REASON_MAX: usize = 1_024;
 /// Bytes of a packet that are not a datagram's: header with our peer's id, number, tag, frame.
@@ -63,6 +73,8 @@ pub(super) enum Event {
     Stop { stream: StreamId, code: u64 },
     /// A datagram.
     Datagram(Bytes),
+    /// The peer has fallen silent, or is heard again.
+    Silence(bool),
     /// Bytes have left a stream's queue.
     Sent { stream: StreamId, length: usize },
     /// It was up, and is no more.
@@ -105,6 +117,10 @@ enum Phase {
     Handshake {
         deadline: Instant,
     },
+    /// The handshake is over; HTTP/3 has no session yet.
+    Asking {
+        deadline: Instant,
+    },
     Up,
     /// The driver closed it; what is queued goes first.
     Lingering {
@@ -122,6 +138,8 @@ pub(super) struct Connection {
     pub(super) role: Role,
     /// The socket that its packets come to.
     pub(super) socket: usize,
+    /// Our address when it began.
+    local: SocketAddr,
     pub(super) peer: SocketAddr,
     /// What the client's first packets are known by, until it knows our id.
     pub(super) initial: Option<InitialKey>,
@@ -140,12 +158,22 @@ pub(super) struct Connection {
     outgoing: Outgoing,
     incoming: Incoming,
     events: VecDeque<Event>,
+    /// What stands between the connection and the driver, if it is over HTTP/3.
+    web: Option<Box<web::Web>>,
     keep_alive: Option<Duration>,
     idle_timeout: Duration,
     keep_alive_at: Option<Instant>,
     /// When a peer that has said nothing by then is taken for dead. QUIC's own idle timeout begins
     /// anew with the sign of life that we ask for, and so would end later by that.
     dead_at: Option<Instant>,
+    silence: Silence,
+    /// Until when quiche's timers wait, since this process was stopped and the peer has not been
+    /// heard again yet.
+    forgiven_until: Option<Instant>,
+    /// The id by which the peer speaks to us, once it does.
+    spoken_to: Option<Cid>,
+    /// What the record says of it.
+    noted: Option<Link>,
     scan_at: Instant,
     scan_wanted: bool,
     /// Streams that the peer had stopped when they were looked for last.
@@ -181,24 +209,34 @@ pub(super) struct Begin<'a> {
     pub(super) limits: &'a config::Quic,
     /// When its handshake must be over.
     pub(super) deadline: Instant,
+    /// Silence of the peer's that is worth telling, beyond the time that an answer takes; zero is
+    /// none.
+    pub(super) silence: Duration,
+    /// The session that a client asks for over HTTP/3.
+    pub(super) webtransport: Option<WebTransport>,
 }
 
 /// What a connection needs of its worker.
 pub(super) struct Context<'a> {
     pub(super) pool: &'a mut ChunkPool,
     pub(super) counters: &'a mut Counters,
+    pub(super) numbered: &'a mut Numbered,
     pub(super) now: Instant,
+    /// How far our clock is behind the system's, by which quiche goes.
+    pub(super) stopped: Duration,
 }
 
 impl Connection {
     /// A connection whose handshake begins.
     pub(super) fn new(begin: Begin<'_>, quic: Quic) -> Self {
-        let Begin { session, role, socket, local, peer, limits, deadline } = begin;
+        let Begin { session, role, socket, local, peer, limits, deadline, silence, webtransport } =
+            begin;
         let side = role.side();
         Self {
             session,
             role,
             socket,
+            local,
             peer,
             initial: None,
             timer: None,
@@ -215,10 +253,15 @@ impl Connection {
                 limits.streams_unidirectional_max,
             ),
             events: VecDeque::new(),
-            keep_alive: keep_alive(limits),
+            web: webtransport.map(web::Web::new),
+            keep_alive: keep_alive(limits, silence),
             idle_timeout: limits.idle_timeout,
             keep_alive_at: None,
             dead_at: None,
+            silence: Silence::new(silence),
+            forgiven_until: None,
+            spoken_to: None,
+            noted: None,
             scan_at: deadline,
             scan_wanted: false,
             stops_seen: 0,
@@ -249,7 +292,7 @@ impl Connection {
 
     /// Whether the handshake is under way.
     pub(super) const fn is_half_open(&self) -> bool {
-        matches!(self.phase, Phase::Handshake { .. })
+        matches!(self.phase, Phase::Handshake { .. } | Phase::Asking { .. })
     }
 
     /// Whether nothing is left of it: it may be removed.
@@ -274,7 +317,7 @@ impl Connection {
 
     /// Whether it has something to say without reading.
     pub(super) fn has_events(&self) -> bool {
-        !self.events.is_empty()
+        !self.events.is_empty() || self.web.as_ref().is_some_and(|web| web.has_events())
     }
 
     /// Whether the peer should be given another id to move with.
@@ -290,8 +333,14 @@ impl Connection {
     /// Takes a datagram of the peer's.
     pub(super) fn receive(&mut self, datagram: &mut [u8], info: quiche::RecvInfo, now: Instant) {
         match self.quic.recv(datagram, info) {
-            Ok(_) if self.keep_alive_at.is_some() => self.note_heard(now),
-            Ok(_) => {}
+            Ok(_) => {
+                if self.role == Role::Server {
+                    self.spoken_to = packet::short_destination(datagram).or(self.spoken_to);
+                }
+                if self.keep_alive_at.is_some() {
+                    self.note_heard(now);
+                }
+            }
             Err(quiche::Error::Done) => {
                 tracing::trace!(session = %self.session, peer = %info.from, "packet ignored");
             }
@@ -304,26 +353,45 @@ impl Connection {
         self.left = Left::Unknown;
     }
 
+    /// What the record is to say of it, if that is something else than what it says.
+    pub(super) fn take_note(&mut self) -> Option<Link> {
+        let id = self.spoken_to.filter(|_| self.is_up())?;
+        let wanted = Link { peer: self.peer, local: self.local, id };
+        (self.noted.replace(wanted) != Some(wanted)).then_some(wanted)
+    }
+
+    /// Whether the record says something of it.
+    pub(super) const fn is_noted(&self) -> bool {
+        self.noted.is_some()
+    }
+
     /// The peer lives.
     fn note_heard(&mut self, now: Instant) {
+        self.forgiven_until = None;
         self.keep_alive_at = self.keep_alive.map(|interval| now + interval);
         self.dead_at = self.peer_idle_timeout().map(|idle| now + idle.min(self.idle_timeout));
+        if self.silence.heard(now) {
+            self.events.push_back(Event::Silence(false));
+        }
     }
 
     /// What it has to say next; `budget` says how many bytes may still be read.
     pub(super) fn poll(&mut self, context: &mut Context<'_>, budget: &mut usize) -> Option<Event> {
+        if self.web.is_some() {
+            return self.poll_web(context, budget);
+        }
         if let Some(event) = self.events.pop_front() {
             return Some(event);
         }
         match self.phase {
-            Phase::Handshake { .. } => self.poll_handshake(context.now),
+            Phase::Handshake { .. } => self.poll_handshake(context, budget),
             Phase::Up => self.poll_up(context, budget),
             Phase::Lingering { .. } if self.is_ending() => Some(self.end()),
-            Phase::Lingering { .. } | Phase::Over => None,
+            Phase::Asking { .. } | Phase::Lingering { .. } | Phase::Over => None,
         }
     }
 
-    fn poll_handshake(&mut self, now: Instant) -> Option<Event> {
+    fn poll_handshake(&mut self, context: &mut Context<'_>, budget: &mut usize) -> Option<Event> {
         if self.is_ending() {
             self.phase = Phase::Over;
             return Some(Event::Failed(self.failure()));
@@ -331,11 +399,21 @@ impl Connection {
         if !self.quic.is_established() {
             return None;
         }
+        if self.quic.application_proto() == quic::HTTP3 {
+            self.begin_web(context.now);
+            return self.poll_web(context, budget);
+        }
         let Some(version) = Version::from_alpn(self.quic.application_proto()) else {
             self.quic().close(false, quic::NO_APPLICATION_PROTOCOL, b"").ok();
             self.phase = Phase::Over;
             return Some(Event::Failed("no MOQT draft was agreed upon".to_owned()));
         };
+        self.note_up(context.now);
+        Some(Event::Connected { version })
+    }
+
+    /// The driver may use it.
+    fn note_up(&mut self, now: Instant) {
         self.phase = Phase::Up;
         self.scan_at = now;
         if let Some(idle) = self.peer_idle_timeout() {
@@ -344,10 +422,19 @@ impl Connection {
         if self.keep_alive.is_some() {
             self.note_heard(now);
         }
-        Some(Event::Connected { version })
     }
 
     fn poll_up(&mut self, context: &mut Context<'_>, budget: &mut usize) -> Option<Event> {
+        let event = self.read(context, budget);
+        // What was received before the end is delivered before it.
+        if event.is_none() && self.is_ending() && !self.has_more() {
+            return Some(self.end());
+        }
+        event
+    }
+
+    /// What came on it next.
+    fn read(&mut self, context: &mut Context<'_>, budget: &mut usize) -> Option<Event> {
         if let Some(event) = self.scan(context) {
             return Some(event);
         }
@@ -366,21 +453,27 @@ impl Connection {
         if let Some(Event::Stream { stream, .. } | Event::Reset { stream, .. }) = event {
             self.outgoing.note_peers(stream);
         }
-        // What was received before the end is delivered before it.
-        if event.is_none() && self.is_ending() && !self.has_more() {
-            return Some(self.end());
-        }
         event
     }
 
     /// Whether there is more to read than the budget allowed.
     pub(super) fn has_more(&self) -> bool {
-        matches!(self.phase, Phase::Up) && self.incoming.is_ready(&self.quic)
+        matches!(self.phase, Phase::Up | Phase::Asking { .. }) && self.incoming.is_ready(&self.quic)
     }
 
     /// Carries out what the driver wants.
     pub(super) fn execute(&mut self, action: Action, context: &mut Context<'_>) {
-        let mut output = Output { events: &mut self.events, counters: context.counters };
+        if self.web.is_some() {
+            self.execute_web(action, context);
+        } else {
+            self.carry_out(action, context);
+        }
+    }
+
+    /// Carries out what is wanted of the connection's own streams.
+    fn carry_out(&mut self, action: Action, context: &mut Context<'_>) {
+        let events = web::events(&mut self.web, &mut self.events);
+        let mut output = Output { events, counters: context.counters };
         let closing = !matches!(self.phase, Phase::Up);
         if !matches!(action, Action::Send { .. }) {
             self.left = Left::Unknown;
@@ -424,10 +517,12 @@ impl Connection {
     /// Hands to quiche a little of what it has room for, before packets are written; says whether
     /// that was anything.
     pub(super) fn pump(&mut self, context: &mut Context<'_>) -> bool {
-        if self.outgoing.is_idle() || !self.is_up() || self.is_ending() {
+        let is_used = self.is_up() || matches!(self.phase, Phase::Asking { .. });
+        if self.outgoing.is_idle() || !is_used || self.is_ending() {
             return false;
         }
-        let mut output = Output { events: &mut self.events, counters: context.counters };
+        let events = web::events(&mut self.web, &mut self.events);
+        let mut output = Output { events, counters: context.counters };
         let pumped = self.outgoing.pump(&mut self.quic, &mut output);
         self.handed += pumped.bytes;
         self.unwritten += pumped.bytes;
@@ -450,12 +545,17 @@ impl Connection {
         };
         let all_written =
             self.handed == 0 || self.handed / ROOM_SHARE < self.outgoing.room(&mut self.quic);
-        if !(self.outgoing.is_idle() && all_written) && now < *deadline {
+        let is_heard = self.web.as_ref().is_none_or(|web| web.is_farewell_heard());
+        if !(self.outgoing.is_idle() && all_written && is_heard) && now < *deadline {
             return false;
         }
-        let reason = std::mem::take(reason);
+        let (code, reason) = match &self.web {
+            // Code and reason are said in the session.
+            Some(_) => (http3::Code::NO_ERROR.0, String::new()),
+            None => (code.0, std::mem::take(reason)),
+        };
         let reason = &reason.as_bytes()[..reason.floor_char_boundary(REASON_MAX)];
-        self.quic.close(true, code.0, reason).ok();
+        self.quic.close(true, code, reason).ok();
         self.left = Left::Unknown;
         self.phase = Phase::Over;
         self.events.push_back(Event::Closed(Closed::Locally));
@@ -507,21 +607,43 @@ impl Connection {
     }
 
     /// When it wants attention without any packet.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self, stopped: Duration) -> Option<Instant> {
         let own = match self.phase {
-            Phase::Handshake { deadline } | Phase::Lingering { deadline, .. } => Some(deadline),
-            Phase::Up => self.keep_alive_at.into_iter().chain(self.dead_at).min(),
+            Phase::Handshake { deadline }
+            | Phase::Asking { deadline }
+            | Phase::Lingering { deadline, .. } => Some(deadline),
+            Phase::Up => {
+                let silence = self.silence.deadline();
+                self.keep_alive_at.into_iter().chain(self.dead_at).chain(silence).min()
+            }
             Phase::Over => None,
         };
         let scan = (self.scan_wanted && matches!(self.phase, Phase::Up)).then_some(self.scan_at);
-        [self.quic.timeout_instant(), own, scan, self.prove_at].into_iter().flatten().min()
+        let quic = self.quic_deadline(stopped);
+        [quic, own, scan, self.prove_at].into_iter().flatten().min()
+    }
+
+    /// The same of quiche.
+    fn quic_deadline(&self, stopped: Duration) -> Option<Instant> {
+        let wanted = self.quic.timeout_instant()?.checked_sub(stopped)?;
+        Some(self.forgiven_until.map_or(wanted, |until| until.max(wanted)))
+    }
+
+    /// This process was stopped: a peer that was not heard meanwhile is asked for a sign of life, and
+    /// has time to answer.
+    pub(super) fn handle_stop(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Up) && self.keep_alive_at.is_some() {
+            self.note_heard(now);
+            self.keep_alive_at = Some(now);
+            self.forgiven_until = Some(now + FORGIVENESS);
+        }
     }
 
     /// Does what its deadline was for.
     pub(super) fn handle_timeout(&mut self, context: &mut Context<'_>) {
         let now = context.now;
         self.left = Left::Unknown;
-        if self.quic.timeout_instant().is_some_and(|deadline| deadline <= now) {
+        if self.quic_deadline(context.stopped).is_some_and(|deadline| deadline <= now) {
             self.quic.on_timeout();
             self.suspect_path(context.counters);
             if self.left_until.is_some_and(|until| now < until) {
@@ -535,6 +657,12 @@ impl Connection {
             self.keep_alive_at =
                 self.keep_alive.map(|interval| now + interval / KEEP_ALIVE_URGENCY);
         }
+        if matches!(self.phase, Phase::Up) && self.silence.deadline().is_some_and(|at| at <= now) {
+            let path = self.quic.path_stats().find(|path| path.active);
+            if self.silence.handle_timeout(path.map_or(Duration::ZERO, |path| path.rtt), now) {
+                self.events.push_back(Event::Silence(true));
+            }
+        }
         if matches!(self.phase, Phase::Up) && self.dead_at.is_some_and(|at| at <= now) {
             // In case that it lives after all, it is told.
             self.quic.close(false, 0, b"").ok();
@@ -543,7 +671,7 @@ impl Connection {
         if self.prove_at.is_some_and(|deadline| deadline <= now) {
             self.prove_path(now);
         }
-        if let Phase::Handshake { deadline } = self.phase
+        if let Phase::Handshake { deadline } | Phase::Asking { deadline } = self.phase
             && deadline <= now
         {
             self.phase = Phase::Over;
@@ -571,7 +699,7 @@ impl Connection {
     /// Why it ends, for the driver.
     fn end(&mut self) -> Event {
         self.phase = Phase::Over;
-        Event::Closed(if let Some(error) = self.quic.peer_error() {
+        let closed = if let Some(error) = self.quic.peer_error() {
             if error.is_app {
                 Closed::ByPeer {
                     code: error.error_code,
@@ -586,6 +714,10 @@ impl Connection {
             Closed::Transport { code: error.error_code }
         } else {
             Closed::TimedOut
+        };
+        Event::Closed(match &self.web {
+            Some(web) => web.end(closed),
+            None => closed,
         })
     }
 
@@ -616,7 +748,8 @@ impl Connection {
         let stops = self.quic.stats().stopped_stream_count_remote;
         let mut asked = self.incoming.len();
         if std::mem::replace(&mut self.stops_seen, stops) != stops {
-            let mut output = Output { events: &mut self.events, counters: context.counters };
+            let events = web::events(&mut self.web, &mut self.events);
+            let mut output = Output { events, counters: context.counters };
             asked += self.outgoing.scan(&mut self.quic, &mut output);
         }
         self.scan_at = context.now;
@@ -624,7 +757,7 @@ impl Connection {
             let asked = u32::try_from(asked).unwrap_or(u32::MAX);
             self.scan_at += SCAN_PER_STREAM.saturating_mul(asked).min(SCAN_MAX);
         }
-        self.events.pop_front()
+        web::events(&mut self.web, &mut self.events).pop_front()
     }
 
     fn peer_idle_timeout(&self) -> Option<Duration> {
@@ -633,9 +766,9 @@ impl Connection {
     }
 }
 
-/// The silence to break, well before either end takes it for death.
-fn keep_alive(limits: &config::Quic) -> Option<Duration> {
-    let idle = (!limits.idle_timeout.is_zero()).then_some(limits.idle_timeout / 3);
+/// The silence to break, well before either end takes it for death, or it is told.
+fn keep_alive(limits: &config::Quic, silence: Duration) -> Option<Duration> {
     let wanted = (!limits.keep_alive.is_zero()).then_some(limits.keep_alive)?;
-    Some(idle.map_or(wanted, |idle| wanted.min(idle)))
+    let ends = [limits.idle_timeout, silence].into_iter().filter(|end| !end.is_zero());
+    ends.map(|end| end / 3).chain([wanted]).min()
 }

@@ -1,5 +1,6 @@
 //! A worker's sockets, connections and timers: everything but the driver.
 
+mod farewell;
 mod transmit;
 
 use std::{
@@ -7,11 +8,12 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use mio::{Interest, Registry, Token};
 
+use self::farewell::Farewells;
 use super::{
     accept::Acceptor,
     chunk_pool::ChunkPool,
@@ -20,16 +22,20 @@ use super::{
     connection::{Begin, Connection, Context, Role},
     connection_table::{ConnectionTable, generation_of},
     error::Error,
+    follow::Permitted,
     gathering::Standing,
     hub::{Hub, Seat, Stray},
     keys::Keys,
     packet::Packet,
     quic,
+    record::{Link, Record},
     stateless_reset::ResetKey,
     steering,
+    target::{Scheme, Url},
     timer_wheel::{Tick, TimerWheel},
     tls,
     udp::{Blocked, ReceiveBatch, SendBatch, Socket},
+    webtransport::{Destination, Numbered, WebTransport},
 };
 use crate::{metrics::Counters, transport::SessionId};
 
@@ -39,9 +45,9 @@ const RECEIVE_BYTES: usize = 1 << 20;
 /// Connections that send in one turn, before packets are received again.
 const SENDERS_MAX: usize = 256;
 /// How long to wait when the system has no memory for packets.
-const MEMORY_WAIT: std::time::Duration = std::time::Duration::from_millis(1);
+const MEMORY_WAIT: Duration = Duration::from_millis(1);
 /// How long to wait when the socket is full, though the poll should tell when it is not.
-const SOCKET_WAIT: std::time::Duration = std::time::Duration::from_millis(10);
+const SOCKET_WAIT: Duration = Duration::from_millis(10);
 /// Connections that we opened among which the one is looked for that a stateless reset ends.
 const STRANGERS_ASKED_MAX: usize = 64;
 /// Tokens of the poll below this are the worker's.
@@ -64,6 +70,10 @@ pub(in crate::io) struct Site {
     /// Where it listens, in the order of the configuration.
     pub(in crate::io) sockets: Vec<Socket>,
     pub(in crate::io) keys: Keys,
+    /// Where its connections are noted.
+    pub(in crate::io) record: Option<Record>,
+    /// Connections of the process before this one, which it ends.
+    pub(in crate::io) left: Vec<Link>,
 }
 
 /// How a datagram came.
@@ -97,6 +107,13 @@ pub(super) struct Endpoint {
     /// Connections for which something waits until their peer has acknowledged.
     held: usize,
     pool: ChunkPool,
+    farewells: Farewells,
+    permitted: Permitted,
+    /// Where targets are by configuration.
+    homes: Vec<Url>,
+    /// How far our clock is behind the system's, by which quiche goes.
+    stopped: Duration,
+    numbered: Numbered,
     pub(super) counters: Counters,
 }
 
@@ -117,7 +134,11 @@ impl Endpoint {
             .targets
             .iter()
             .map(|target| {
-                quic::config(tls::client(target)?, &config.dial.versions, &config.quic, None)
+                let protocols = match target.url.scheme() {
+                    Scheme::Moqt => quic::protocols(&config.dial.versions),
+                    Scheme::Https => vec![quic::HTTP3],
+                };
+                quic::config(tls::client(target)?, &protocols, &config.quic, None)
             })
             .collect::<Result<_, _>>()?;
         let sockets = std::mem::take(&mut site.sockets);
@@ -129,6 +150,7 @@ impl Endpoint {
             client_turn: 0,
             ids: Issuer::new(worker)?,
             reset_key: site.keys.reset.clone(),
+            farewells: Farewells::new(std::mem::take(&mut site.left), now),
             site,
             table: ConnectionTable::default(),
             wheel: TimerWheel::new(now),
@@ -137,6 +159,13 @@ impl Endpoint {
             owing: 0,
             held: 0,
             pool: ChunkPool::default(),
+            permitted: Permitted::new(
+                &config.dial.goaway_hosts,
+                config.targets.iter().map(|target| &target.url),
+            ),
+            homes: config.targets.iter().map(|target| target.url.clone()).collect(),
+            stopped: Duration::ZERO,
+            numbered: Numbered::default(),
             counters: Counters::default(),
             config,
         };
@@ -207,7 +236,8 @@ impl Endpoint {
             Blocked::Memory => Some(now + MEMORY_WAIT),
             Blocked::Socket => Some(now + SOCKET_WAIT),
         };
-        self.ports.iter().filter_map(retry).chain(self.wheel.next()).min()
+        let timers = self.wheel.next().into_iter().chain(self.farewells.next());
+        self.ports.iter().filter_map(retry).chain(timers).min()
     }
 
     /// Receives what is there, up to a bound.
@@ -336,7 +366,18 @@ impl Endpoint {
                 let deadline = now + self.config.handshake.timeout;
                 let limits = &self.config.quic;
                 let (role, socket, local, peer) = (Role::Server, port, to, from);
-                let begin = Begin { session, role, socket, local, peer, limits, deadline };
+                let (silence, webtransport) = (Duration::ZERO, None);
+                let begin = Begin {
+                    session,
+                    role,
+                    socket,
+                    local,
+                    peer,
+                    limits,
+                    deadline,
+                    silence,
+                    webtransport,
+                };
                 let mut connection = Connection::new(begin, *quic);
                 connection.initial = Some(initial);
                 let slot = self.table.insert(connection);
@@ -376,7 +417,12 @@ impl Endpoint {
         let deadline = now + self.config.dial.timeout;
         let limits = &self.config.quic;
         let (socket, peer) = (port, address);
-        let begin = Begin { session, role, socket, local, peer, limits, deadline };
+        let silence = self.config.dial.silence;
+        let url = &self.config.targets[target].url;
+        let webtransport = (url.scheme() == Scheme::Https)
+            .then(|| WebTransport::client(&self.config.dial.versions, Destination::of(url)));
+        let begin =
+            Begin { session, role, socket, local, peer, limits, deadline, silence, webtransport };
         let connection = Connection::new(begin, quic);
         let slot = self.table.insert(connection);
         self.counters.connections += 1;
@@ -416,7 +462,9 @@ impl Endpoint {
         now: Instant,
     ) -> Option<(&mut Connection, Context<'_>)> {
         let connection = self.table.get(slot)?;
-        Some((connection, Context { pool: &mut self.pool, counters: &mut self.counters, now }))
+        let (pool, counters, stopped) = (&mut self.pool, &mut self.counters, self.stopped);
+        let numbered = &mut self.numbered;
+        Some((connection, Context { pool, counters, numbered, now, stopped }))
     }
 
     /// The slot of a session that has not ended.
@@ -469,6 +517,49 @@ impl Endpoint {
     /// How many connections may send in one turn.
     pub(super) const fn senders_max() -> usize {
         SENDERS_MAX
+    }
+
+    /// The process was stopped: whoever was not heard meanwhile need not be dead.
+    pub(super) fn handle_stop(&mut self, stopped: Duration, now: Instant) {
+        self.stopped = stopped;
+        for slot in self.slots() {
+            if let Some(connection) = self.table.get(slot) {
+                connection.handle_stop(now);
+            }
+            self.attend(slot);
+        }
+    }
+
+    /// The URL that a target may send us to.
+    pub(super) fn permit(&self, uri: &[u8]) -> Result<Url, &'static str> {
+        self.permitted.url(uri)
+    }
+
+    /// Where a target is by configuration.
+    pub(super) fn home(&self, target: usize) -> Option<&Url> {
+        self.homes.get(target)
+    }
+
+    /// A target is elsewhere from now on.
+    pub(super) fn move_target(&mut self, target: usize, url: Url) {
+        if let Some(target) = self.config.targets.get_mut(target) {
+            target.url = url;
+        }
+    }
+
+    /// A target is looked for where it is by configuration.
+    pub(super) fn go_home(&mut self, target: usize) {
+        if let Some(home) = self.homes.get(target).cloned() {
+            self.move_target(target, home);
+        }
+    }
+
+    /// Memory is short, or no longer.
+    pub(super) fn handle_shortage(&mut self, is_short: bool) {
+        self.counters.memory_short = u64::from(is_short);
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.is_short = is_short;
+        }
     }
 
     /// Fills in what is known only here.

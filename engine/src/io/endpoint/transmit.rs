@@ -26,6 +26,7 @@ impl Endpoint {
         let Some((connection, mut context)) = self.connection(slot, now) else { return more };
         let sends = connection.pump(&mut context);
         connection.follow_path(context.counters, context.now);
+        self.note(slot);
         self.give_ids(slot);
         while let Some(connection) = self.table.get(slot) {
             let port = &mut self.ports[connection.socket];
@@ -67,7 +68,8 @@ impl Endpoint {
                 Built::Done => {
                     let counters = &mut self.counters;
                     let pool = &mut self.pool;
-                    let mut context = Context { pool, counters, now };
+                    let (numbered, stopped) = (&mut self.numbered, self.stopped);
+                    let mut context = Context { pool, counters, numbered, now, stopped };
                     if !connection.pump(&mut context) && !connection.written(now) {
                         break;
                     }
@@ -122,6 +124,7 @@ impl Endpoint {
         let Some(connection) = self.table.get(slot) else { return };
         if connection.is_over() && !connection.has_events() {
             if let Some(mut connection) = self.table.remove(slot) {
+                self.forget_note(slot, &connection);
                 connection.clear(&mut self.counters);
                 self.owing -= usize::from(connection.owed);
                 self.held -= usize::from(connection.held);
@@ -134,7 +137,7 @@ impl Endpoint {
             self.attend(slot);
             return;
         }
-        let Some(deadline) = connection.deadline() else { return };
+        let Some(deadline) = connection.deadline(self.stopped) else { return };
         if connection.timer.is_none_or(|timer| self.wheel.tick_at(deadline) < timer) {
             connection.timer = Some(self.wheel.set(deadline, connection.session));
         }
@@ -142,6 +145,7 @@ impl Endpoint {
 
     /// Lets connections see to what is due.
     pub(in crate::io) fn handle_timeouts(&mut self, now: Instant) {
+        self.say_farewells(now);
         let mut fired = std::mem::take(&mut self.fired);
         self.wheel.advance(now, &mut fired);
         for (tick, session) in fired.drain(..) {
@@ -151,7 +155,7 @@ impl Endpoint {
                 continue;
             }
             connection.timer = None;
-            if connection.deadline().is_some_and(|deadline| deadline <= now) {
+            if connection.deadline(context.stopped).is_some_and(|deadline| deadline <= now) {
                 connection.handle_timeout(&mut context);
                 self.attend(slot);
             } else {

@@ -69,6 +69,16 @@ impl Cache {
         self.duration_max = duration;
     }
 
+    /// Everything is older than it seems, which matters where objects may not grow old.
+    pub(crate) fn age(&mut self, by: Duration) {
+        if self.duration_max.is_none() {
+            return;
+        }
+        for object in self.groups.values_mut().flat_map(|group| group.objects.values_mut()) {
+            object.received_at = object.received_at.checked_sub(by).unwrap_or(object.received_at);
+        }
+    }
+
     /// Groups that are new, or that objects have come to since they were last compacted.
     pub(crate) fn take_changed(&mut self) -> Vec<GroupId> {
         std::mem::take(&mut self.changed)

@@ -244,6 +244,35 @@ fn publish() {
 }
 
 #[test]
+fn publish_updated_by_both() {
+    for version in DRAFTS {
+        let mut story = Story::new(version);
+        let (alias, properties) = (TrackAlias(3), Properties::default());
+        let request = story.pair.client.publish(track("t"), alias, none(), properties).unwrap();
+        story.pair.client.update(request, with(Parameter::Forward(true))).unwrap();
+        story.tell();
+        story.pair.server.accept(request, none(), Properties::default());
+        story.tell();
+        story.pair.server.update(request, with(Parameter::Forward(false))).unwrap();
+        story.pair.server.accept_update(request, none());
+        story.tell();
+        story.pair.client.accept_update(request, none());
+        story.pair.client.publish_done(request, PublishDoneCode::TRACK_ENDED, "");
+        assert_eq!(
+            story.end(),
+            "> 0: PUBLISH\n\
+             > 0: update 2\n\
+             < 0: OK\n\
+             < 0: update 1\n\
+             < 0: update 2 OK\n\
+             > 0: update 1 OK\n\
+             > 0: done TRACK_ENDED",
+            "{version:?}"
+        );
+    }
+}
+
+#[test]
 fn publish_refused() {
     for version in DRAFTS {
         let mut story = Story::new(version);

@@ -400,11 +400,13 @@ fn updates_come_where_they_may() {
         victim.message(victim.bidi(0), &Message::TrackStatus(status));
         victim.message(victim.bidi(0), &update(id + 2, Parameters::default()));
     });
-    // The publisher of a PUBLISH does not update it; nor does who answers a request.
+    // Who has published a track has no say in the subscriber's fills; nor has who answers a request
+    // any update.
     check(VIOLATION, |victim| {
         let id = peers_id(victim, 0);
         victim.message(victim.bidi(0), &publish(id, 1, "a"));
-        victim.message(victim.bidi(0), &update(id + 2, Parameters::default()));
+        let parameters = Parameters::default().with(Parameter::NewGroupRequest(0));
+        victim.message(victim.bidi(0), &update(id + 2, parameters));
     });
     check(VIOLATION, |victim| {
         victim.subscribe();

@@ -167,7 +167,7 @@ impl Http {
             under_way.task = Some(task.abort_handle());
         }
         let interest = Interest { ticket: number, cancels: self.cancels.clone() };
-        Exchange { events: received, _interest: interest }
+        Exchange::new(received, interest)
     }
 
     pub(super) async fn send(&self, message: Message) {

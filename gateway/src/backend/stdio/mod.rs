@@ -101,7 +101,7 @@ impl Stdio {
             Err(_) => 0,
         };
         let interest = Interest { ticket: given, cancels: self.cancels.clone() };
-        Exchange { events: received, _interest: interest }
+        Exchange::new(received, interest)
     }
 
     pub(super) async fn send(&self, message: Message) {

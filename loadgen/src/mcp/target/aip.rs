@@ -46,8 +46,8 @@ impl Drop for Tier {
 
 /// What other threads tell the worker.
 pub(super) enum Order {
-    /// A new agent.
-    Open { index: usize, edge: Box<Edge> },
+    /// A new link of an agent.
+    Open { index: usize, agent: usize, edge: Box<Edge> },
     /// An agent is no more.
     Close { index: usize },
     /// An agent wants something.
@@ -56,24 +56,21 @@ pub(super) enum Order {
 
 impl Tier {
     /// A worker without agents.
-    pub(super) fn new(relay: &Target) -> Result<Self, String> {
-        let mut addresses = (relay.url.host(), relay.url.port())
-            .to_socket_addrs()
-            .map_err(|error| format!("{}: {error}", relay.url))?;
-        let address = addresses.next().ok_or_else(|| format!("{} has no address", relay.url))?;
+    pub(super) fn new(relays: &[Target]) -> Result<Self, String> {
+        let addresses = relays.iter().map(address).collect::<Result<Vec<_>, _>>()?;
         let mut dial = Dial::default();
         dial.on_request = true;
-        let mut config = Config::client(vec![relay.clone()]).with_dial(dial);
+        let mut config = Config::client(relays.to_vec()).with_dial(dial);
         config.mailbox_capacity = MAILBOX;
         config.drain_timeout = Duration::from_millis(500);
         let handle =
-            io::spawn(config, move || Agents::new(address)).map_err(|error| error.to_string())?;
+            io::spawn(config, move || Agents::new(addresses)).map_err(|error| error.to_string())?;
         let mailbox = handle.mailbox();
         Ok(Self { handle: Mutex::new(handle), mailbox, next: AtomicUsize::new(0) })
     }
 
-    /// A new agent's link; its connection is begun at once, and again whenever it is lost.
-    pub(super) fn open(&self) -> Result<(Link, usize), String> {
+    /// A new link of an agent; its connection is begun at once, and again whenever it is lost.
+    pub(super) fn open(&self, agent: usize) -> Result<(Link, usize), String> {
         let index = self.next.fetch_add(1, Ordering::Relaxed);
         let keys = Arc::new(AtomicU64::new(0));
         let (changed, connection) = watch::channel(Connection::Down { reason: None });
@@ -83,7 +80,7 @@ impl Tier {
         let (config, limits) = (client::Config::default(), Limits { served_max: 1 });
         // An agent publishes nothing: what is served is refused.
         let (edge, _) = Edge::new(config, limits, link.clone(), keys, changed);
-        let order = Order::Open { index, edge: Box::new(edge) };
+        let order = Order::Open { index, agent, edge: Box::new(edge) };
         self.mailbox.send(order).map_err(|_| "the worker takes no more".to_owned())?;
         Ok((link, index))
     }
@@ -96,10 +93,20 @@ impl Tier {
     }
 }
 
+/// A relay's address.
+fn address(relay: &Target) -> Result<SocketAddr, String> {
+    let mut addresses = (relay.url.host(), relay.url.port())
+        .to_socket_addrs()
+        .map_err(|error| format!("{}: {error}", relay.url))?;
+    addresses.next().ok_or_else(|| format!("{} has no address", relay.url))
+}
+
 /// All agents, as one driver.
 struct Agents {
-    address: SocketAddr,
-    edges: BTreeMap<usize, Box<Edge>>,
+    /// Of the relays, which agents use in turn.
+    addresses: Vec<SocketAddr>,
+    /// Each link's edge, and the number of its agent.
+    edges: BTreeMap<usize, (usize, Box<Edge>)>,
     sessions: HashMap<SessionId, usize>,
     session_of: HashMap<usize, SessionId>,
     /// When agents want the time, one entry for each that does.
@@ -111,9 +118,9 @@ struct Agents {
 }
 
 impl Agents {
-    fn new(address: SocketAddr) -> Self {
+    fn new(addresses: Vec<SocketAddr>) -> Self {
         Self {
-            address,
+            addresses,
             edges: BTreeMap::new(),
             sessions: HashMap::new(),
             session_of: HashMap::new(),
@@ -127,7 +134,7 @@ impl Agents {
 
     /// Tells an agent's edge something, and takes what it wants.
     fn with(&mut self, index: usize, tell: impl FnOnce(&mut Edge)) {
-        let Some(edge) = self.edges.get_mut(&index) else { return };
+        let Some((_, edge)) = self.edges.get_mut(&index) else { return };
         tell(edge);
         while let Some(action) = edge.poll_action() {
             self.actions.push_back(action);
@@ -154,8 +161,10 @@ impl Agents {
     }
 
     fn connect(&mut self, index: usize) {
-        let key = index as u64;
-        self.connects.push_back(Connect { target: 0, address: self.address, key });
+        let Some(&(agent, _)) = self.edges.get(&index) else { return };
+        let target = agent % self.addresses.len().max(1);
+        let Some(&address) = self.addresses.get(target) else { return };
+        self.connects.push_back(Connect { target, address, key: index as u64 });
     }
 
     fn close(&mut self, index: usize) {
@@ -235,8 +244,8 @@ impl Driver for Agents {
 
     fn handle_command(&mut self, order: Order, now: Instant) {
         match order {
-            Order::Open { index, edge } => {
-                self.edges.insert(index, edge);
+            Order::Open { index, agent, edge } => {
+                self.edges.insert(index, (agent, edge));
                 self.connect(index);
             }
             Order::Close { index } => self.close(index),

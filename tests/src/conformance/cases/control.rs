@@ -138,7 +138,7 @@ fn pipelined(stage: &Stage<'_>) -> Outcome {
 }
 
 /// Whichever answer: it is one.
-fn refused_or_ok(peer: &Peer, stream: u64) -> Outcome {
+pub(super) fn refused_or_ok(peer: &Peer, stream: u64) -> Outcome {
     match peer.message(stream)? {
         Message::RequestOk(_) | Message::RequestError(_) => Ok(()),
         other => Err(Failure::new("an answer", name(&other))),

@@ -4,10 +4,11 @@ use aip_codec::{
     Version,
     moqt::{
         error_code::RequestCode,
-        id::RequestId,
+        id::{RequestId, SubgroupId},
         location::Location,
         message::{Fetch, FetchOk, FetchTarget, Message},
         parameter::{GroupOrder, Parameter, Parameters},
+        property::Properties,
         stream::fetch::{Encoder, FetchHeader, FetchObject, RangeKind},
     },
 };
@@ -97,14 +98,26 @@ fn fetch(
     end: Location,
     parameters: Parameters,
 ) -> Outcome<(FetchOk, Fetched)> {
+    fetch_of(&filled_objects(), live, start, end, parameters)
+}
+
+/// Fetches from a track that has these objects.
+fn fetch_of(
+    has: &[Has],
+    live: &Live,
+    start: Location,
+    end: Location,
+    parameters: Parameters,
+) -> Outcome<(FetchOk, Fetched)> {
     let order = parameters.group_order().unwrap_or_default();
     let peer = &live.subscriber;
     let id = peer.request_id();
     let stream = peer.request(&build::fetch(peer.version, id, &live.track, start, end, parameters));
-    finish_fetch(live, id, stream, order)
+    finish_fetch(has, live, id, stream, order)
 }
 
 fn finish_fetch(
+    has: &[Has],
     live: &Live,
     id: RequestId,
     stream: u64,
@@ -116,7 +129,7 @@ fn finish_fetch(
         if ok.is_none() {
             ok = peer.heard_within(stream, std::time::Duration::ZERO).ok();
         }
-        serve_upstream(&live.publisher);
+        serve_upstream(&live.publisher, has);
         match peer.fetched(id.0, order) {
             Ok(Some(fetched)) if fetched.end.is_some() && ok.is_some() => Some(Ok(fetched)),
             Ok(_) => matches!(
@@ -141,7 +154,7 @@ pub(super) fn await_served(
     order: GroupOrder,
 ) -> Outcome<Fetched> {
     peer.until("a fetch stream and its end", |peer| {
-        serve_upstream(publisher);
+        serve_upstream(publisher, &filled_objects());
         match peer.fetched(request, order) {
             Ok(Some(fetched)) if fetched.end.is_some() => Some(Ok(fetched)),
             Ok(_) => None,
@@ -150,21 +163,46 @@ pub(super) fn await_served(
     })?
 }
 
-/// Answers FETCHes that the relay makes with the objects of [`filled`] that they ask for.
-pub(super) fn serve_upstream(publisher: &Peer) {
+/// An object that a case's track has, and its payload.
+pub(super) type Has = (FetchObject, String);
+
+fn has(group: u64, object: u64, payload: impl Into<String>) -> Has {
+    let payload = payload.into();
+    let object = FetchObject {
+        location: build::at(group, object),
+        subgroup: Some(SubgroupId(0)),
+        priority: 128,
+        properties: Properties::empty(),
+        payload_length: payload.len() as u64,
+    };
+    (object, payload)
+}
+
+/// The objects of [`filled`].
+pub(super) fn filled_objects() -> [Has; 4] {
+    [(1, 0), (1, 1), (2, 0), (2, 1)]
+        .map(|(group, object)| has(group, object, format!("{group}/{object}")))
+}
+
+/// Answers a FETCH that the relay makes, as a publisher whose track has these objects.
+pub(super) fn serve_upstream(publisher: &Peer, has: &[Has]) {
     let Ok((stream, Message::Fetch(fetch))) = publisher.incoming_within(std::time::Duration::ZERO)
     else {
         return;
     };
     let order = fetch.parameters.group_order().unwrap_or_default();
-    publisher.say(stream, &build::fetch_ok(publisher.version, build::at(2, 1), false));
-    let mut objects: Vec<_> = [(1, 0), (1, 1), (2, 0), (2, 1)]
-        .map(|(group, object)| (build::at(group, object), format!("{group}/{object}")))
-        .into();
+    let range = range_of(&fetch);
+    let largest = has.iter().map(|(object, _)| object.location).max().unwrap_or_default();
+    // The end of the answer is inside what was asked for.
+    let end = largest.min(*range.end());
+    let end = if end.object.0 == u64::MAX { build::at(end.group.0, 1) } else { end };
+    publisher.say(stream, &build::fetch_ok(publisher.version, end, false));
+    let mut objects: Vec<Has> =
+        has.iter().filter(|(object, _)| range.contains(&object.location)).cloned().collect();
     if order == GroupOrder::Descending {
-        objects.rotate_left(2);
+        objects
+            .sort_by_key(|(object, _)| (std::cmp::Reverse(object.location.group), object.location));
     }
-    objects.retain(|(location, _)| range_of(&fetch).contains(location));
     let data =
         publisher.unidirectional(&stream_of(publisher.version, fetch.request_id, order, &objects));
     publisher.finish(data);
@@ -194,20 +232,13 @@ fn stream_of(
     version: Version,
     request_id: RequestId,
     order: GroupOrder,
-    objects: &[(Location, String)],
+    objects: &[Has],
 ) -> BytesMut {
     let mut bytes = BytesMut::new();
     FetchHeader { request_id }.encode(&mut bytes);
     let mut encoder = Encoder::new(version, order);
-    for (location, payload) in objects {
-        let object = FetchObject {
-            location: *location,
-            subgroup: Some(aip_codec::moqt::id::SubgroupId(0)),
-            priority: 128,
-            properties: aip_codec::moqt::property::Properties::empty(),
-            payload_length: payload.len() as u64,
-        };
-        encoder.object(&object, &mut bytes).expect("a case's objects are in their order");
+    for (object, payload) in objects {
+        encoder.object(object, &mut bytes).expect("a case's objects are in their order");
         bytes.put_slice(payload.as_bytes());
     }
     bytes
@@ -246,7 +277,7 @@ fn descending(stage: &Stage<'_>) -> Outcome {
 
 fn fields(stage: &Stage<'_>) -> Outcome {
     let live = stage.live(build::none())?;
-    let properties = aip_codec::moqt::property::Properties::builder()
+    let properties = Properties::builder()
         .integer(0x3802, 77)
         .bytes(0x3805, &b"opaque"[..])
         .build()
@@ -260,7 +291,15 @@ fn fields(stage: &Stage<'_>) -> Outcome {
     live.subscriber.await_subgroups(live.alias(), "the object", |list| {
         list.iter().any(|it| !it.objects.is_empty())
     })?;
-    let (_, fetched) = fetch(&live, build::at(1, 5), build::at(1, 5), build::none())?;
+    let object = FetchObject {
+        location: build::at(1, 5),
+        subgroup: Some(SubgroupId(3)),
+        priority: 17,
+        properties: properties.clone(),
+        payload_length: 1,
+    };
+    let has = [(object, "x".to_owned())];
+    let (_, fetched) = fetch_of(&has, &live, build::at(1, 5), build::at(1, 5), build::none())?;
     let wanted = Record::Object {
         location: build::at(1, 5),
         subgroup: Some(3),
@@ -275,7 +314,7 @@ fn fields(stage: &Stage<'_>) -> Outcome {
 
 fn upstream(stage: &Stage<'_>) -> Outcome {
     let said = build::with(Parameter::LargestObject(build::at(2, 1)));
-    let properties = aip_codec::moqt::property::Properties::empty();
+    let properties = Properties::empty();
     let live = stage.live_with(build::none(), said, properties)?;
     let (_, fetched) = fetch(&live, build::at(1, 0), build::at(2, 1), build::none())?;
     is(&fetched, &[(1, 0), (1, 1), (2, 0), (2, 1)])
@@ -297,7 +336,7 @@ fn ok_waits(stage: &Stage<'_>) -> Outcome {
     let largest = build::at(9, 9);
     publisher.say(upstream, &build::fetch_ok(stage.version, largest, false));
     let order = asked.parameters.group_order().unwrap_or_default();
-    let mut objects = vec![(build::at(1, 0), "1/0".to_owned()), (largest, "9/9".to_owned())];
+    let mut objects = vec![has(1, 0, "1/0"), has(9, 9, "9/9")];
     if order == GroupOrder::Descending {
         objects.reverse();
     }
@@ -429,14 +468,14 @@ fn joined(stage: &Stage<'_>) -> Outcome<Live> {
 fn joining_relative(stage: &Stage<'_>) -> Outcome {
     let live = joined(stage)?;
     let (id, stream) = join(&live, true, 1, live.request)?;
-    let (_, fetched) = finish_fetch(&live, id, stream, GroupOrder::Ascending)?;
+    let (_, fetched) = finish_fetch(&filled_objects(), &live, id, stream, GroupOrder::Ascending)?;
     is(&fetched, &[(1, 0), (1, 1), (2, 0), (2, 1)])
 }
 
 fn joining_absolute(stage: &Stage<'_>) -> Outcome {
     let live = joined(stage)?;
     let (id, stream) = join(&live, false, 2, live.request)?;
-    let (_, fetched) = finish_fetch(&live, id, stream, GroupOrder::Ascending)?;
+    let (_, fetched) = finish_fetch(&filled_objects(), &live, id, stream, GroupOrder::Ascending)?;
     is(&fetched, &[(2, 0), (2, 1)])
 }
 
@@ -451,7 +490,9 @@ fn datagram_object(stage: &Stage<'_>) -> Outcome {
     // Group 1, object 1, priority 9.
     live.publisher.datagram(&build::hex("00 07 01 01 09 312f31"))?;
     live.subscriber.object_datagram(crate::conformance::peer::PATIENCE)?;
-    let (_, fetched) = fetch(&live, build::at(1, 1), build::at(1, 1), build::none())?;
+    let (object, payload) = has(1, 1, "1/1");
+    let has = [(FetchObject { subgroup: None, priority: 9, ..object }, payload)];
+    let (_, fetched) = fetch_of(&has, &live, build::at(1, 1), build::at(1, 1), build::none())?;
     let subgroups: Vec<_> = fetched
         .records
         .iter()

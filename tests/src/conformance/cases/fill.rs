@@ -111,7 +111,7 @@ fn descending(stage: &Stage<'_>) -> Outcome {
 fn stop(stage: &Stage<'_>) -> Outcome {
     let (live, peer, request, _) = filled(stage, fill(from(LocationFilter::None)))?;
     let fetched = peer.until("a fill's stream", |peer| {
-        super::fetch::serve_upstream(&live.publisher);
+        super::fetch::serve_upstream(&live.publisher, &super::fetch::filled_objects());
         peer.fetched(request, GroupOrder::Ascending).ok().flatten()
     })?;
     peer.stop(fetched.stream, 1);

@@ -5,6 +5,8 @@ mod control;
 mod data;
 mod fetch;
 mod fill;
+mod http3;
+mod lenient;
 mod malformed;
 mod names;
 mod namespaces;
@@ -14,6 +16,7 @@ mod slow;
 mod subscribe;
 mod tracks;
 mod updates;
+mod wide;
 
 use super::case::Case;
 
@@ -31,7 +34,10 @@ pub fn all() -> Vec<Case> {
         fetch::cases(),
         fill::cases(),
         names::cases(),
+        lenient::cases(),
+        wide::cases(),
         abuse::cases(),
+        http3::cases(),
         malformed::cases(),
         slow::cases(),
     ]

@@ -23,6 +23,18 @@ pub(super) fn cases() -> Vec<Case> {
         case("name-split", "a track's name is not a namespace's field (A2)", "2.4.1", split),
         case("name-reserved-dot", "what begins with the field `.` is refused", "2.4.3", dot),
         case(
+            "name-reserved-dot-requests",
+            "no request below the field `.` is taken, whichever it is",
+            "2.4.3",
+            dot_requests,
+        ),
+        case(
+            "name-session-publish",
+            "nothing is published below `.session` (R31)",
+            "6.5",
+            session_published,
+        ),
+        case(
             "name-session-subscribe",
             "`.session` is not asked of others (R31)",
             "6.5",
@@ -124,6 +136,41 @@ fn dot(stage: &Stage<'_>) -> Outcome {
         peer.refused(stream, &[RequestCode::DOES_NOT_EXIST.0])?;
     }
     Ok(())
+}
+
+/// Requests that name `namespace`, but for SUBSCRIBE and TRACK_STATUS.
+fn publishing(peer: &Peer, namespace: &TrackNamespace) -> [Message; 2] {
+    let track = build::track(namespace, "t");
+    let publish = build::publish(peer.request_id(), &track, 7);
+    [publish, build::publish_namespace(peer.request_id(), namespace)]
+}
+
+fn dot_requests(stage: &Stage<'_>) -> Outcome {
+    let peer = stage.session()?;
+    let namespace = build::namespace(&[".", "a"]);
+    let (start, end) = (build::at(0, 0), build::at(1, 1));
+    let (id, track) = (peer.request_id(), build::track(&namespace, "t"));
+    let fetch = build::fetch(peer.version, id, &track, start, end, build::none());
+    let watches = [
+        fetch,
+        build::subscribe_namespace(peer.request_id(), &namespace),
+        build::subscribe_tracks(peer.request_id(), &namespace, build::none()),
+    ];
+    for message in publishing(&peer, &namespace).into_iter().chain(watches) {
+        let stream = peer.request(&message);
+        peer.refused(stream, &[RequestCode::DOES_NOT_EXIST.0])?;
+    }
+    peer.answers()
+}
+
+fn session_published(stage: &Stage<'_>) -> Outcome {
+    let peer = stage.session()?;
+    let namespace = build::namespace(&[".session".to_owned(), build::unique()]);
+    for message in publishing(&peer, &namespace) {
+        let stream = peer.request(&message);
+        peer.refused(stream, &[RequestCode::DOES_NOT_EXIST.0])?;
+    }
+    peer.answers()
 }
 
 /// A track that a session has for itself, as far as anyone knows none.

@@ -163,9 +163,18 @@ fn two_publishers(stage: &Stage<'_>) -> Outcome {
     let stream = watch(&watcher, &prefix(stage))?;
     let (first, _) = stage.publisher()?;
     told(&watcher, stream, &[b"live"])?;
-    let (_second, _) = stage.publisher()?;
+    let Some(_second) = stage.further_publisher()? else {
+        return silent(&watcher, stream);
+    };
     drop(first);
-    silent(&watcher, stream)
+    watcher.answers()?;
+    // It may be told again, but not that it is gone.
+    while let Ok(heard) = watcher.heard_within(stream, Duration::from_millis(150)) {
+        if !matches!(heard, Heard::Message(Message::Namespace(_))) {
+            return Err(Failure::new("no NAMESPACE_DONE", format!("{heard:?}")));
+        }
+    }
+    Ok(())
 }
 
 fn overlap(stage: &Stage<'_>) -> Outcome {

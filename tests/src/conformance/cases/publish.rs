@@ -105,8 +105,16 @@ fn objects(stage: &Stage<'_>) -> Outcome {
 }
 
 fn forward(stage: &Stage<'_>) -> Outcome {
-    let forward = build::with(Parameter::Forward(false));
-    let (publisher, stream) = published(stage, forward, Properties::empty())?;
+    let publisher = stage.session()?;
+    let (id, track) = (publisher.request_id(), stage.track("t"));
+    let paused = build::with(Parameter::Forward(false));
+    let publish = build::publish_with(id, &track, ALIAS, paused, Properties::empty());
+    let stream = publisher.request(&publish);
+    let ok = publisher.ok(stream)?;
+    if stage.version.number() < 20 && ok.parameters.forward() != Some(false) {
+        // Until draft 19 PUBLISH_OK says whether to forward: it does, if it says nothing.
+        return publisher.answers();
+    }
     let (_subscriber, _, _) = subscribed(stage)?;
     match publisher.message(stream)? {
         Message::RequestUpdate(update) => {
@@ -192,12 +200,20 @@ fn two_publishers(stage: &Stage<'_>) -> Outcome {
 
 fn cancelled(stage: &Stage<'_>) -> Outcome {
     let (publisher, stream) = published(stage, build::none(), Properties::empty())?;
-    let (subscriber, request, _) = subscribed(stage)?;
+    let (subscriber, request, ok) = subscribed(stage)?;
     publisher.reset(stream, 1);
     publisher.stop(stream, 1);
-    match subscriber.heard(request)? {
-        Heard::Message(Message::PublishDone(_)) | Heard::End(_) => publisher.answers(),
-        Heard::Message(other) => Err(Failure::new("the subscription's end", name(&other))),
+    publisher.answers()?;
+    match subscriber.heard_within(request, std::time::Duration::from_secs(1)) {
+        Ok(Heard::Message(Message::PublishDone(_)) | Heard::End(_)) => Ok(()),
+        Ok(Heard::Message(other)) => Err(Failure::new("the subscription's end", name(&other))),
+        Err(_) => {
+            // It was kept, for whoever publishes the track next.
+            let (next, _) = published(stage, build::none(), Properties::empty())?;
+            let mut subgroup = build::Subgroup::new(ALIAS, 1, 0).object(0, b"from the next");
+            next.unidirectional(&subgroup.take());
+            delivered(&subscriber, ok.track_alias.0, b"from the next")
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use aip_codec::moqt::error_code::SessionCode;
 
 use crate::conformance::{
     build,
-    case::{Case, case},
+    case::{Case, Over, case},
     failure::{Outcome, ensure},
     peer::{PATIENCE, Peer},
     stage::Stage,
@@ -71,12 +71,25 @@ pub(super) fn cases() -> Vec<Case> {
         ),
     ];
     cases.extend(BAD_SETUPS.iter().map(|(name, about, section, body, codes)| {
+        // Over HTTP/3 neither PATH nor AUTHORITY has a place.
+        let of_quic = name.contains("-path-") || name.contains("-authority");
         case(*name, *about, section, move |stage| {
             let peer = stage.bare()?;
             let control = peer.unidirectional(&[]);
             peer.send(control, &build::frame(0x2f00, &build::hex(body)));
             peer.closes_with(codes, PATIENCE)
         })
+        .over(if of_quic { Over::Quic } else { Over::Any })
+        .hostile()
+    }));
+    cases.extend(OF_QUIC.iter().map(|(name, about, section, body, codes)| {
+        case(*name, *about, section, move |stage| {
+            let peer = stage.bare()?;
+            let control = peer.unidirectional(&[]);
+            peer.send(control, &build::frame(0x2f00, &build::hex(body)));
+            peer.closes_with(codes, PATIENCE)
+        })
+        .over(Over::WebTransport)
         .hostile()
     }));
     cases.push(
@@ -223,6 +236,24 @@ const BAD_SETUPS: &[BadSetup] = &[
         "8.9",
         "03020001",
         &[VIOLATION],
+    ),
+];
+
+/// What has no place in SETUP over HTTP/3.
+const OF_QUIC: &[BadSetup] = &[
+    (
+        "malformed-setup-path-over-webtransport",
+        "WebTransport's request has said the path",
+        "9.1",
+        "0102 2f61",
+        &[SessionCode::INVALID_PATH.0],
+    ),
+    (
+        "malformed-setup-authority-over-webtransport",
+        "WebTransport's request has said the authority",
+        "9.1",
+        "0503 612e62",
+        &[SessionCode::INVALID_AUTHORITY.0],
     ),
 ];
 

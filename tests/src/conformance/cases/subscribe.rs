@@ -486,7 +486,9 @@ fn new_group_request(stage: &Stage<'_>) -> Outcome {
 
 fn second_publisher(stage: &Stage<'_>) -> Outcome {
     let live = stage.live(build::none())?;
-    let (second, _) = stage.publisher()?;
+    let Some(second) = stage.further_publisher()? else {
+        return live.subscriber.answers();
+    };
     let (_, asked) = second.subscribed()?;
     ensure(asked.track == live.track, format!("SUBSCRIBE to {}", live.track), &asked.track)?;
     // Draft 18 has no word for more; from draft 19 on objects of both are forwarded once.

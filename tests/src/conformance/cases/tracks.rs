@@ -58,12 +58,13 @@ fn watcher(stage: &Stage<'_>, parameter: Option<Parameter>) -> Outcome<(Peer, u6
     Ok((peer, stream))
 }
 
+/// A session that has sent PUBLISH of track `t`. A relay may hold its answer until those to whom it
+/// offers the track have given theirs.
 fn publisher(stage: &Stage<'_>, properties: Properties) -> Outcome<(Peer, u64)> {
     let peer = stage.session()?;
     let track = stage.track("t");
     let publish = build::publish_with(peer.request_id(), &track, ALIAS, build::none(), properties);
     let stream = peer.request(&publish);
-    peer.ok(stream)?;
     Ok((peer, stream))
 }
 
@@ -93,16 +94,18 @@ fn later(stage: &Stage<'_>) -> Outcome {
 }
 
 fn known(stage: &Stage<'_>) -> Outcome {
-    let (_publisher, _) = publisher(stage, Properties::empty())?;
+    let (publisher, request) = publisher(stage, Properties::empty())?;
+    publisher.ok(request)?;
     let (watcher, _) = watcher(stage, None)?;
     offered(stage, &watcher).map(drop)
 }
 
 fn objects(stage: &Stage<'_>) -> Outcome {
     let (watcher, _) = watcher(stage, None)?;
-    let (publisher, _) = publisher(stage, Properties::empty())?;
+    let (publisher, request) = publisher(stage, Properties::empty())?;
     let (stream, publish) = offered(stage, &watcher)?;
     watcher.say(stream, &build::request_ok());
+    publisher.ok(request)?;
     let mut subgroup = build::Subgroup::new(ALIAS, 1, 0).object(0, b"offered and taken");
     publisher.unidirectional(&subgroup.take());
     watcher
@@ -123,8 +126,8 @@ fn forward_zero(stage: &Stage<'_>) -> Outcome {
 fn not_own(stage: &Stage<'_>) -> Outcome {
     let (peer, _) = watcher(stage, None)?;
     let stream = peer.request(&build::publish(peer.request_id(), &stage.track("t"), ALIAS));
-    peer.ok(stream)?;
-    nothing_offered(&peer)
+    nothing_offered(&peer)?;
+    peer.ok(stream).map(drop)
 }
 
 fn not_asked(stage: &Stage<'_>) -> Outcome {
@@ -133,7 +136,8 @@ fn not_asked(stage: &Stage<'_>) -> Outcome {
     let id = bystander.request_id();
     let stream = bystander.request(&build::subscribe_tracks(id, &other, build::none()));
     bystander.ok(stream)?;
-    let (_publisher, _) = publisher(stage, Properties::empty())?;
+    let (publisher, request) = publisher(stage, Properties::empty())?;
+    publisher.ok(request)?;
     nothing_offered(&bystander)
 }
 
@@ -142,16 +146,19 @@ fn cancel(stage: &Stage<'_>) -> Outcome {
     watcher.reset(stream, 1);
     watcher.stop(stream, 1);
     watcher.answers()?;
-    let (_publisher, _) = publisher(stage, Properties::empty())?;
+    let (publisher, request) = publisher(stage, Properties::empty())?;
+    publisher.ok(request)?;
     nothing_offered(&watcher)
 }
 
 fn refused(stage: &Stage<'_>) -> Outcome {
     let (watcher, _) = watcher(stage, None)?;
-    let (publisher, _) = publisher(stage, Properties::empty())?;
+    let (publisher, request) = publisher(stage, Properties::empty())?;
     let (stream, _) = offered(stage, &watcher)?;
     watcher.say(stream, &build::request_error(RequestCode::UNINTERESTED));
     watcher.finish(stream);
+    // Nobody else wants it: whether the relay does is its own choice.
+    super::control::refused_or_ok(&publisher, request)?;
     let mut subgroup = build::Subgroup::new(ALIAS, 1, 0).object(0, b"not wanted");
     publisher.unidirectional(&subgroup.take());
     publisher.answers()?;
@@ -184,6 +191,7 @@ fn done(stage: &Stage<'_>) -> Outcome {
     let (publisher, request) = publisher(stage, Properties::empty())?;
     let (stream, _) = offered(stage, &watcher)?;
     watcher.say(stream, &build::request_ok());
+    publisher.ok(request)?;
     publisher.say(request, &build::publish_done(PublishDoneCode::TRACK_ENDED, Some(0)));
     publisher.finish(request);
     loop {

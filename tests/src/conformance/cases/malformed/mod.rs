@@ -5,8 +5,10 @@ mod control;
 mod fetch_streams;
 mod objects;
 mod parameters;
-mod requests;
+mod places;
+pub(super) mod requests;
 mod responses;
+mod scopes;
 mod streams;
 
 use aip_codec::moqt::error_code::SessionCode;
@@ -25,7 +27,9 @@ pub(super) fn cases() -> Vec<Case> {
     [
         requests::cases(),
         parameters::cases(),
+        scopes::cases(),
         responses::cases(),
+        places::cases(),
         control::cases(),
         streams::cases(),
         objects::cases(),

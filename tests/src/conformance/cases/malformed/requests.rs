@@ -11,7 +11,7 @@ use crate::conformance::{
 
 /// A kind of request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Kind {
+pub(in crate::conformance::cases) enum Kind {
     Subscribe,
     Publish,
     Fetch,
@@ -22,7 +22,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 7] = [
+    pub(in crate::conformance::cases) const ALL: [Self; 7] = [
         Self::Subscribe,
         Self::Publish,
         Self::Fetch,
@@ -32,7 +32,7 @@ impl Kind {
         Self::SubscribeTracks,
     ];
 
-    pub(super) const fn code(self) -> u64 {
+    pub(in crate::conformance::cases) const fn code(self) -> u64 {
         match self {
             Self::Subscribe => 0x03,
             Self::Publish => 0x1d,
@@ -44,7 +44,7 @@ impl Kind {
         }
     }
 
-    pub(super) const fn name(self) -> &'static str {
+    pub(in crate::conformance::cases) const fn name(self) -> &'static str {
         match self {
             Self::Subscribe => "subscribe",
             Self::Publish => "publish",
@@ -56,7 +56,7 @@ impl Kind {
         }
     }
 
-    const fn has_name(self) -> bool {
+    pub(in crate::conformance::cases) const fn has_name(self) -> bool {
         matches!(self, Self::Subscribe | Self::Publish | Self::Fetch | Self::TrackStatus)
     }
 
@@ -83,19 +83,19 @@ impl Kind {
 
 /// A request's fields, each encoded.
 #[derive(Clone, Debug)]
-pub(super) struct Parts {
+pub(in crate::conformance::cases) struct Parts {
     kind: Kind,
-    pub(super) id: Vec<u8>,
-    pub(super) namespace: Vec<u8>,
-    pub(super) name: Vec<u8>,
-    pub(super) parameters: Vec<u8>,
-    pub(super) properties: Vec<u8>,
+    pub(in crate::conformance::cases) id: Vec<u8>,
+    pub(in crate::conformance::cases) namespace: Vec<u8>,
+    pub(in crate::conformance::cases) name: Vec<u8>,
+    pub(in crate::conformance::cases) parameters: Vec<u8>,
+    pub(in crate::conformance::cases) properties: Vec<u8>,
     version: Version,
 }
 
 impl Parts {
     /// A good request for what nobody has.
-    pub(super) fn new(kind: Kind, version: Version, id: u64) -> Self {
+    pub(in crate::conformance::cases) fn new(kind: Kind, version: Version, id: u64) -> Self {
         let mut namespace = bytes::BytesMut::new();
         build::namespace(&[build::unique()]).encode(&mut namespace);
         Self {
@@ -109,7 +109,7 @@ impl Parts {
         }
     }
 
-    pub(super) fn body(&self) -> Vec<u8> {
+    pub(in crate::conformance::cases) fn body(&self) -> Vec<u8> {
         let mut body = self.id.clone();
         let is_old_fetch = self.kind == Kind::Fetch && self.version < Version::Draft20;
         if is_old_fetch {
@@ -130,7 +130,7 @@ impl Parts {
         body
     }
 
-    fn frame(&self) -> Vec<u8> {
+    pub(in crate::conformance::cases) fn frame(&self) -> Vec<u8> {
         build::frame(self.kind.code(), &self.body())
     }
 }

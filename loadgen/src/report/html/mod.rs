@@ -1,27 +1,11 @@
 //! The report as one HTML file that needs nothing else: figures, tables, plots.
 
+mod plot;
+
 use std::fmt::Write as _;
 
-use plotters::{
-    chart::ChartBuilder,
-    drawing::IntoDrawingArea as _,
-    prelude::{IntoLogRange as _, SVGBackend},
-    series::LineSeries,
-    style::{RGBColor, WHITE},
-};
-
+use self::plot::{Axes, LINES_MAX, Line, plot};
 use super::{Report, Series, table};
-
-const WIDTH: u32 = 860;
-const HEIGHT: u32 = 320;
-const COLOURS: [RGBColor; 6] = [
-    RGBColor(31, 119, 180),
-    RGBColor(214, 39, 40),
-    RGBColor(44, 160, 44),
-    RGBColor(148, 103, 189),
-    RGBColor(255, 127, 14),
-    RGBColor(23, 190, 207),
-];
 
 /// The whole page.
 ///
@@ -60,6 +44,43 @@ pub fn text(report: &Report) -> Result<String, String> {
     Ok(page)
 }
 
+/// A page that shows several reports beside each other: one line of each, and a row.
+///
+/// # Errors
+/// If a plot cannot be drawn.
+pub fn side_by_side(title: &str, reports: &[(String, Report)]) -> Result<String, String> {
+    let mut lines = Vec::new();
+    let mut most = 10;
+    for (name, report) in reports.iter().take(LINES_MAX) {
+        if let Some(series) = report.main() {
+            lines.push(Line::of_percentiles(name.clone(), &series.times()?));
+            most = most.max(series.summary.count);
+        }
+    }
+    let mut page = String::new();
+    let title = escape(title);
+    // Writing to a string cannot fail.
+    _ = write!(
+        page,
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title><style>{STYLE}\
+         </style><h1>{title}</h1><h2>Percentiles</h2>{}<h2>Figures</h2><pre>{}</pre>",
+        percentile_plot(&lines, "latency by percentile (ms)", most)?,
+        escape(&table::rows(reports)),
+    );
+    for (name, report) in reports {
+        for reason in &report.validity.invalid {
+            let name = escape(name);
+            _ = write!(page, "<p class=\"invalid\">{name} is INVALID: {}</p>", escape(reason));
+        }
+    }
+    if let Some((_, report)) = reports.first() {
+        let environment = serde_json::to_string_pretty(&report.environment).unwrap_or_default();
+        _ = write!(page, "<h2>Environment</h2><pre>{}</pre>", escape(&environment));
+    }
+    page.push_str("</html>");
+    Ok(page)
+}
+
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em}\
     pre{overflow-x:auto;background:#f6f8fa;padding:1em;font-size:12px;line-height:1.25}\
     .invalid{background:#fdd;padding:.5em 1em;font-weight:bold}.warning{background:#fff3cd;padding:.5em 1em}\
@@ -81,29 +102,21 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// A line of a plot.
-struct Line {
-    name: String,
-    points: Vec<(f64, f64)>,
-}
-
 /// Latency over percentiles, which lie by 1 / (1 − share): each nine has the same room.
 fn percentiles(report: &Report) -> Result<String, String> {
+    let shown = |series: &&Series| {
+        let is_part = series.name == "service" && !series.labels.is_empty();
+        series.name != "lag" && !is_part && 1 < series.summary.count
+    };
     let mut lines = Vec::new();
-    let shown = |series: &&Series| series.name != "lag" && 1 < series.summary.count;
-    for series in report.series.iter().filter(shown).take(COLOURS.len()) {
-        let times = series.times()?;
-        let total = times.count() as f64;
-        let mut seen = 0;
-        let mut points = Vec::new();
-        for (value, count) in times.recorded() {
-            seen += count;
-            let left = (1.0 - seen as f64 / total).max(0.5 / total);
-            points.push((1.0 / left, value as f64 / 1e6));
-        }
-        lines.push(Line { name: series.title(), points });
+    for series in report.series.iter().filter(shown).take(LINES_MAX) {
+        lines.push(Line::of_percentiles(series.title(), &series.times()?));
     }
-    let most = report.main().map_or(10.0, |series| 2.0 * series.summary.count.max(10) as f64);
+    let most = report.main().map_or(10, |series| series.summary.count.max(10));
+    percentile_plot(&lines, "latency by percentile (ms)", most)
+}
+
+fn percentile_plot(lines: &[Line], title: &str, most: u64) -> Result<String, String> {
     let label = |inverse: &f64| {
         format!("{:.6}", 100.0 * (1.0 - 1.0 / inverse))
             .trim_end_matches('0')
@@ -111,10 +124,7 @@ fn percentiles(report: &Report) -> Result<String, String> {
             .to_owned()
             + " %"
     };
-    plot(
-        &lines,
-        Axes { title: "latency by percentile (ms)", x_max: most, label: &label, log: true },
-    )
+    plot(lines, Axes { title, x_max: 2.0 * most as f64, label: &label, log: true })
 }
 
 fn rates(report: &Report) -> Result<String, String> {
@@ -146,57 +156,6 @@ fn seconds(report: &Report, lines: &[Line], title: &str) -> Result<String, Strin
     plot(lines, Axes { title, x_max: last, label: &label, log: false })
 }
 
-struct Axes<'a> {
-    title: &'a str,
-    x_max: f64,
-    label: &'a dyn Fn(&f64) -> String,
-    log: bool,
-}
-
-/// Draws lines, as SVG.
-fn plot(lines: &[Line], axes: Axes<'_>) -> Result<String, String> {
-    let mut svg = String::new();
-    {
-        let highest = lines.iter().flat_map(|line| &line.points).map(|(_, y)| *y);
-        let y_max = highest.fold(1e-3, f64::max) * 1.05;
-        let area = SVGBackend::with_string(&mut svg, (WIDTH, HEIGHT)).into_drawing_area();
-        let wrong = |error: &dyn std::fmt::Display| format!("a plot could not be drawn: {error}");
-        area.fill(&WHITE).map_err(|error| wrong(&error))?;
-        let mut builder = ChartBuilder::on(&area);
-        builder.caption(axes.title, ("sans-serif", 16)).margin(8);
-        builder.x_label_area_size(28).y_label_area_size(56);
-        macro_rules! draw {
-            ($x:expr) => {{
-                let mut chart =
-                    builder.build_cartesian_2d($x, 0.0..y_max).map_err(|error| wrong(&error))?;
-                let mut mesh = chart.configure_mesh();
-                mesh.x_label_formatter(axes.label).light_line_style(WHITE);
-                mesh.draw().map_err(|error| wrong(&error))?;
-                for (line, colour) in lines.iter().zip(COLOURS) {
-                    chart
-                        .draw_series(LineSeries::new(line.points.iter().copied(), colour))
-                        .map_err(|error| wrong(&error))?;
-                }
-            }};
-        }
-        if axes.log {
-            draw!((1.0..axes.x_max).log_scale())
-        } else {
-            draw!(0.0..axes.x_max)
-        }
-        area.present().map_err(|error| wrong(&error))?;
-    }
-    let mut legend = String::from("<p>");
-    for (line, colour) in lines.iter().zip(COLOURS) {
-        let RGBColor(red, green, blue) = colour;
-        let name = escape(&line.name);
-        // Writing to a string cannot fail.
-        _ = write!(legend, "<span style=\"color:rgb({red},{green},{blue})\">■</span> {name}&ensp;");
-    }
-    legend.push_str("</p>");
-    Ok(format!("{svg}{legend}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,6 +183,20 @@ mod tests {
         for absent in ["<script", "<b>", "http-equiv", "src=", "href=", "@import"] {
             assert!(!page.contains(absent), "{absent}");
         }
+    }
+
+    #[test]
+    fn reports_stand_side_by_side() {
+        let mut times = Times::default();
+        for index in 1..=100_000_u64 {
+            times.record(index * 1_000);
+        }
+        let mut one = report();
+        one.series = vec![Series::new("latency", [], &times)];
+        let reports = [("http".to_owned(), one.clone()), ("<relay>".to_owned(), one)];
+        let page = side_by_side("two ways", &reports).unwrap();
+        assert!(page.contains("http") && page.contains("&lt;relay&gt;"));
+        assert!(page.len() < 64 << 10, "{} bytes: points that nobody can see", page.len());
     }
 
     #[test]
