@@ -96,7 +96,7 @@ mod tests {
         let wake = Arc::new(Wake::new(poll.registry(), Token(7)).unwrap());
         assert!(!wake.wake(), "it is awake");
         let waker = Arc::clone(&wake);
-        let (told, tell) = std::sync::mpsc::channel();
+        let (tell, told) = std::sync::mpsc::channel();
         let other = thread::spawn(move || {
             told.recv().unwrap();
             waker.wake()

@@ -45,7 +45,8 @@ impl Endpoint {
                 Limits { datagram_max: PACKET_MAX, bytes_max: SEND_SHARE, segments_max: 64 };
             let mut strays = Vec::new();
             let (pool, counters) = (&mut self.pool, &mut self.counters);
-            let mut context = Context { pool, counters, now };
+            let (numbered, stopped) = (&mut self.numbered, self.stopped);
+            let mut context = Context { pool, counters, numbered, now, stopped };
             let built = out.build(limits, socket.gso(), |room| -> Written {
                 loop {
                     let (length, info) = connection.write(room, &mut context)?;
