@@ -210,16 +210,18 @@ impl Dialer {
         dial.wait(&self.settings, now);
     }
 
+    /// Whether a target may be followed elsewhere: not if it has been just now.
+    pub(super) fn may_follow(&self, target: usize, now: Instant) -> bool {
+        let has_moved = |dial: &Dial| dial.moved.is_some_and(|(when, _)| now < when + MOVE_EVERY);
+        self.targets.get(target).is_some_and(|dial| !has_moved(dial))
+    }
+
     /// A target is elsewhere from now on: it is tried there while the connection that says so lasts.
-    /// False if it has been followed just now.
-    pub(super) fn follow(&mut self, target: usize, url: &Url, now: Instant) -> bool {
-        let Some(dial) = self.targets.get_mut(target) else { return false };
-        if dial.moved.is_some_and(|(when, _)| now < when + MOVE_EVERY) {
-            return false;
+    pub(super) fn follow(&mut self, target: usize, url: &Url, now: Instant) {
+        if let Some(dial) = self.targets.get_mut(target) {
+            dial.go_to(url, now);
+            dial.moved = Some((now, 0));
         }
-        dial.go_to(url, now);
-        dial.moved = Some((now, 0));
-        true
     }
 
     /// Whether a target is not to be found where it said, after a try there has failed; it is then
@@ -386,12 +388,13 @@ mod tests {
         setup.dialer.begun(0, SessionId(1));
         let now = setup.now;
         setup.dialer.connected(0, SessionId(1), now);
-        assert!(setup.dialer.follow(0, &away, now));
+        assert!(setup.dialer.may_follow(0, now));
+        setup.dialer.follow(0, &away, now);
         // The connection that said so ends while the new one is tried: that changes nothing.
         assert_eq!(setup.attempt(), None);
         assert_eq!(found(&mut setup)[0].to_string(), "127.0.0.2:8");
         setup.dialer.closed(0, SessionId(1), now);
-        assert!(!setup.dialer.follow(0, &home, now), "not from one to the other for ever");
+        assert!(!setup.dialer.may_follow(0, now), "not from one to the other for ever");
         for failures in 1..=3 {
             setup.dialer.resolved(0, Vec::new(), setup.now);
             let now = setup.now;
@@ -400,6 +403,6 @@ mod tests {
         }
         assert_eq!(setup.dialer.next(), Some(setup.now), "at home it is tried at once");
         assert!(!setup.dialer.gives_up_move(0, &home, setup.now));
-        assert!(setup.dialer.follow(0, &away, setup.now + MOVE_EVERY));
+        assert!(setup.dialer.may_follow(0, setup.now));
     }
 }

@@ -27,7 +27,7 @@ use super::{
     resolver::Resolver,
     signals::Signals,
     status::Status,
-    tls,
+    target::{Target, Url},
     udp::ReceiveBatch,
     wake::Wake,
 };
@@ -344,7 +344,7 @@ impl<D: Driver> Worker<D> {
         now: Instant,
     ) {
         if let Role::Client { target, key } = role
-            && !self.is_wanted(slot, session, (target, key), now)
+            && !self.is_wanted(session, (target, key), now)
         {
             return;
         }
@@ -355,9 +355,10 @@ impl<D: Driver> Worker<D> {
         let mut peer = Peer::new(role.side(), version, connection.peer);
         peer.webtransport = connection.is_webtransport();
         if let Role::Client { target, key } = role {
-            let url = &self.endpoint.config().targets[target].url;
             peer.target = Some(target);
-            if !peer.webtransport {
+            if !peer.webtransport
+                && let Some(Target { url, .. }) = self.endpoint.targets.get(target)
+            {
                 peer.authority = Some(url.authority().to_owned());
                 peer.path = Some(url.path().to_owned());
             }
@@ -367,22 +368,13 @@ impl<D: Driver> Worker<D> {
         self.driver.handle_connected(session, peer, now);
     }
 
-    /// Whether a server that we reached is the right one, and the first.
+    /// Whether a server that we reached is the first, or asked for by the driver.
     fn is_wanted(
         &mut self,
-        slot: u32,
         session: SessionId,
         (target, key): (usize, Option<u64>),
         now: Instant,
     ) -> bool {
-        let trust = self.endpoint.config().targets[target].trust.clone();
-        let Some((connection, _)) = self.endpoint.connection(slot, now) else { return false };
-        if !tls::matches(trust.as_ref(), connection.quic().peer_cert()) {
-            connection.abandon(quic::BAD_CERTIFICATE);
-            let reason = "its certificate is not the one that is pinned".to_owned();
-            self.handle_failed(session, Role::Client { target, key }, reason, now);
-            return false;
-        }
         if key.is_some() {
             return true;
         }
@@ -424,9 +416,9 @@ impl<D: Driver> Worker<D> {
 
     fn tell_unreachable(&mut self, target: usize, reason: Option<String>, now: Instant) {
         if let Some(reason) = reason {
-            let home = self.endpoint.home(target);
+            let home = self.endpoint.targets.home(target);
             if home.is_some_and(|home| self.dialer.gives_up_move(target, home, now)) {
-                self.endpoint.go_home(target);
+                self.endpoint.targets.go_home(target);
             }
             self.driver.handle_unreachable(target, &reason, now);
         }
@@ -509,17 +501,26 @@ impl<D: Driver> Worker<D> {
     /// Looks for targets where they say that they are from now on, if we may go there.
     fn follow(&mut self, now: Instant) {
         while let Some(Move { target, uri }) = self.driver.poll_move() {
-            match self.endpoint.permit(&uri) {
-                Ok(url) if self.dialer.follow(target, &url, now) => {
-                    tracing::info!(target, %url, "a target has moved");
-                    self.endpoint.move_target(target, url);
-                }
-                Ok(url) => tracing::warn!(target, %url, "a target moves too often to be followed"),
+            match self.endpoint.targets.permit(target, &uri) {
+                Ok(url) => self.follow_to(target, url, now),
                 Err(reason) => {
                     let uri = String::from_utf8_lossy(&uri[..uri.len().min(URI_SHOWN)]);
                     tracing::warn!(target, %uri, reason, "a target is not followed");
                 }
             }
+        }
+    }
+
+    fn follow_to(&mut self, target: usize, url: Url, now: Instant) {
+        // Not the whole URL: its query may be a secret.
+        let authority = url.authority();
+        if !self.dialer.may_follow(target, now) {
+            tracing::warn!(target, authority, "a target moves too often to be followed");
+        } else if let Err(error) = self.endpoint.follow(target, url.clone()) {
+            tracing::warn!(target, authority, %error, "a target is not followed");
+        } else {
+            tracing::info!(target, authority, "a target has moved");
+            self.dialer.follow(target, &url, now);
         }
     }
 
@@ -628,7 +629,7 @@ impl<D: Driver> Worker<D> {
         self.publish_at = self.clock.now() + PUBLISH_INTERVAL;
         self.endpoint.observe();
         // Not the whole URL: its query may be a secret.
-        let targets = self.endpoint.config().targets.iter();
+        let targets = self.endpoint.targets.iter();
         let upstreams = targets
             .zip(self.dialer.states(self.clock.now()))
             .map(|(target, state)| Upstream {

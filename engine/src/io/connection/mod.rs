@@ -25,7 +25,9 @@ use super::{
     packet,
     quic::{self, Quic},
     record::Link,
+    target::Trust,
     timer_wheel::Tick,
+    tls,
     webtransport::{Numbered, WebTransport},
 };
 use crate::{
@@ -158,6 +160,8 @@ pub(super) struct Connection {
     outgoing: Outgoing,
     incoming: Incoming,
     events: VecDeque<Event>,
+    /// Why the server is believed, until it is.
+    trust: Option<Trust>,
     /// What stands between the connection and the driver, if it is over HTTP/3.
     web: Option<Box<web::Web>>,
     keep_alive: Option<Duration>,
@@ -212,6 +216,8 @@ pub(super) struct Begin<'a> {
     /// Silence of the peer's that is worth telling, beyond the time that an answer takes; zero is
     /// none.
     pub(super) silence: Duration,
+    /// Why a client believes the server.
+    pub(super) trust: Option<Trust>,
     /// The session that a client asks for over HTTP/3.
     pub(super) webtransport: Option<WebTransport>,
 }
@@ -229,8 +235,18 @@ pub(super) struct Context<'a> {
 impl Connection {
     /// A connection whose handshake begins.
     pub(super) fn new(begin: Begin<'_>, quic: Quic) -> Self {
-        let Begin { session, role, socket, local, peer, limits, deadline, silence, webtransport } =
-            begin;
+        let Begin {
+            session,
+            role,
+            socket,
+            local,
+            peer,
+            limits,
+            deadline,
+            silence,
+            trust,
+            webtransport,
+        } = begin;
         let side = role.side();
         Self {
             session,
@@ -253,6 +269,7 @@ impl Connection {
                 limits.streams_unidirectional_max,
             ),
             events: VecDeque::new(),
+            trust,
             web: webtransport.map(web::Web::new),
             keep_alive: keep_alive(limits, silence),
             idle_timeout: limits.idle_timeout,
@@ -377,7 +394,8 @@ impl Connection {
 
     /// What it has to say next; `budget` says how many bytes may still be read.
     pub(super) fn poll(&mut self, context: &mut Context<'_>, budget: &mut usize) -> Option<Event> {
-        if self.web.is_some() {
+        // A client that wants HTTP/3 has a session before the handshake is over.
+        if self.web.is_some() && !matches!(self.phase, Phase::Handshake { .. }) {
             return self.poll_web(context, budget);
         }
         if let Some(event) = self.events.pop_front() {
@@ -399,17 +417,34 @@ impl Connection {
         if !self.quic.is_established() {
             return None;
         }
-        if self.quic.application_proto() == quic::HTTP3 {
-            self.begin_web(context.now);
-            return self.poll_web(context, budget);
+        // Before anything is said to a server: what is asked of it may be a secret.
+        if self.role != Role::Server
+            && !tls::matches(self.trust.take().as_ref(), self.quic.peer_cert())
+        {
+            let why = "its certificate is not the one that is pinned";
+            return Some(self.fail(quic::BAD_CERTIFICATE, why));
         }
-        let Some(version) = Version::from_alpn(self.quic.application_proto()) else {
-            self.quic().close(false, quic::NO_APPLICATION_PROTOCOL, b"").ok();
-            self.phase = Phase::Over;
-            return Some(Event::Failed("no MOQT draft was agreed upon".to_owned()));
-        };
-        self.note_up(context.now);
-        Some(Event::Connected { version })
+        let protocol = self.quic.application_proto();
+        // A client has made ready for one or the other.
+        let is_web = protocol == quic::HTTP3;
+        let is_ready = self.role == Role::Server || self.web.is_some() == is_web;
+        match Version::from_alpn(protocol).filter(|_| is_ready) {
+            Some(version) => {
+                self.note_up(context.now);
+                Some(Event::Connected { version })
+            }
+            None if is_web && is_ready => {
+                self.begin_web(context.now);
+                self.poll_web(context, budget)
+            }
+            None => Some(self.fail(quic::NO_APPLICATION_PROTOCOL, "no MOQT draft was agreed upon")),
+        }
+    }
+
+    /// Ends a handshake that has led to nothing.
+    fn fail(&mut self, error_code: u64, why: &str) -> Event {
+        self.abandon(error_code);
+        Event::Failed(why.to_owned())
     }
 
     /// The driver may use it.
@@ -730,7 +765,7 @@ impl Connection {
         };
         match error.error_code {
             code @ 0x100..=0x1ff if !error.is_app => {
-                format!("{who}: TLS: {}", super::tls::alert_name(code & 0xff))
+                format!("{who}: TLS: {}", tls::alert_name(code & 0xff))
             }
             code => format!("{who}: QUIC error 0x{code:x}"),
         }

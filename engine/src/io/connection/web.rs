@@ -69,9 +69,6 @@ impl Connection {
         context: &mut Context<'_>,
         budget: &mut usize,
     ) -> Option<Event> {
-        if matches!(self.phase, Phase::Handshake { .. }) {
-            return self.poll_handshake_of_client(context, budget);
-        }
         self.carry_out_wants(context);
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -91,18 +88,6 @@ impl Connection {
                 None => return Some(self.end()),
             }
         }
-    }
-
-    /// A client that wants HTTP/3 has its session before the handshake is over.
-    fn poll_handshake_of_client(
-        &mut self,
-        context: &mut Context<'_>,
-        budget: &mut usize,
-    ) -> Option<Event> {
-        if let Some(event) = self.events.pop_front() {
-            return Some(event);
-        }
-        self.poll_handshake(context, budget)
     }
 
     /// Takes note of what came on the connection.
