@@ -227,6 +227,7 @@ fn a_key_that_does_not_fit_is_named() {
     let identity = Identity::Files { certificate, key };
     let listen = vec![(Ipv4Addr::LOCALHOST, 0).into()];
     let (tell, _told) = mpsc::channel();
-    let error = spawn(Config::server(listen, identity), || Probe::new(tell)).unwrap_err().to_string();
+    let error =
+        spawn(Config::server(listen, identity), || Probe::new(tell)).unwrap_err().to_string();
     assert!(error.contains("key.pem") && error.contains("cert.pem"), "{error}");
 }

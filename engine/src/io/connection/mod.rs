@@ -570,8 +570,8 @@ impl Connection {
     }
 
     /// Takes note that packets were written until there were none; says whether to write again.
-    pub(super) fn written(&mut self, now: Instant) -> bool {
-        let Phase::Lingering { code, reason, deadline } = &mut self.phase else {
+    pub(super) fn written(&mut self, context: &mut Context<'_>) -> bool {
+        let Phase::Lingering { deadline, .. } = self.phase else {
             // quiche says farewell only if the congestion window has room for it, and once it
             // wants to, hears nothing that would make room. The peer learns it by a stateless
             // reset, as soon as this connection is forgotten.
@@ -580,10 +580,18 @@ impl Connection {
         };
         let all_written =
             self.handed == 0 || self.handed / ROOM_SHARE < self.outgoing.room(&mut self.quic);
-        let is_heard = self.web.as_ref().is_none_or(|web| web.is_farewell_heard());
-        if !(self.outgoing.is_idle() && all_written && is_heard) && now < *deadline {
+        let is_late = deadline <= context.now;
+        if !(self.outgoing.is_idle() && all_written) && !is_late {
             return false;
         }
+        if self.say_farewell(context) {
+            return true;
+        }
+        let is_heard = self.web.as_ref().is_none_or(|web| web.is_farewell_heard());
+        if !is_heard && !is_late {
+            return false;
+        }
+        let Phase::Lingering { code, reason, .. } = &mut self.phase else { return false };
         let (code, reason) = match &self.web {
             // Code and reason are said in the session.
             Some(_) => (http3::Code::NO_ERROR.0, String::new()),
