@@ -14,7 +14,7 @@ use boring::rand::rand_bytes;
 
 use super::{
     config,
-    resolver::Resolver,
+    resolver::{Resolved, Resolver},
     target::{Target, Url},
 };
 use crate::transport::SessionId;
@@ -127,6 +127,14 @@ impl Dialer {
         None
     }
 
+    /// Whether an answer is to what a target waits for: it may have moved since it asked.
+    pub(super) fn is_waiting_for(&self, answer: &Resolved) -> bool {
+        self.targets.get(answer.target).is_some_and(|dial| {
+            matches!(dial.state, State::Resolving)
+                && (&dial.host, dial.port) == (&answer.host, answer.port)
+        })
+    }
+
     /// A target's addresses are known.
     pub(super) fn resolved(&mut self, target: usize, addresses: Vec<SocketAddr>, now: Instant) {
         let Some(dial) = self.targets.get_mut(target) else { return };
@@ -158,6 +166,10 @@ impl Dialer {
                 why
             });
         };
+        if session.is_some_and(|session| !begun.contains(&session)) {
+            // It began before the target moved.
+            return None;
+        }
         begun.retain(|begun| Some(*begun) != session);
         *reason = why;
         *next = now;
@@ -178,6 +190,10 @@ impl Dialer {
     ) -> Option<Vec<SessionId>> {
         let dial = self.targets.get_mut(target)?;
         let State::Trying { begun, .. } = &mut dial.state else { return None };
+        if !begun.contains(&session) {
+            // It began before the target moved.
+            return None;
+        }
         let mut others = std::mem::take(begun);
         others.retain(|other| *other != session);
         dial.state = State::Up { since: now, session };
@@ -344,6 +360,30 @@ mod tests {
         assert_eq!(setup.attempt(), Some(address(2)));
         let reason = setup.dialer.failed(0, None, "no route".to_owned(), now);
         assert_eq!(reason.as_deref(), Some("no route"));
+    }
+
+    #[test]
+    fn what_began_before_a_target_moved_is_not_wanted() {
+        let mut setup = setup("moqt://127.0.0.1:7");
+        let away: Url = "moqt://127.0.0.2:8".parse().unwrap();
+        let now = setup.now;
+        assert_eq!(setup.attempt(), None);
+        let stale = setup.resolver.answer().unwrap();
+        assert!(setup.dialer.is_waiting_for(&stale));
+        setup.dialer.resolved(0, vec![address(7)], now);
+        assert!(setup.attempt().is_some());
+        setup.dialer.begun(0, SessionId(1));
+        setup.dialer.follow(0, &away, now);
+        assert_eq!(setup.attempt(), None);
+        assert!(!setup.dialer.is_waiting_for(&stale));
+        let fresh = setup.resolver.answer().unwrap();
+        assert!(setup.dialer.is_waiting_for(&fresh));
+        setup.dialer.resolved(0, fresh.addresses.unwrap(), now);
+        assert_eq!(setup.dialer.connected(0, SessionId(1), now), None);
+        assert_eq!(setup.dialer.failed(0, Some(SessionId(1)), "no".to_owned(), now), None);
+        assert!(setup.attempt().is_some());
+        setup.dialer.begun(0, SessionId(2));
+        assert_eq!(setup.dialer.connected(0, SessionId(2), now), Some(Vec::new()));
     }
 
     #[test]

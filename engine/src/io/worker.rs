@@ -150,6 +150,7 @@ impl<D: Driver> Worker<D> {
         let before = self.tick(Duration::ZERO);
         let waited = self.wait(before)?;
         let now = self.tick(waited);
+        let began = Clock::system();
         let received = self.endpoint.counters.udp_received_total;
         self.endpoint.receive(&mut self.batch, now);
         if received < self.endpoint.counters.udp_received_total {
@@ -168,7 +169,7 @@ impl<D: Driver> Worker<D> {
         for slot in self.backlog.drain(..) {
             self.endpoint.attend(slot);
         }
-        self.count(now);
+        self.count(began);
         Ok(())
     }
 
@@ -187,10 +188,11 @@ impl<D: Driver> Worker<D> {
     /// Takes no new work while memory is short.
     fn look_at_memory(&mut self, now: Instant) {
         let Some(is_short) = self.memory.look(now) else { return };
-        if is_short {
-            tracing::warn!("memory is short: no new connections and requests");
-        } else {
-            tracing::info!("memory is no longer short");
+        // All workers find the same, and one says so.
+        match is_short {
+            _ if self.seat.index() != 0 => {}
+            true => tracing::warn!("memory is short: no new connections and requests"),
+            false => tracing::info!("memory is no longer short"),
         }
         self.endpoint.handle_shortage(is_short);
         self.driver.handle_shortage(is_short, now);
@@ -475,6 +477,9 @@ impl<D: Driver> Worker<D> {
 
     fn dial(&mut self, now: Instant) {
         while let Some(answer) = self.resolver.answer() {
+            if !self.dialer.is_waiting_for(&answer) {
+                continue;
+            }
             match answer.addresses {
                 Ok(addresses) => self.dialer.resolved(answer.target, addresses, now),
                 Err(reason) => {
@@ -505,7 +510,8 @@ impl<D: Driver> Worker<D> {
                 Ok(url) => self.follow_to(target, url, now),
                 Err(reason) => {
                     let uri = String::from_utf8_lossy(&uri[..uri.len().min(URI_SHOWN)]);
-                    tracing::warn!(target, %uri, reason, "a target is not followed");
+                    let uri = without_path(&uri);
+                    tracing::warn!(target, ?uri, reason, "a target is not followed");
                 }
             }
         }
@@ -616,7 +622,9 @@ impl<D: Driver> Worker<D> {
 
     /// Accounts for this turn, and lets others see the counters now and then.
     fn count(&mut self, began: Instant) {
-        let busy = self.tick(Duration::ZERO).saturating_duration_since(began).as_nanos();
+        self.tick(Duration::ZERO);
+        // By the system's clock: by ours a long turn would have taken no time.
+        let busy = Clock::system().saturating_duration_since(began).as_nanos();
         let busy = u64::try_from(busy).unwrap_or(u64::MAX);
         self.endpoint.counters.busy_nanoseconds_total += busy;
         self.turns.note(busy);
@@ -655,11 +663,36 @@ impl<D: Driver> Worker<D> {
     }
 }
 
+/// A URI as it is logged: its path and query may be secrets.
+fn without_path(uri: &str) -> &str {
+    let authority = uri.find("://").map_or(0, |scheme| scheme + 3);
+    let length = uri[authority..].find(['/', '?', '#']);
+    length.map_or(uri, |length| &uri[..authority + length])
+}
+
 impl Phase {
     const fn deadline(self) -> Option<Instant> {
         match self {
             Self::Running | Self::Over => None,
             Self::Draining { deadline } | Self::Closing { deadline } => Some(deadline),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_path_nor_query_of_a_uri_is_logged() {
+        for (uri, shown) in [
+            ("moqt://a.example:1/secret?secret", "moqt://a.example:1"),
+            ("moqt://a.example?secret", "moqt://a.example"),
+            ("a.example/secret", "a.example"),
+            ("moqt://é", "moqt://é"),
+            ("", ""),
+        ] {
+            assert_eq!(without_path(uri), shown);
         }
     }
 }
