@@ -371,10 +371,15 @@ impl Connection {
     }
 
     /// What the record is to say of it, if that is something else than what it says.
-    pub(super) fn take_note(&mut self) -> Option<Link> {
+    pub(super) fn note(&self) -> Option<Link> {
         let id = self.spoken_to.filter(|_| self.is_up())?;
         let wanted = Link { peer: self.peer, local: self.local, id };
-        (self.noted.replace(wanted) != Some(wanted)).then_some(wanted)
+        (self.noted != Some(wanted)).then_some(wanted)
+    }
+
+    /// The record says this of it.
+    pub(super) const fn set_noted(&mut self, link: Link) {
+        self.noted = Some(link);
     }
 
     /// Whether the record says something of it.
@@ -386,10 +391,15 @@ impl Connection {
     fn note_heard(&mut self, now: Instant) {
         self.forgiven_until = None;
         self.keep_alive_at = self.keep_alive.map(|interval| now + interval);
-        self.dead_at = self.peer_idle_timeout().map(|idle| now + idle.min(self.idle_timeout));
+        self.wait_for_sign(now);
         if self.silence.heard(now) {
             self.events.push_back(Event::Silence(false));
         }
+    }
+
+    /// The peer has time from now on until it is taken for dead.
+    fn wait_for_sign(&mut self, now: Instant) {
+        self.dead_at = self.peer_idle_timeout().map(|idle| now + idle.min(self.idle_timeout));
     }
 
     /// What it has to say next; `budget` says how many bytes may still be read.
@@ -676,7 +686,8 @@ impl Connection {
     /// has time to answer.
     pub(super) fn handle_stop(&mut self, now: Instant) {
         if matches!(self.phase, Phase::Up) && self.keep_alive_at.is_some() {
-            self.note_heard(now);
+            self.wait_for_sign(now);
+            self.silence.forgive(now);
             self.keep_alive_at = Some(now);
             self.forgiven_until = Some(now + FORGIVENESS);
         }

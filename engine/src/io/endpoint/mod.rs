@@ -27,7 +27,6 @@ use super::{
     hub::{Hub, Seat, Stray},
     keys::Keys,
     packet::Packet,
-    record::{Link, Record},
     stateless_reset::ResetKey,
     steering,
     target::{Scheme, Target, Url},
@@ -69,10 +68,6 @@ pub(in crate::io) struct Site {
     /// Where it listens, in the order of the configuration.
     pub(in crate::io) sockets: Vec<Socket>,
     pub(in crate::io) keys: Keys,
-    /// Where its connections are noted.
-    pub(in crate::io) record: Option<Record>,
-    /// Connections of the process before this one, which it ends.
-    pub(in crate::io) left: Vec<Link>,
 }
 
 /// How a datagram came.
@@ -136,7 +131,7 @@ impl Endpoint {
             client_turn: 0,
             ids: Issuer::new(worker)?,
             reset_key: site.keys.reset.clone(),
-            farewells: Farewells::new(std::mem::take(&mut site.left), now),
+            farewells: Farewells::new(now),
             site,
             table: ConnectionTable::default(),
             wheel: TimerWheel::new(now),
