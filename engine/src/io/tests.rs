@@ -155,8 +155,7 @@ fn is_followed(test: &str, first: &str, second: (&str, &str)) -> bool {
     let home = signed(&format!("{test}-home"), &authority, first, false);
     let (name, host) = second;
     let away = signed(&format!("{test}-away"), &authority, name, false);
-    let mut dial = Dial::default();
-    dial.goaway_hosts = vec![host.to_owned()];
+    let dial = Dial { goaway_hosts: vec![host.to_owned()], ..Dial::default() };
     let config = Config::client(vec![home.target(first, &authority)]).with_dial(dial);
     let (tell, told) = mpsc::channel();
     let moves_to = Some(away.url(host));

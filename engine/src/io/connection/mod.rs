@@ -591,14 +591,14 @@ impl Connection {
         let all_written =
             self.handed == 0 || self.handed / ROOM_SHARE < self.outgoing.room(&mut self.quic);
         let is_late = deadline <= context.now;
-        if !(self.outgoing.is_idle() && all_written) && !is_late {
+        if !(is_late || self.outgoing.is_idle() && all_written) {
             return false;
         }
         if self.say_farewell(context) {
             return true;
         }
         let is_heard = self.web.as_ref().is_none_or(|web| web.is_farewell_heard());
-        if !is_heard && !is_late {
+        if !(is_late || is_heard) {
             return false;
         }
         let Phase::Lingering { code, reason, .. } = &mut self.phase else { return false };

@@ -82,9 +82,9 @@ impl WebTransport {
                 (None, Action::Reset { stream: to(streams, stream), code })
             }
             Action::Stop { stream, code } => {
+                let stream = to(streams, stream);
                 self.inward.remove(&stream.0);
-                let code = code::to_http3(code);
-                (None, Action::Stop { stream: to(streams, stream), code })
+                (None, Action::Stop { stream, code: code::to_http3(code) })
             }
             Action::Prioritize { stream, precedence } => {
                 (None, Action::Prioritize { stream: to(streams, stream), precedence })

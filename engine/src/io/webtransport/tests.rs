@@ -623,7 +623,7 @@ fn what_came_early_for_another_session_is_not_told() {
 #[test]
 fn what_is_held_early_is_a_copy() {
     let mut server = End::server();
-    let chunk = Bytes::from(vec![&[0x40, 0x54, 0][..], &[7; 10_000]].concat());
+    let chunk = Bytes::from([&[0x40, 0x54, 0][..], &[7; 10_000]].concat());
     let stream = StreamId(6);
     let piece = chunk.slice(..10);
     server.web.handle(Event::Stream { stream, bytes: piece, fin: false }, &mut server.events);
@@ -659,4 +659,15 @@ fn the_driver_is_told_of_stops_of_its_own_streams_alone() {
     server.handle(vec![stop(4), stop(8), stop(12), stop(7)]);
     let expected = |stream| format!("Stop {{ stream: StreamId({stream}), code: 5 }}");
     assert_eq!(server.told(), [expected(8), expected(12), expected(3)]);
+}
+
+#[test]
+fn a_stop_of_the_first_request_is_none_of_connect() {
+    let (mut client, mut server) = pair(&DRAFTS);
+    client.told();
+    client.act(Action::Stop { stream: StreamId(0), code: 1 });
+    let code = SessionCode::NO_ERROR;
+    let said = server.act(Action::Close { code, reason: "why".to_owned() });
+    client.handle(said);
+    assert_eq!(client.told(), [r#"Closed(ByPeer { code: 0, reason: b"why" })"#]);
 }
