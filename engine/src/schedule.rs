@@ -258,7 +258,7 @@ impl<S> Scheduler<S> {
     }
 
     /// How many streams are known.
-    pub fn len(&self) -> usize {
+    pub fn stream_count(&self) -> usize {
         self.streams.len()
     }
 

@@ -69,7 +69,8 @@ fn its_status_says_what_is_wrong() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stdout).unwrap().contains("Bail out!"));
     assert_eq!(status(&[&nobody[..], &["-t", "no-such-case"]].concat()), Some(127));
-    assert_eq!(status(&["-r", "https://127.0.0.1:1", "--insecure"]), Some(127));
+    assert_eq!(status(&["-r", "https://127.0.0.1:1", "--insecure"]), Some(1));
+    assert_eq!(status(&["-r", "wss://127.0.0.1:1", "--insecure"]), Some(2));
     assert_eq!(status(&["-r", "moqt://127.0.0.1:1"]), Some(2));
     assert_eq!(status(&["--insecure"]), Some(2));
 }

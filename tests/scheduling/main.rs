@@ -103,7 +103,7 @@ proptest! {
             serve(&mut scheduler, &mut model, 1)?;
         }
         prop_assert_eq!(scheduler.poll(), None);
-        prop_assert_eq!(scheduler.len(), model.len());
+        prop_assert_eq!(scheduler.stream_count(), model.len());
     }
 
     /// Requests of one priority that always have something to send have sent the same, but for one

@@ -203,7 +203,7 @@ impl CallThrough {
             Record { kind, payload: filler(size) }.encode(&mut bytes);
             bytes.freeze()
         };
-        let (question, answer) = (record(RecordType::Request), record(RecordType::Response));
+        let (question, answer) = (record(RecordType::Request), record(RecordType::Result));
         Ok(Self { caller, callee, question, answer })
     }
 }

@@ -177,7 +177,7 @@ impl Seat {
 
     /// What was to be taken from another worker's parcels is taken: it is woken if it waits for that.
     pub(super) fn settle(&mut self, from: usize) {
-        self.handed[from] |= self.from[from].as_ref().is_some_and(Consumer::settle);
+        self.handed[from] |= self.from[from].as_mut().is_some_and(Consumer::settle);
     }
 
     /// How many parcels from another worker wait.
@@ -201,7 +201,8 @@ impl Seat {
         }
     }
 
-    /// Whether the worker may sleep as far as the others are concerned.
+    /// Whether the worker may sleep as far as the others are concerned. To be asked when it has
+    /// announced that it will.
     pub(super) fn is_quiet(&self) -> bool {
         let has_news = self.from.iter().flatten().any(|from| !from.is_empty());
         let has_become_free = self.to.iter().flatten().any(Producer::has_become_free);

@@ -19,7 +19,7 @@ pub(super) fn ring<T>(capacity: usize, bytes_max: usize) -> (Producer<T>, Consum
         starved: Flag::default(),
     });
     let producer = Producer { ring: Arc::clone(&ring), given: 0, bytes_max, blocked: false };
-    (producer, Consumer { ring, taken: 0 })
+    (producer, Consumer { ring, taken: 0, has_taken: false })
 }
 
 #[derive(Debug)]
@@ -56,14 +56,11 @@ impl<T> Producer<T> {
         debug_assert!(pushed.is_ok(), "nobody else puts anything in");
     }
 
-    /// Notes whether more would be put in if there were room. If so, whether there is must be looked
-    /// for once more before the sender sleeps.
+    /// Notes whether more would be put in if there were room. If so, `has_become_free` must be asked
+    /// once more when the sender has announced its sleep.
     pub(super) fn set_blocked(&mut self, blocked: bool) {
         let was_blocked = std::mem::replace(&mut self.blocked, blocked);
-        // Whoever has made room has taken the flag away: if that was not enough, it is set again.
-        if blocked {
-            self.ring.starved.set();
-        } else if was_blocked {
+        if was_blocked && !blocked {
             self.ring.starved.clear();
         }
     }
@@ -73,9 +70,17 @@ impl<T> Producer<T> {
         self.blocked
     }
 
-    /// Whether there is room for what found none.
+    /// Whether there is room for what found none. If not, the receiver will say so.
+    ///
+    /// The flag is set here, behind the announcement of sleep: whoever takes it away wakes a sender
+    /// that sleeps. One who took away an earlier flag may have found the sender awake, and the room
+    /// that it had made too small.
     pub(super) fn has_become_free(&self) -> bool {
-        self.blocked && self.has_room()
+        if !self.blocked {
+            return false;
+        }
+        self.ring.starved.set();
+        self.has_room()
     }
 }
 
@@ -85,6 +90,8 @@ pub(super) struct Consumer<T> {
     ring: Arc<Ring<T>>,
     /// Bytes of all messages taken out; counted round and round.
     taken: usize,
+    /// Whether anything was taken out that the sender was not told of.
+    has_taken: bool,
 }
 
 impl<T> Consumer<T> {
@@ -92,11 +99,15 @@ impl<T> Consumer<T> {
     pub(super) fn pop(&mut self) -> Option<T> {
         let (bytes, message) = self.ring.messages.pop()?;
         self.taken = self.taken.wrapping_add(bytes);
+        self.has_taken = true;
         Some(message)
     }
 
     /// Tells the sender of the room that there is now; whether it waits for that and must be woken.
-    pub(super) fn settle(&self) -> bool {
+    pub(super) fn settle(&mut self) -> bool {
+        if !std::mem::take(&mut self.has_taken) {
+            return false;
+        }
         self.ring.taken.store(self.taken, Ordering::Release);
         self.ring.starved.take()
     }

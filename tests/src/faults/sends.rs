@@ -69,7 +69,7 @@ fn under(what: &str, injection: &str) -> io::Result<Vec<Figure>> {
         let what = format!("{what}: {kind}");
         Figure { case, what, value, unit, goal }
     };
-    figures.push(figure("sendings refused or put off", failed, "", Goal::AtLeast(10.0)));
+    figures.push(figure("sendings refused or put off", failed, "", Goal::AtLeast(1.0)));
     figures.push(figure("until all was there", passed, "s", Goal::None));
     figures.push(figure("processor time meanwhile", busy, "%", Goal::AtMost(60.0)));
     Ok(figures)

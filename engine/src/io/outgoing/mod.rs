@@ -296,7 +296,7 @@ impl Outgoing {
             }
         }
         self.stops = stopped;
-        self.streams.len()
+        self.streams.stream_count()
     }
 
     /// Takes note of streams that quiche says have room, or were stopped.
