@@ -31,13 +31,7 @@ pub(super) struct Farewells {
 
 impl Farewells {
     pub(super) const fn new(now: Instant) -> Self {
-        Self {
-            links: VecDeque::new(),
-            at: now,
-            owed: false,
-            record: None,
-            stale: BTreeSet::new(),
-        }
+        Self { links: VecDeque::new(), at: now, owed: false, record: None, stale: BTreeSet::new() }
     }
 
     /// When the next are due.

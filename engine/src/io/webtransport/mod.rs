@@ -10,6 +10,7 @@ mod capsule;
 mod code;
 mod inward;
 mod outward;
+mod probe;
 mod protocols;
 mod request;
 mod streams;
@@ -23,6 +24,7 @@ use aip_codec::Version;
 use bytes::{Bytes, BytesMut};
 
 pub(super) use self::outward::Numbered;
+pub use self::probe::Probe;
 use self::{capsule::CapsuleReader, streams::Streams};
 use super::{
     connection::Event,
