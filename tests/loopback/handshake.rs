@@ -94,6 +94,16 @@ fn a_certificate_that_is_not_pinned_is_refused() {
 }
 
 #[test]
+fn a_server_whose_certificate_is_not_pinned_is_asked_for_nothing_over_http() {
+    let server = Node::server(PLAIN);
+    let url = format!("https://127.0.0.1:{}/path?secret=1", server.port());
+    let target = Target::new(&url, Trust::CertificateSha256(vec![[7; 32]])).unwrap();
+    let client = Node::new(Config::client(vec![target]), PLAIN);
+    assert!(unreachable(&client).contains("pinned"));
+    server.never("asked for a session", |told| matches!(told, Told::Connected(..)));
+}
+
+#[test]
 fn anyone_will_do_for_those_who_say_so() {
     let server = Node::server(ECHO);
     let mut target = server.target();

@@ -20,4 +20,6 @@ mod streams;
 #[cfg(test)]
 mod transfer;
 #[cfg(test)]
+mod web;
+#[cfg(test)]
 mod workers;

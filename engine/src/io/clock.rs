@@ -18,7 +18,12 @@ pub(super) struct Clock {
 impl Clock {
     /// A clock that shows the present.
     pub(super) fn new() -> Self {
-        Self { now: Instant::now(), stopped: Duration::ZERO }
+        Self { now: Self::system(), stopped: Duration::ZERO }
+    }
+
+    /// The time by the system's clock, to measure how long something takes.
+    pub(super) fn system() -> Instant {
+        Instant::now()
     }
 
     /// The time at the last [`Self::tick`].
@@ -34,7 +39,7 @@ impl Clock {
     /// Reads the system's clock, after a wait of at most `waited`. How long the process was stopped,
     /// if it was.
     pub(super) fn tick(&mut self, waited: Duration) -> Option<Duration> {
-        self.advance(Instant::now(), waited)
+        self.advance(Self::system(), waited)
     }
 
     fn advance(&mut self, system: Instant, waited: Duration) -> Option<Duration> {

@@ -192,7 +192,8 @@ pub struct Quic {
     /// Silence after which a connection is taken for dead. 5 s; zero is never.
     #[serde(with = "super::config_file::duration")]
     pub idle_timeout: Duration,
-    /// Silence after which a connection is kept alive by a PING. 1.5 s; zero is never.
+    /// Silence after which a connection is kept alive by a PING. 1.5 s; zero is never, and needs a
+    /// [`Dial::silence`] of zero, too.
     #[serde(with = "super::config_file::duration")]
     pub keep_alive: Duration,
     /// What a peer may have under way on one stream at first. 1 MiB.
@@ -264,9 +265,11 @@ pub struct Handshake {
     /// Connections at once, of either side; more are ignored. 65,536.
     pub connections_max: usize,
     /// A file of at least 32 secret bytes, from which stateless reset tokens are derived, so that
-    /// a restarted server can end the connections of the one before. Random at each start if unset.
+    /// a restarted server can end the connections of the one before. If unset, it is kept in
+    /// [`Config::state_directory`]; without one, it is random at each start.
     pub stateless_reset_key: Option<PathBuf>,
-    /// Stateless resets that may be sent in one second. 1,000.
+    /// Stateless resets that may be sent in one second to those who ask for them, and as many more to
+    /// the connections that the process before has left in [`Config::state_directory`]. 1,000.
     pub stateless_resets_per_second: u32,
 }
 

@@ -14,7 +14,7 @@ use boring::rand::rand_bytes;
 
 use super::{
     config,
-    resolver::Resolver,
+    resolver::{Resolved, Resolver},
     target::{Target, Url},
 };
 use crate::transport::SessionId;
@@ -127,6 +127,14 @@ impl Dialer {
         None
     }
 
+    /// Whether an answer is to what a target waits for: it may have moved since it asked.
+    pub(super) fn is_waiting_for(&self, answer: &Resolved) -> bool {
+        self.targets.get(answer.target).is_some_and(|dial| {
+            matches!(dial.state, State::Resolving)
+                && (&dial.host, dial.port) == (&answer.host, answer.port)
+        })
+    }
+
     /// A target's addresses are known.
     pub(super) fn resolved(&mut self, target: usize, addresses: Vec<SocketAddr>, now: Instant) {
         let Some(dial) = self.targets.get_mut(target) else { return };
@@ -158,6 +166,10 @@ impl Dialer {
                 why
             });
         };
+        if session.is_some_and(|session| !begun.contains(&session)) {
+            // It began before the target moved.
+            return None;
+        }
         begun.retain(|begun| Some(*begun) != session);
         *reason = why;
         *next = now;
@@ -178,6 +190,10 @@ impl Dialer {
     ) -> Option<Vec<SessionId>> {
         let dial = self.targets.get_mut(target)?;
         let State::Trying { begun, .. } = &mut dial.state else { return None };
+        if !begun.contains(&session) {
+            // It began before the target moved.
+            return None;
+        }
         let mut others = std::mem::take(begun);
         others.retain(|other| *other != session);
         dial.state = State::Up { since: now, session };
@@ -210,16 +226,18 @@ impl Dialer {
         dial.wait(&self.settings, now);
     }
 
+    /// Whether a target may be followed elsewhere: not if it has been just now.
+    pub(super) fn may_follow(&self, target: usize, now: Instant) -> bool {
+        let has_moved = |dial: &Dial| dial.moved.is_some_and(|(when, _)| now < when + MOVE_EVERY);
+        self.targets.get(target).is_some_and(|dial| !has_moved(dial))
+    }
+
     /// A target is elsewhere from now on: it is tried there while the connection that says so lasts.
-    /// False if it has been followed just now.
-    pub(super) fn follow(&mut self, target: usize, url: &Url, now: Instant) -> bool {
-        let Some(dial) = self.targets.get_mut(target) else { return false };
-        if dial.moved.is_some_and(|(when, _)| now < when + MOVE_EVERY) {
-            return false;
+    pub(super) fn follow(&mut self, target: usize, url: &Url, now: Instant) {
+        if let Some(dial) = self.targets.get_mut(target) {
+            dial.go_to(url, now);
+            dial.moved = Some((now, 0));
         }
-        dial.go_to(url, now);
-        dial.moved = Some((now, 0));
-        true
     }
 
     /// Whether a target is not to be found where it said, after a try there has failed; it is then
@@ -345,6 +363,30 @@ mod tests {
     }
 
     #[test]
+    fn what_began_before_a_target_moved_is_not_wanted() {
+        let mut setup = setup("moqt://127.0.0.1:7");
+        let away: Url = "moqt://127.0.0.2:8".parse().unwrap();
+        let now = setup.now;
+        assert_eq!(setup.attempt(), None);
+        let stale = setup.resolver.answer().unwrap();
+        assert!(setup.dialer.is_waiting_for(&stale));
+        setup.dialer.resolved(0, vec![address(7)], now);
+        assert!(setup.attempt().is_some());
+        setup.dialer.begun(0, SessionId(1));
+        setup.dialer.follow(0, &away, now);
+        assert_eq!(setup.attempt(), None);
+        assert!(!setup.dialer.is_waiting_for(&stale));
+        let fresh = setup.resolver.answer().unwrap();
+        assert!(setup.dialer.is_waiting_for(&fresh));
+        setup.dialer.resolved(0, fresh.addresses.unwrap(), now);
+        assert_eq!(setup.dialer.connected(0, SessionId(1), now), None);
+        assert_eq!(setup.dialer.failed(0, Some(SessionId(1)), "no".to_owned(), now), None);
+        assert!(setup.attempt().is_some());
+        setup.dialer.begun(0, SessionId(2));
+        assert_eq!(setup.dialer.connected(0, SessionId(2), now), Some(Vec::new()));
+    }
+
+    #[test]
     fn waits_double_up_to_the_most_and_begin_anew_when_a_connection_lasted() {
         let mut setup = setup("moqt://one.example:7");
         for expected in [100, 200, 400, 800, 1_600, 3_000, 3_000] {
@@ -386,12 +428,13 @@ mod tests {
         setup.dialer.begun(0, SessionId(1));
         let now = setup.now;
         setup.dialer.connected(0, SessionId(1), now);
-        assert!(setup.dialer.follow(0, &away, now));
+        assert!(setup.dialer.may_follow(0, now));
+        setup.dialer.follow(0, &away, now);
         // The connection that said so ends while the new one is tried: that changes nothing.
         assert_eq!(setup.attempt(), None);
         assert_eq!(found(&mut setup)[0].to_string(), "127.0.0.2:8");
         setup.dialer.closed(0, SessionId(1), now);
-        assert!(!setup.dialer.follow(0, &home, now), "not from one to the other for ever");
+        assert!(!setup.dialer.may_follow(0, now), "not from one to the other for ever");
         for failures in 1..=3 {
             setup.dialer.resolved(0, Vec::new(), setup.now);
             let now = setup.now;
@@ -400,6 +443,6 @@ mod tests {
         }
         assert_eq!(setup.dialer.next(), Some(setup.now), "at home it is tried at once");
         assert!(!setup.dialer.gives_up_move(0, &home, setup.now));
-        assert!(setup.dialer.follow(0, &away, setup.now + MOVE_EVERY));
+        assert!(setup.dialer.may_follow(0, setup.now));
     }
 }

@@ -1,6 +1,6 @@
 //! Targets that send us elsewhere: where to they may.
 
-use super::target::Url;
+use super::target::{Scheme, Url};
 
 /// What targets may send us to.
 #[derive(Debug)]
@@ -16,13 +16,16 @@ impl Permitted {
         Self { hosts: hosts.chain(targets.map(|url| url.host().to_ascii_lowercase())).collect() }
     }
 
-    /// The URL that `uri` is, if we may go there.
+    /// The URL that `uri` is, if a target that is spoken to by `scheme` may send us there.
     ///
     /// # Errors
     /// Why not.
-    pub(super) fn url(&self, uri: &[u8]) -> Result<Url, &'static str> {
+    pub(super) fn url(&self, uri: &[u8], scheme: Scheme) -> Result<Url, &'static str> {
         let text = str::from_utf8(uri).map_err(|_| "it is no text")?;
-        let url: Url = text.parse().map_err(|_| "it is no moqt:// URL")?;
+        let url: Url = text.parse().map_err(|_| "it is no URL of a target")?;
+        if url.scheme() != scheme {
+            return Err("its scheme is not the target's");
+        }
         if self.hosts.contains(&url.host().to_ascii_lowercase()) {
             Ok(url)
         } else {
@@ -40,7 +43,7 @@ mod tests {
         let target: Url = "moqt://one.example:4443/relay".parse().unwrap();
         let permitted = Permitted::new(&["Two.example".to_owned()], [&target].into_iter());
         for uri in ["moqt://one.example", "moqt://ONE.example:9/x?y", "moqt://two.EXAMPLE:1"] {
-            assert!(permitted.url(uri.as_bytes()).is_ok(), "{uri}");
+            assert!(permitted.url(uri.as_bytes(), Scheme::Moqt).is_ok(), "{uri}");
         }
         for uri in [
             "moqt://three.example",
@@ -53,8 +56,10 @@ mod tests {
             "file:///etc/passwd",
             "",
         ] {
-            assert!(permitted.url(uri.as_bytes()).is_err(), "{uri}");
+            assert!(permitted.url(uri.as_bytes(), Scheme::Moqt).is_err(), "{uri}");
         }
-        assert!(permitted.url(&[0xff, 0xfe]).is_err());
+        assert!(permitted.url(&[0xff, 0xfe], Scheme::Moqt).is_err());
+        assert!(permitted.url(b"https://one.example", Scheme::Https).is_ok());
+        assert!(permitted.url(b"moqt://one.example", Scheme::Https).is_err());
     }
 }

@@ -61,6 +61,8 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
+#[doc(hidden)]
+pub use self::webtransport::Probe as __WebTransportProbe;
 pub use self::{
     config::{Config, Dial, Handshake, Identity, Quic, RetryPolicy},
     config_file::{ConfigFile, EXAMPLE, RelayLimits},

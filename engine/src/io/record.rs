@@ -5,13 +5,16 @@
 //! connection that a client has opened is noted: its two addresses, and the id by which the client
 //! speaks to us. The next process sends each of them a stateless reset as soon as it begins.
 //!
+//! What was noted is kept beside the new record until all of that is said, so that it is not lost
+//! with a process that dies before.
+//!
 //! What is written is in the system's cache, which outlives the process. A thread of its own writes;
-//! of what it cannot keep up with the rest is lost, and counted. Every note is sealed with the key of
-//! stateless resets: what another program has put into the file is not heard.
+//! of what it cannot keep up with the rest is refused, counted, and tried again. Every note is sealed
+//! with the key of stateless resets: what another program has put into the file is not heard.
 
 use std::{
-    fs::{File, OpenOptions, Permissions, TryLockError},
-    io::{self, Read as _},
+    fs::{self, File, OpenOptions, Permissions, TryLockError},
+    io::{self, BufReader, BufWriter, Read, Write as _},
     net::{IpAddr, SocketAddr},
     os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
@@ -30,7 +33,11 @@ const SEAL: usize = 10;
 /// Notes that may wait to be written.
 const WAITING_MAX: usize = 4_096;
 /// Notes that a record may have; one with more is not read.
-const NOTES_MAX: u64 = 1 << 24;
+pub(super) const NOTES_MAX: u64 = 1 << 24;
+/// Bytes of a record that are read or written at once.
+const BUFFER: usize = 64 << 10;
+/// How the file is called that keeps what is still to be said.
+const OWED: &str = "owed";
 
 /// A connection as its peer sees it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -45,10 +52,11 @@ pub(super) struct Link {
 
 /// A change of a record.
 #[derive(Debug)]
-struct Change {
-    /// Which note, counted from 0.
-    index: u64,
-    link: Option<Link>,
+enum Change {
+    /// Of the note with this index, counted from 0.
+    Note { index: u64, link: Option<Link> },
+    /// All is said that the process before this one has left.
+    NothingOwed,
 }
 
 /// One worker's part of a record.
@@ -61,10 +69,23 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Notes the connection in a slot, or that there is none any more. False if that was lost.
+    /// Notes the connection in a slot, or that there is none any more. False if there is no room for
+    /// that now.
     pub(super) fn note(&self, slot: u32, link: Option<Link>) -> bool {
         let index = self.first + u64::from(slot);
-        slot < self.notes_max && self.changes.try_send(Change { index, link }).is_ok()
+        slot < self.notes_max && self.changes.try_send(Change::Note { index, link }).is_ok()
+    }
+
+    /// All is said that the process before this one has left. False if there is no room for that now.
+    pub(super) fn note_nothing_owed(&self) -> bool {
+        self.changes.try_send(Change::NothingOwed).is_ok()
+    }
+
+    /// One that is never written.
+    #[cfg(test)]
+    pub(super) fn of_capacity(capacity: usize) -> (Self, Receiver<impl Sized>) {
+        let (changes, wanted) = sync_channel::<Change>(capacity);
+        (Self { changes, first: 0, notes_max: u32::MAX }, wanted)
     }
 
     /// The same record for another worker.
@@ -74,42 +95,78 @@ impl Record {
     }
 }
 
-/// A record, and the connections of the process before this one.
+/// The connections of the processes before this one, as many as there are notes at most; and a record.
 ///
 /// # Errors
-/// If the file cannot be used: this process then leaves none.
-pub(super) fn open(path: &Path, key: &ResetKey, notes_max: u32) -> io::Result<(Record, Vec<Link>)> {
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is no file"));
+/// If the file cannot be used: this process then leaves no record, and what it found stays.
+pub(super) fn open(path: &Path, key: &ResetKey, notes_max: u32) -> (Vec<Link>, io::Result<Record>) {
+    let mut left = Vec::new();
+    let record = begin(path, key, notes_max, &mut left);
+    (left, record)
+}
+
+fn begin(path: &Path, key: &ResetKey, notes_max: u32, left: &mut Vec<Link>) -> io::Result<Record> {
+    let file = lock(path)?;
+    let owed = path.with_extension(OWED);
+    if let Ok(file) = options().open(&owed) {
+        read(&owed, &file, key, notes_max, left);
     }
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            return Err(io::Error::other("another process keeps it"));
-        }
-        Err(TryLockError::Error(error)) => return Err(error),
-    }
-    let left = read(&mut file, key).unwrap_or_else(|error| {
-        tracing::warn!(path = %path.display(), %error, "the record of connections is not read");
-        Vec::new()
-    });
+    read(path, &file, key, notes_max, left);
+    keep(&owed, left, key)?;
     file.set_len(0)?;
     file.write_all_at(&head(), 0)?;
     let (changes, wanted) = sync_channel(WAITING_MAX);
     let key = key.clone();
     thread::Builder::new()
         .name("aip-record".to_owned())
-        .spawn(move || write(&file, &key, &wanted))?;
-    Ok((Record { changes, first: 0, notes_max }, left))
+        .spawn(move || write(&file, &owed, &key, &wanted))?;
+    Ok(Record { changes, first: 0, notes_max })
+}
+
+/// Neither another program's file nor its device is to be taken for a record.
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    options
+}
+
+/// The record's file, which no other process keeps.
+fn lock(path: &Path) -> io::Result<File> {
+    let file = options().write(true).create(true).truncate(false).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(io::Error::other("another process keeps it")),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Keeps what is still to be said.
+fn keep(owed: &Path, links: &[Link], key: &ResetKey) -> io::Result<()> {
+    if links.is_empty() {
+        return Ok(());
+    }
+    let new = owed.with_extension("new");
+    remove(&new)?;
+    let file = options().write(true).create_new(true).open(&new)?;
+    let mut writer = BufWriter::with_capacity(BUFFER, file);
+    writer.write_all(&head())?;
+    for link in links {
+        writer.write_all(&encode(link, key))?;
+    }
+    writer.flush()?;
+    fs::rename(&new, owed)
+}
+
+/// Removes a file, if it is there.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn head() -> [u8; NOTE] {
@@ -118,37 +175,68 @@ fn head() -> [u8; NOTE] {
     head
 }
 
-/// The connections that a file names under this key.
-fn read(file: &mut File, key: &ResetKey) -> io::Result<Vec<Link>> {
+/// Adds the connections that a file names under this key, until there are `links_max`.
+fn read(path: &Path, file: &File, key: &ResetKey, links_max: u32, links: &mut Vec<Link>) {
+    let damaged = read_notes(file, |note| match decode(note, key) {
+        Some(_) if links_max as usize <= links.len() => true,
+        Some(link) => {
+            links.push(link);
+            true
+        }
+        None => false,
+    });
+    let path = path.display();
+    match damaged {
+        Ok(0) => {}
+        Ok(damaged) => tracing::warn!(%path, damaged, "notes of connections are not this relay's"),
+        Err(error) => tracing::warn!(%path, %error, "the record of connections is not read"),
+    }
+}
+
+/// Gives each note of a file; says how many are none. One that is cut short was being written when
+/// its process ended.
+fn read_notes(file: &File, mut is_sound: impl FnMut(&[u8; NOTE]) -> bool) -> io::Result<u64> {
     let length = file.metadata()?.len();
     if length == 0 {
-        return Ok(Vec::new());
+        return Ok(0);
     }
     if NOTES_MAX < length / NOTE as u64 {
         return Err(io::Error::other("it is too long"));
     }
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    let (notes, rest) = bytes.as_chunks::<NOTE>();
-    let Some((_, notes)) = notes.split_first().filter(|(first, _)| **first == head()) else {
+    let mut reader = BufReader::with_capacity(BUFFER, file);
+    if next(&mut reader)? != Some(head()) {
         return Err(io::Error::other("it is none"));
-    };
-    let is_used = |note: &&[u8; NOTE]| note[0] != 0;
-    let used = notes.iter().filter(is_used).count();
-    let links: Vec<Link> = notes.iter().filter_map(|note| decode(note, key)).collect();
-    if links.len() < used || !rest.is_empty() {
-        let damaged = used - links.len();
-        tracing::warn!(damaged, "notes in the record of connections are not this relay's");
     }
-    Ok(links)
+    let mut damaged = 0;
+    while let Some(note) = next(&mut reader)? {
+        if note[0] != 0 && !is_sound(&note) {
+            damaged += 1;
+        }
+    }
+    Ok(damaged)
+}
+
+/// The next note, if it is whole.
+fn next(reader: &mut impl Read) -> io::Result<Option<[u8; NOTE]>> {
+    let mut note = [0; NOTE];
+    match reader.read_exact(&mut note) {
+        Ok(()) => Ok(Some(note)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Writes what workers want noted, until there are none any more.
-fn write(file: &File, key: &ResetKey, wanted: &Receiver<Change>) {
+fn write(file: &File, owed: &Path, key: &ResetKey, wanted: &Receiver<Change>) {
     let mut failed = false;
-    while let Ok(Change { index, link }) = wanted.recv() {
-        let note = link.map_or([0; NOTE], |link| encode(&link, key));
-        let written = file.write_all_at(&note, (1 + index) * NOTE as u64);
+    while let Ok(change) = wanted.recv() {
+        let written = match change {
+            Change::Note { index, link } => {
+                let note = link.map_or([0; NOTE], |link| encode(&link, key));
+                file.write_all_at(&note, (1 + index) * NOTE as u64)
+            }
+            Change::NothingOwed => remove(owed),
+        };
         match written {
             Ok(()) => failed = false,
             Err(error) if !failed => {
@@ -235,7 +323,7 @@ mod tests {
 
     /// What is in the file after these links were noted.
     fn written(path: &Path, key: &ResetKey, links: &[Link]) -> Vec<u8> {
-        let (record, _) = open(path, key, 100).unwrap();
+        let record = open(path, key, 100).1.unwrap();
         for (slot, link) in (0..).zip(links) {
             assert!(record.note(slot, Some(*link)));
         }
@@ -243,9 +331,11 @@ mod tests {
         fs::read(path).unwrap()
     }
 
-    /// What the process before has left.
+    /// What the process before has left, all of which is said.
     fn left(path: &Path, key: &ResetKey) -> Vec<Link> {
-        let (record, left) = open(path, key, 100).unwrap();
+        let (left, record) = open(path, key, 100);
+        let record = record.unwrap();
+        assert!(record.note_nothing_owed());
         close(path, record);
         left
     }
@@ -257,9 +347,11 @@ mod tests {
         written(&path, &key, &[link(1), link(2), link(3)]);
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let (record, left) = open(&path, &key, 100).unwrap();
+        let (left, record) = open(&path, &key, 100);
+        let record = record.unwrap();
         assert_eq!(left, [link(1), link(2), link(3)]);
-        // Each is told once: the file is empty now.
+        // Each is told once.
+        assert!(record.note_nothing_owed());
         record.note(5, Some(link(7)));
         record.note(5, None);
         let other = record.of_worker(3);
@@ -303,13 +395,53 @@ mod tests {
     fn one_process_keeps_a_record_and_only_in_a_file() {
         let (folder, key) = (folder("kept"), key());
         let path = folder.join("connections");
-        let kept = open(&path, &key, 100).unwrap();
-        assert!(open(&path, &key, 100).is_err());
+        let kept = open(&path, &key, 100).1.unwrap();
+        assert!(open(&path, &key, 100).1.is_err());
         drop(kept);
         let other = folder.join("other");
         symlink("/dev/null", &other).unwrap();
-        assert!(open(&other, &key, 100).is_err());
-        assert!(open(&folder, &key, 100).is_err());
+        assert!(open(&other, &key, 100).1.is_err());
+        assert!(open(&folder, &key, 100).1.is_err());
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn what_is_left_stays_until_it_is_said() {
+        let (folder, key) = (folder("owed"), key());
+        let path = folder.join("connections");
+        written(&path, &key, &[link(1), link(2)]);
+        // A process that notes one of its own, and dies before it has said anything.
+        let (left, record) = open(&path, &key, 100);
+        assert_eq!(left.len(), 2);
+        let record = record.unwrap();
+        assert!(record.note(0, Some(link(3))));
+        close(&path, record);
+        assert_eq!(self::left(&path, &key), [link(1), link(2), link(3)]);
+        assert!(self::left(&path, &key).is_empty());
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn what_is_left_is_known_though_no_record_can_be_begun() {
+        let (folder, key) = (folder("begun"), key());
+        let path = folder.join("connections");
+        written(&path, &key, &[link(1)]);
+        // What is still to be said cannot be kept.
+        fs::create_dir(path.with_extension(OWED)).unwrap();
+        let (left, record) = open(&path, &key, 100);
+        assert!(record.is_err());
+        assert_eq!(left, [link(1)]);
+        fs::remove_dir(path.with_extension(OWED)).unwrap();
+        assert_eq!(self::left(&path, &key), [link(1)], "it is still there");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn no_more_is_read_than_there_may_be() {
+        let (folder, key) = (folder("most"), key());
+        let path = folder.join("connections");
+        written(&path, &key, &[link(1), link(2), link(3)]);
+        assert_eq!(open(&path, &key, 2).0, [link(1), link(2)]);
         fs::remove_dir_all(folder).unwrap();
     }
 

@@ -16,11 +16,16 @@ use super::wake::Wake;
 pub(super) struct Resolved {
     /// Which target asked.
     pub(super) target: usize,
+    /// For which host,
+    pub(super) host: String,
+    /// and port.
+    pub(super) port: u16,
     /// Its addresses, at least one; or why there are none.
     pub(super) addresses: Result<Vec<SocketAddr>, String>,
 }
 
-/// Asks the system. At most one question per target is under way, which bounds the queues.
+/// Asks the system. At most one question per target and place is under way, and targets do not move
+/// often, which bounds the queues.
 pub(super) struct Resolver {
     wake: Arc<Wake>,
     answers: Arc<SegQueue<Resolved>>,
@@ -43,7 +48,7 @@ impl Resolver {
     pub(super) fn ask(&mut self, target: usize, host: &str, port: u16) {
         if let Ok(address) = host.parse::<IpAddr>() {
             let addresses = Ok(vec![SocketAddr::new(address, port)]);
-            self.answers.push(Resolved { target, addresses });
+            self.answers.push(Resolved { target, host: host.to_owned(), port, addresses });
             return;
         }
         let question = Question { target, host: host.to_owned(), port };
@@ -53,7 +58,8 @@ impl Resolver {
         };
         if let Err(error) = sent {
             self.questions = None;
-            self.answers.push(Resolved { target, addresses: Err(error) });
+            let (host, addresses) = (host.to_owned(), Err(error));
+            self.answers.push(Resolved { target, host, port, addresses });
         }
     }
 
@@ -82,7 +88,7 @@ impl Resolver {
                         },
                         Err(error) => Err(format!("{host}: {error}")),
                     };
-                    answers.push(Resolved { target, addresses });
+                    answers.push(Resolved { target, host, port, addresses });
                     wake.wake();
                 }
             })?;

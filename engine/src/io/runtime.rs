@@ -1,12 +1,13 @@
 //! From a configuration to running workers.
 
 use std::{
-    fs::DirBuilder,
+    fs::{self, DirBuilder},
     net::SocketAddr,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    path::Path,
     sync::{Arc, mpsc},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use mio::Poll;
@@ -21,7 +22,7 @@ use super::{
     hub::{Hub, WORKERS_MAX, Watch},
     keys::Keys,
     mailbox::{Mailbox, Receiver},
-    record::{self, Link, Record},
+    record,
     signals::Signals,
     status::Status,
     steering, tls,
@@ -309,11 +310,9 @@ impl<C> Prepared<C> {
         let mut sockets = listen(&config)?.into_iter();
         let (hub, seats) = Hub::new(ears.iter().map(|ear| Arc::clone(&ear.wake)).collect());
         if let Some(path) = &config.state_directory {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-            made.map_err(|error| Error::File { path: path.clone(), reason: error.to_string() })?;
+            make_state_directory(path)?;
         }
         let keys = Keys::new(&config, now)?;
-        let (record, mut left) = open_record(&config, &keys).unzip();
         let mut parts: Vec<Parts<C>> = Vec::with_capacity(config.workers);
         for (ear, seat) in ears.into_iter().zip(seats) {
             let (Ear { poll, wake, receiver }, worker) = (ear, seat.index());
@@ -330,10 +329,7 @@ impl<C> Prepared<C> {
             }
             let sockets = sockets.next().unwrap_or_default();
             let (hub, keys) = (Arc::clone(&hub), keys.clone());
-            let record = record.as_ref().map(|record: &Record| record.of_worker(worker));
-            // The first one ends what was left, for all.
-            let left = left.take().unwrap_or_default();
-            let site = Site { hub, worker, sockets, keys, record, left };
+            let site = Site { hub, worker, sockets, keys };
             let endpoint = Endpoint::new(config, certificate.as_ref(), registry, site, now)?;
             let status = Arc::clone(&status);
             parts.push(Parts { poll, wake, receiver, endpoint, signals, status, seat });
@@ -349,6 +345,8 @@ impl<C> Prepared<C> {
             None => None,
         };
         let development = matches!(config.identity, Some(Identity::Development));
+        // Last: who could not begin would have said nothing to those that it finds there.
+        leave_record(&config, &keys, &mut parts, now);
         let certificate_sha256 = certificate.map(|certificate| certificate.sha256);
         let ready = Ready {
             addresses: parts.first().map_or_else(Vec::new, |parts| parts.endpoint.addresses()),
@@ -360,20 +358,38 @@ impl<C> Prepared<C> {
     }
 }
 
-/// The record of connections in the state directory, and what was in it. Without one a relay works
-/// as well.
-fn open_record(config: &Config, keys: &Keys) -> Option<(Record, Vec<Link>)> {
-    let path = config.state_directory.as_ref()?.join(RECORD);
+/// Makes the state directory, or says who else may change what is in it.
+fn make_state_directory(path: &Path) -> Result<(), Error> {
+    let wrong =
+        |error: std::io::Error| Error::File { path: path.to_owned(), reason: error.to_string() };
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(wrong)?;
+    let made = fs::metadata(path).map_err(wrong)?;
+    // SAFETY: geteuid has no preconditions and cannot fail.
+    let own = unsafe { libc::geteuid() };
+    if made.uid() != own || made.mode() & 0o022 != 0 {
+        tracing::warn!(path = %path.display(), "others may change the state directory");
+    }
+    Ok(())
+}
+
+/// Lets workers note their connections in the state directory, and the first end those that were noted
+/// there. Without that a relay works as well.
+fn leave_record<C>(config: &Config, keys: &Keys, parts: &mut [Parts<C>], now: Instant) {
+    let Some(folder) = &config.state_directory else { return };
+    let path = folder.join(RECORD);
     let notes_max = u32::try_from(config.handshake.connections_max).unwrap_or(u32::MAX);
-    match record::open(&path, &keys.reset, notes_max) {
-        Ok((record, left)) => {
+    let (mut left, record) = record::open(&path, &keys.reset, notes_max);
+    match &record {
+        Ok(_) => {
             tracing::info!(path = %path.display(), left = left.len(), "connections are noted");
-            Some((record, left))
         }
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "connections are not noted");
-            None
         }
+    }
+    for parts in parts {
+        let record = record.as_ref().ok().map(|record| record.of_worker(parts.seat.index()));
+        parts.endpoint.leave(record, std::mem::take(&mut left), now);
     }
 }
 
@@ -408,6 +424,23 @@ fn check(config: &Config) -> Result<(), Error> {
     }
     if config.listen.is_empty() && config.targets.is_empty() {
         return wrong("nothing to listen on and nothing to connect to");
+    }
+    // Each worker has as many notes in the record as there may be connections.
+    let notes = config.workers.saturating_mul(config.handshake.connections_max);
+    if config.state_directory.is_some() && record::NOTES_MAX <= notes as u64 {
+        return wrong(
+            "a state directory holds less than 16,777,216 connections: fewer workers, or \
+                      a lower connections_max",
+        );
+    }
+    if !config.targets.is_empty()
+        && config.quic.keep_alive.is_zero()
+        && !config.dial.silence.is_zero()
+    {
+        return wrong(
+            "without keep_alive no silence of a target is noticed: dial.silence must be 0, \
+                      too",
+        );
     }
     config.quic.check()?;
     config.handshake.check()?;

@@ -6,7 +6,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
     time::{Duration, Instant},
 };
@@ -46,6 +46,9 @@ impl ResetKey {
                  head -c 32 /dev/urandom > FILE"
             )));
         }
+        if fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0) {
+            tracing::warn!(path = %path.display(), "others may read the stateless reset key");
+        }
         Ok(Self(sha256(&secret)))
     }
 
@@ -67,14 +70,10 @@ impl ResetKey {
         if !path.exists() {
             let mut secret = [0; SECRET_MIN];
             rand_bytes(&mut secret)?;
-            let options = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-            let made = options.and_then(|mut file| file.write_all(&secret));
-            // Another process may have been faster; what counts is what is there.
-            if let Err(error) = made
-                && error.kind() != io::ErrorKind::AlreadyExists
-            {
-                return Err(Error::File { path: path.to_owned(), reason: error.to_string() });
-            }
+            make(path, &secret).map_err(|error| Error::File {
+                path: path.to_owned(),
+                reason: error.to_string(),
+            })?;
         }
         Self::load(path)
     }
@@ -94,6 +93,24 @@ impl ResetKey {
         out[length - TOKEN..].copy_from_slice(&self.token(cid).ok()?.to_be_bytes());
         Some(length)
     }
+}
+
+/// Makes a file of a secret, unless it is there. It is whole as soon as it is there: a process that is
+/// killed meanwhile leaves no half of it to the next one.
+fn make(path: &Path, secret: &[u8]) -> io::Result<()> {
+    let new = path.with_extension(format!("{}.new", std::process::id()));
+    // Of a process that had this one's number.
+    fs::remove_file(&new).ok();
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    file.write_all(secret)?;
+    file.sync_all()?;
+    // Another process may have been faster; what counts is what is there.
+    let made = match fs::hard_link(&new, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    };
+    fs::remove_file(&new)?;
+    made
 }
 
 /// Answers per second to those who have proven nothing.
@@ -150,6 +167,21 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_key_is_made_once_whole_and_for_nobody_else() {
+        let folder = std::env::temp_dir().join(format!("aip-reset-key-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let path = folder.join("reset.key");
+        let made = ResetKey::load_or_make(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(ResetKey::load_or_make(&path).unwrap().0, made.0);
+        // Another process was faster.
+        make(&path, &[1; SECRET_MIN]).unwrap();
+        assert_eq!(ResetKey::load(&path).unwrap().0, made.0);
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing else is left");
+        fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -12,17 +12,32 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
 };
 
-use super::{Config, Handle, Identity, Target, Trust, spawn};
-use crate::transport::{Action, Closed, Driver, Peer, SessionId, StreamId};
+use super::{Config, Dial, Handle, Identity, Target, Trust, spawn};
+use crate::transport::{Action, Closed, Driver, Move, Peer, SessionId, StreamId};
+
+/// The longest wait for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Tells whether it connected, or why not.
-struct Probe(mpsc::Sender<Result<(), String>>);
+struct Probe {
+    tell: mpsc::Sender<Result<(), String>>,
+    /// Where its first target is once it has connected.
+    moves_to: Option<String>,
+    moves: Option<Move>,
+}
+
+impl Probe {
+    fn new(tell: mpsc::Sender<Result<(), String>>) -> Self {
+        Self { tell, moves_to: None, moves: None }
+    }
+}
 
 impl Driver for Probe {
     type Command = ();
 
     fn handle_connected(&mut self, _: SessionId, _: Peer, _: Instant) {
-        drop(self.0.send(Ok(())));
+        drop(self.tell.send(Ok(())));
+        self.moves = self.moves_to.take().map(|uri| Move { target: 0, uri: uri.into() });
     }
     fn handle_stream(&mut self, _: SessionId, _: StreamId, _: Bytes, _: bool, _: Instant) {}
     fn handle_reset(&mut self, _: SessionId, _: StreamId, _: u64, _: Instant) {}
@@ -31,7 +46,7 @@ impl Driver for Probe {
     fn handle_sent(&mut self, _: SessionId, _: StreamId, _: usize, _: Instant) {}
     fn handle_closed(&mut self, _: SessionId, _: Closed, _: Instant) {}
     fn handle_unreachable(&mut self, _: usize, reason: &str, _: Instant) {
-        drop(self.0.send(Err(reason.to_owned())));
+        drop(self.tell.send(Err(reason.to_owned())));
     }
     fn handle_command(&mut self, (): (), _: Instant) {}
     fn handle_drain(&mut self, _: Instant) {}
@@ -42,6 +57,9 @@ impl Driver for Probe {
     fn poll_action(&mut self) -> Option<(SessionId, Action)> {
         None
     }
+    fn poll_move(&mut self) -> Option<Move> {
+        self.moves.take()
+    }
     fn poll_timeout(&self) -> Option<Instant> {
         None
     }
@@ -49,7 +67,7 @@ impl Driver for Probe {
 
 fn node(config: Config) -> (Handle<()>, mpsc::Receiver<Result<(), String>>) {
     let (tell, told) = mpsc::channel();
-    (spawn(config, || Probe(tell)).unwrap(), told)
+    (spawn(config, || Probe::new(tell)).unwrap(), told)
 }
 
 /// A directory of PEM files that is gone at the end.
@@ -116,12 +134,34 @@ impl Signed {
     /// Why a client that looks for `host` and believes `authority` does not connect; `None` if it
     /// does.
     fn refusal(&self, host: &str, authority: &CertifiedIssuer<'static, KeyPair>) -> Option<String> {
-        let ca = self.files.write("ca.pem", &authority.pem());
-        let port = self.server.addresses()[0].port();
-        let target = Target::new(&format!("moqt://{host}:{port}"), Trust::Ca(ca)).unwrap();
-        let (_client, told) = node(Config::client(vec![target]));
-        told.recv_timeout(Duration::from_secs(20)).unwrap().err()
+        let (_client, told) = node(Config::client(vec![self.target(host, authority)]));
+        told.recv_timeout(PATIENCE).unwrap().err()
     }
+
+    fn url(&self, host: &str) -> String {
+        format!("moqt://{host}:{}", self.server.addresses()[0].port())
+    }
+
+    fn target(&self, host: &str, authority: &CertifiedIssuer<'static, KeyPair>) -> Target {
+        let ca = self.files.write("ca.pem", &authority.pem());
+        Target::new(&self.url(host), Trust::Ca(ca)).unwrap()
+    }
+}
+
+/// Whether a client that believes `authority` is connected at `second` once `first` has sent it there;
+/// each of them is a name of the certificate, and where the server is looked for.
+fn is_followed(test: &str, first: &str, second: (&str, &str)) -> bool {
+    let authority = authority();
+    let home = signed(&format!("{test}-home"), &authority, first, false);
+    let (name, host) = second;
+    let away = signed(&format!("{test}-away"), &authority, name, false);
+    let dial = Dial { goaway_hosts: vec![host.to_owned()], ..Dial::default() };
+    let config = Config::client(vec![home.target(first, &authority)]).with_dial(dial);
+    let (tell, told) = mpsc::channel();
+    let moves_to = Some(away.url(host));
+    let _client = spawn(config, || Probe { moves_to, ..Probe::new(tell) }).unwrap();
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Ok(()));
+    told.recv_timeout(PATIENCE).unwrap().is_ok()
 }
 
 #[test]
@@ -153,6 +193,15 @@ fn another_name_or_address_is_refused() {
 }
 
 #[test]
+fn an_authority_vouches_for_the_host_that_a_target_has_moved_to() {
+    let (name, address) = ("localhost", "127.0.0.1");
+    assert!(is_followed("to-address", name, (address, address)));
+    assert!(is_followed("to-name", address, (name, name)));
+    assert!(!is_followed("to-other-address", name, ("relay.example", address)));
+    assert!(!is_followed("to-other-name", address, (address, name)));
+}
+
+#[test]
 fn another_authority_is_refused() {
     let signed = signed("authority", &authority(), "localhost", false);
     let reason = signed.refusal("localhost", &authority()).unwrap();
@@ -177,6 +226,7 @@ fn a_key_that_does_not_fit_is_named() {
     let identity = Identity::Files { certificate, key };
     let listen = vec![(Ipv4Addr::LOCALHOST, 0).into()];
     let (tell, _told) = mpsc::channel();
-    let error = spawn(Config::server(listen, identity), || Probe(tell)).unwrap_err().to_string();
+    let error =
+        spawn(Config::server(listen, identity), || Probe::new(tell)).unwrap_err().to_string();
     assert!(error.contains("key.pem") && error.contains("cert.pem"), "{error}");
 }

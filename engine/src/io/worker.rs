@@ -27,7 +27,7 @@ use super::{
     resolver::Resolver,
     signals::Signals,
     status::Status,
-    tls,
+    target::{Target, Url},
     udp::ReceiveBatch,
     wake::Wake,
 };
@@ -150,6 +150,7 @@ impl<D: Driver> Worker<D> {
         let before = self.tick(Duration::ZERO);
         let waited = self.wait(before)?;
         let now = self.tick(waited);
+        let began = Clock::system();
         let received = self.endpoint.counters.udp_received_total;
         self.endpoint.receive(&mut self.batch, now);
         if received < self.endpoint.counters.udp_received_total {
@@ -168,7 +169,7 @@ impl<D: Driver> Worker<D> {
         for slot in self.backlog.drain(..) {
             self.endpoint.attend(slot);
         }
-        self.count(now);
+        self.count(began);
         Ok(())
     }
 
@@ -187,10 +188,11 @@ impl<D: Driver> Worker<D> {
     /// Takes no new work while memory is short.
     fn look_at_memory(&mut self, now: Instant) {
         let Some(is_short) = self.memory.look(now) else { return };
-        if is_short {
-            tracing::warn!("memory is short: no new connections and requests");
-        } else {
-            tracing::info!("memory is no longer short");
+        // All workers find the same, and one says so.
+        match is_short {
+            _ if self.seat.index() != 0 => {}
+            true => tracing::warn!("memory is short: no new connections and requests"),
+            false => tracing::info!("memory is no longer short"),
         }
         self.endpoint.handle_shortage(is_short);
         self.driver.handle_shortage(is_short, now);
@@ -344,7 +346,7 @@ impl<D: Driver> Worker<D> {
         now: Instant,
     ) {
         if let Role::Client { target, key } = role
-            && !self.is_wanted(slot, session, (target, key), now)
+            && !self.is_wanted(session, (target, key), now)
         {
             return;
         }
@@ -355,9 +357,10 @@ impl<D: Driver> Worker<D> {
         let mut peer = Peer::new(role.side(), version, connection.peer);
         peer.webtransport = connection.is_webtransport();
         if let Role::Client { target, key } = role {
-            let url = &self.endpoint.config().targets[target].url;
             peer.target = Some(target);
-            if !peer.webtransport {
+            if !peer.webtransport
+                && let Some(Target { url, .. }) = self.endpoint.targets.get(target)
+            {
                 peer.authority = Some(url.authority().to_owned());
                 peer.path = Some(url.path().to_owned());
             }
@@ -367,22 +370,13 @@ impl<D: Driver> Worker<D> {
         self.driver.handle_connected(session, peer, now);
     }
 
-    /// Whether a server that we reached is the right one, and the first.
+    /// Whether a server that we reached is the first, or asked for by the driver.
     fn is_wanted(
         &mut self,
-        slot: u32,
         session: SessionId,
         (target, key): (usize, Option<u64>),
         now: Instant,
     ) -> bool {
-        let trust = self.endpoint.config().targets[target].trust.clone();
-        let Some((connection, _)) = self.endpoint.connection(slot, now) else { return false };
-        if !tls::matches(trust.as_ref(), connection.quic().peer_cert()) {
-            connection.abandon(quic::BAD_CERTIFICATE);
-            let reason = "its certificate is not the one that is pinned".to_owned();
-            self.handle_failed(session, Role::Client { target, key }, reason, now);
-            return false;
-        }
         if key.is_some() {
             return true;
         }
@@ -424,9 +418,9 @@ impl<D: Driver> Worker<D> {
 
     fn tell_unreachable(&mut self, target: usize, reason: Option<String>, now: Instant) {
         if let Some(reason) = reason {
-            let home = self.endpoint.home(target);
+            let home = self.endpoint.targets.home(target);
             if home.is_some_and(|home| self.dialer.gives_up_move(target, home, now)) {
-                self.endpoint.go_home(target);
+                self.endpoint.targets.go_home(target);
             }
             self.driver.handle_unreachable(target, &reason, now);
         }
@@ -483,6 +477,9 @@ impl<D: Driver> Worker<D> {
 
     fn dial(&mut self, now: Instant) {
         while let Some(answer) = self.resolver.answer() {
+            if !self.dialer.is_waiting_for(&answer) {
+                continue;
+            }
             match answer.addresses {
                 Ok(addresses) => self.dialer.resolved(answer.target, addresses, now),
                 Err(reason) => {
@@ -509,17 +506,27 @@ impl<D: Driver> Worker<D> {
     /// Looks for targets where they say that they are from now on, if we may go there.
     fn follow(&mut self, now: Instant) {
         while let Some(Move { target, uri }) = self.driver.poll_move() {
-            match self.endpoint.permit(&uri) {
-                Ok(url) if self.dialer.follow(target, &url, now) => {
-                    tracing::info!(target, %url, "a target has moved");
-                    self.endpoint.move_target(target, url);
-                }
-                Ok(url) => tracing::warn!(target, %url, "a target moves too often to be followed"),
+            match self.endpoint.targets.permit(target, &uri) {
+                Ok(url) => self.follow_to(target, url, now),
                 Err(reason) => {
                     let uri = String::from_utf8_lossy(&uri[..uri.len().min(URI_SHOWN)]);
-                    tracing::warn!(target, %uri, reason, "a target is not followed");
+                    let uri = without_path(&uri);
+                    tracing::warn!(target, ?uri, reason, "a target is not followed");
                 }
             }
+        }
+    }
+
+    fn follow_to(&mut self, target: usize, url: Url, now: Instant) {
+        // Not the whole URL: its query may be a secret.
+        let authority = url.authority();
+        if !self.dialer.may_follow(target, now) {
+            tracing::warn!(target, authority, "a target moves too often to be followed");
+        } else if let Err(error) = self.endpoint.follow(target, url.clone()) {
+            tracing::warn!(target, authority, %error, "a target is not followed");
+        } else {
+            tracing::info!(target, authority, "a target has moved");
+            self.dialer.follow(target, &url, now);
         }
     }
 
@@ -615,7 +622,9 @@ impl<D: Driver> Worker<D> {
 
     /// Accounts for this turn, and lets others see the counters now and then.
     fn count(&mut self, began: Instant) {
-        let busy = self.tick(Duration::ZERO).saturating_duration_since(began).as_nanos();
+        self.tick(Duration::ZERO);
+        // By the system's clock: by ours a long turn would have taken no time.
+        let busy = Clock::system().saturating_duration_since(began).as_nanos();
         let busy = u64::try_from(busy).unwrap_or(u64::MAX);
         self.endpoint.counters.busy_nanoseconds_total += busy;
         self.turns.note(busy);
@@ -628,7 +637,7 @@ impl<D: Driver> Worker<D> {
         self.publish_at = self.clock.now() + PUBLISH_INTERVAL;
         self.endpoint.observe();
         // Not the whole URL: its query may be a secret.
-        let targets = self.endpoint.config().targets.iter();
+        let targets = self.endpoint.targets.iter();
         let upstreams = targets
             .zip(self.dialer.states(self.clock.now()))
             .map(|(target, state)| Upstream {
@@ -654,11 +663,36 @@ impl<D: Driver> Worker<D> {
     }
 }
 
+/// A URI as it is logged: its path and query may be secrets.
+fn without_path(uri: &str) -> &str {
+    let authority = uri.find("://").map_or(0, |scheme| scheme + 3);
+    let length = uri[authority..].find(['/', '?', '#']);
+    length.map_or(uri, |length| &uri[..authority + length])
+}
+
 impl Phase {
     const fn deadline(self) -> Option<Instant> {
         match self {
             Self::Running | Self::Over => None,
             Self::Draining { deadline } | Self::Closing { deadline } => Some(deadline),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_path_nor_query_of_a_uri_is_logged() {
+        for (uri, shown) in [
+            ("moqt://a.example:1/secret?secret", "moqt://a.example:1"),
+            ("moqt://a.example?secret", "moqt://a.example"),
+            ("a.example/secret", "a.example"),
+            ("moqt://é", "moqt://é"),
+            ("", ""),
+        ] {
+            assert_eq!(without_path(uri), shown);
         }
     }
 }

@@ -9,6 +9,8 @@ mod compact;
 mod json_rpc;
 mod relay;
 mod session;
+#[cfg(feature = "io")]
+mod webtransport;
 
 use aip_codec::{
     DecodeError, EncodeError, Version, Violation,
@@ -26,9 +28,9 @@ use aip_codec::{
 };
 use bytes::{Bytes, BytesMut};
 
-#[cfg(feature = "io")]
-pub use self::json_rpc::json_rpc;
 pub use self::{compact::compact, relay::relay, session::session};
+#[cfg(feature = "io")]
+pub use self::{json_rpc::json_rpc, webtransport::webtransport};
 
 /// Bytes that a re-encoded message may have more than the one it came from: a fill's count.
 const GROWTH_MAX: usize = 16;

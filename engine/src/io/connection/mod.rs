@@ -25,7 +25,9 @@ use super::{
     packet,
     quic::{self, Quic},
     record::Link,
+    target::Trust,
     timer_wheel::Tick,
+    tls,
     webtransport::{Numbered, WebTransport},
 };
 use crate::{
@@ -158,6 +160,8 @@ pub(super) struct Connection {
     outgoing: Outgoing,
     incoming: Incoming,
     events: VecDeque<Event>,
+    /// Why the server is believed, until it is.
+    trust: Option<Trust>,
     /// What stands between the connection and the driver, if it is over HTTP/3.
     web: Option<Box<web::Web>>,
     keep_alive: Option<Duration>,
@@ -212,6 +216,8 @@ pub(super) struct Begin<'a> {
     /// Silence of the peer's that is worth telling, beyond the time that an answer takes; zero is
     /// none.
     pub(super) silence: Duration,
+    /// Why a client believes the server.
+    pub(super) trust: Option<Trust>,
     /// The session that a client asks for over HTTP/3.
     pub(super) webtransport: Option<WebTransport>,
 }
@@ -229,8 +235,18 @@ pub(super) struct Context<'a> {
 impl Connection {
     /// A connection whose handshake begins.
     pub(super) fn new(begin: Begin<'_>, quic: Quic) -> Self {
-        let Begin { session, role, socket, local, peer, limits, deadline, silence, webtransport } =
-            begin;
+        let Begin {
+            session,
+            role,
+            socket,
+            local,
+            peer,
+            limits,
+            deadline,
+            silence,
+            trust,
+            webtransport,
+        } = begin;
         let side = role.side();
         Self {
             session,
@@ -253,6 +269,7 @@ impl Connection {
                 limits.streams_unidirectional_max,
             ),
             events: VecDeque::new(),
+            trust,
             web: webtransport.map(web::Web::new),
             keep_alive: keep_alive(limits, silence),
             idle_timeout: limits.idle_timeout,
@@ -354,10 +371,15 @@ impl Connection {
     }
 
     /// What the record is to say of it, if that is something else than what it says.
-    pub(super) fn take_note(&mut self) -> Option<Link> {
+    pub(super) fn note(&self) -> Option<Link> {
         let id = self.spoken_to.filter(|_| self.is_up())?;
         let wanted = Link { peer: self.peer, local: self.local, id };
-        (self.noted.replace(wanted) != Some(wanted)).then_some(wanted)
+        (self.noted != Some(wanted)).then_some(wanted)
+    }
+
+    /// The record says this of it.
+    pub(super) const fn set_noted(&mut self, link: Link) {
+        self.noted = Some(link);
     }
 
     /// Whether the record says something of it.
@@ -369,15 +391,21 @@ impl Connection {
     fn note_heard(&mut self, now: Instant) {
         self.forgiven_until = None;
         self.keep_alive_at = self.keep_alive.map(|interval| now + interval);
-        self.dead_at = self.peer_idle_timeout().map(|idle| now + idle.min(self.idle_timeout));
+        self.wait_for_sign(now);
         if self.silence.heard(now) {
             self.events.push_back(Event::Silence(false));
         }
     }
 
+    /// The peer has time from now on until it is taken for dead.
+    fn wait_for_sign(&mut self, now: Instant) {
+        self.dead_at = self.peer_idle_timeout().map(|idle| now + idle.min(self.idle_timeout));
+    }
+
     /// What it has to say next; `budget` says how many bytes may still be read.
     pub(super) fn poll(&mut self, context: &mut Context<'_>, budget: &mut usize) -> Option<Event> {
-        if self.web.is_some() {
+        // A client that wants HTTP/3 has a session before the handshake is over.
+        if self.web.is_some() && !matches!(self.phase, Phase::Handshake { .. }) {
             return self.poll_web(context, budget);
         }
         if let Some(event) = self.events.pop_front() {
@@ -399,17 +427,34 @@ impl Connection {
         if !self.quic.is_established() {
             return None;
         }
-        if self.quic.application_proto() == quic::HTTP3 {
-            self.begin_web(context.now);
-            return self.poll_web(context, budget);
+        // Before anything is said to a server: what is asked of it may be a secret.
+        if self.role != Role::Server
+            && !tls::matches(self.trust.take().as_ref(), self.quic.peer_cert())
+        {
+            let why = "its certificate is not the one that is pinned";
+            return Some(self.fail(quic::BAD_CERTIFICATE, why));
         }
-        let Some(version) = Version::from_alpn(self.quic.application_proto()) else {
-            self.quic().close(false, quic::NO_APPLICATION_PROTOCOL, b"").ok();
-            self.phase = Phase::Over;
-            return Some(Event::Failed("no MOQT draft was agreed upon".to_owned()));
-        };
-        self.note_up(context.now);
-        Some(Event::Connected { version })
+        let protocol = self.quic.application_proto();
+        // A client has made ready for one or the other.
+        let is_web = protocol == quic::HTTP3;
+        let is_ready = self.role == Role::Server || self.web.is_some() == is_web;
+        match Version::from_alpn(protocol).filter(|_| is_ready) {
+            Some(version) => {
+                self.note_up(context.now);
+                Some(Event::Connected { version })
+            }
+            None if is_web && is_ready => {
+                self.begin_web(context.now);
+                self.poll_web(context, budget)
+            }
+            None => Some(self.fail(quic::NO_APPLICATION_PROTOCOL, "no MOQT draft was agreed upon")),
+        }
+    }
+
+    /// Ends a handshake that has led to nothing.
+    fn fail(&mut self, error_code: u64, why: &str) -> Event {
+        self.abandon(error_code);
+        Event::Failed(why.to_owned())
     }
 
     /// The driver may use it.
@@ -535,8 +580,8 @@ impl Connection {
     }
 
     /// Takes note that packets were written until there were none; says whether to write again.
-    pub(super) fn written(&mut self, now: Instant) -> bool {
-        let Phase::Lingering { code, reason, deadline } = &mut self.phase else {
+    pub(super) fn written(&mut self, context: &mut Context<'_>) -> bool {
+        let Phase::Lingering { deadline, .. } = self.phase else {
             // quiche says farewell only if the congestion window has room for it, and once it
             // wants to, hears nothing that would make room. The peer learns it by a stateless
             // reset, as soon as this connection is forgotten.
@@ -545,10 +590,18 @@ impl Connection {
         };
         let all_written =
             self.handed == 0 || self.handed / ROOM_SHARE < self.outgoing.room(&mut self.quic);
-        let is_heard = self.web.as_ref().is_none_or(|web| web.is_farewell_heard());
-        if !(self.outgoing.is_idle() && all_written && is_heard) && now < *deadline {
+        let is_late = deadline <= context.now;
+        if !(is_late || self.outgoing.is_idle() && all_written) {
             return false;
         }
+        if self.say_farewell(context) {
+            return true;
+        }
+        let is_heard = self.web.as_ref().is_none_or(|web| web.is_farewell_heard());
+        if !(is_late || is_heard) {
+            return false;
+        }
+        let Phase::Lingering { code, reason, .. } = &mut self.phase else { return false };
         let (code, reason) = match &self.web {
             // Code and reason are said in the session.
             Some(_) => (http3::Code::NO_ERROR.0, String::new()),
@@ -633,7 +686,8 @@ impl Connection {
     /// has time to answer.
     pub(super) fn handle_stop(&mut self, now: Instant) {
         if matches!(self.phase, Phase::Up) && self.keep_alive_at.is_some() {
-            self.note_heard(now);
+            self.wait_for_sign(now);
+            self.silence.forgive(now);
             self.keep_alive_at = Some(now);
             self.forgiven_until = Some(now + FORGIVENESS);
         }
@@ -730,7 +784,7 @@ impl Connection {
         };
         match error.error_code {
             code @ 0x100..=0x1ff if !error.is_app => {
-                format!("{who}: TLS: {}", super::tls::alert_name(code & 0xff))
+                format!("{who}: TLS: {}", tls::alert_name(code & 0xff))
             }
             code => format!("{who}: QUIC error 0x{code:x}"),
         }

@@ -27,6 +27,14 @@ impl Silence {
         std::mem::take(&mut self.is_silent)
     }
 
+    /// Time until now does not count. Who was silent before is still.
+    pub(super) fn forgive(&mut self, now: Instant) {
+        if self.at.is_some() {
+            self.at = Some(now + self.most);
+            self.is_answer_awaited = false;
+        }
+    }
+
     /// When `handle_timeout` is wanted.
     pub(super) const fn deadline(&self) -> Option<Instant> {
         self.at
@@ -73,6 +81,21 @@ mod tests {
         assert!(!silence.handle_timeout(RTT, began + MOST));
         assert!(!silence.heard(began + MOST + RTT / 2));
         assert_eq!(silence.deadline(), Some(began + MOST + RTT / 2 + MOST));
+    }
+
+    #[test]
+    fn time_that_does_not_count_is_no_sign_of_life() {
+        let began = Instant::now();
+        let mut silence = Silence::new(MOST);
+        silence.heard(began);
+        silence.handle_timeout(RTT, began + MOST);
+        silence.forgive(began + MOST * 9);
+        assert_eq!(silence.deadline(), Some(began + MOST * 10));
+        silence.handle_timeout(RTT, began + MOST * 10);
+        assert!(silence.handle_timeout(RTT, began + MOST * 10 + RTT));
+        silence.forgive(began + MOST * 20);
+        assert_eq!(silence.deadline(), None);
+        assert!(silence.heard(began + MOST * 20), "it was silent until now");
     }
 
     #[test]

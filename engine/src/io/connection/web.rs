@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use aip_codec::Version;
 
-use super::{Connection, Context, Event, Left, Output, Phase};
+use super::{Connection, Context, Event, LINGER, Left, Output, Phase};
 use crate::{
     io::webtransport::{Want, WebTransport},
     transport::{Action, Closed},
@@ -27,7 +27,7 @@ impl Web {
         !self.raw.is_empty()
     }
 
-    /// Whether the peer knows that we have closed the session.
+    /// Whether the peer has closed the session, too.
     pub(super) const fn is_farewell_heard(&self) -> bool {
         self.session.is_farewell_heard()
     }
@@ -69,9 +69,6 @@ impl Connection {
         context: &mut Context<'_>,
         budget: &mut usize,
     ) -> Option<Event> {
-        if matches!(self.phase, Phase::Handshake { .. }) {
-            return self.poll_handshake_of_client(context, budget);
-        }
         self.carry_out_wants(context);
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -83,6 +80,8 @@ impl Connection {
             let raw = self.web.as_mut()?.raw.pop_front();
             match raw.or_else(|| self.read(context, budget)) {
                 Some(raw) => self.hear(raw, context),
+                // What came before the session was closed is told before that.
+                None if self.finish_web(context) => {}
                 None if !self.is_ending() || self.has_more() => return None,
                 None if self.is_half_open() => {
                     self.phase = Phase::Over;
@@ -91,18 +90,6 @@ impl Connection {
                 None => return Some(self.end()),
             }
         }
-    }
-
-    /// A client that wants HTTP/3 has its session before the handshake is over.
-    fn poll_handshake_of_client(
-        &mut self,
-        context: &mut Context<'_>,
-        budget: &mut usize,
-    ) -> Option<Event> {
-        if let Some(event) = self.events.pop_front() {
-            return Some(event);
-        }
-        self.poll_handshake(context, budget)
     }
 
     /// Takes note of what came on the connection.
@@ -117,6 +104,33 @@ impl Connection {
         if is_over {
             self.phase = Phase::Over;
         }
+    }
+
+    /// Ends the session that the peer has closed, unless there is more to read; says whether it did.
+    fn finish_web(&mut self, context: &mut Context<'_>) -> bool {
+        if self.has_more() {
+            return false;
+        }
+        let Some(web) = &mut self.web else { return false };
+        web.session.finish(&mut self.events);
+        let is_over = web.session.is_over();
+        self.carry_out_wants(context);
+        if is_over {
+            self.phase = Phase::Over;
+        }
+        is_over
+    }
+
+    /// Tells the peer that the driver has closed the session, if it is still to be told; says whether.
+    pub(super) fn say_farewell(&mut self, context: &mut Context<'_>) -> bool {
+        let Phase::Lingering { code, reason, deadline } = &mut self.phase else { return false };
+        let web = self.web.as_mut().filter(|web| web.session.owes_farewell());
+        let Some(web) = web else { return false };
+        web.session.say_farewell(*code, reason);
+        // Time for the answer.
+        *deadline = context.now + LINGER;
+        self.carry_out_wants(context);
+        true
     }
 
     /// Carries out what the session wants of the connection.

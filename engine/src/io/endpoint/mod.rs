@@ -1,6 +1,7 @@
 //! A worker's sockets, connections and timers: everything but the driver.
 
 mod farewell;
+mod targets;
 mod transmit;
 
 use std::{
@@ -13,7 +14,7 @@ use std::{
 
 use mio::{Interest, Registry, Token};
 
-use self::farewell::Farewells;
+use self::{farewell::Farewells, targets::Targets};
 use super::{
     accept::Acceptor,
     chunk_pool::ChunkPool,
@@ -22,16 +23,13 @@ use super::{
     connection::{Begin, Connection, Context, Role},
     connection_table::{ConnectionTable, generation_of},
     error::Error,
-    follow::Permitted,
     gathering::Standing,
     hub::{Hub, Seat, Stray},
     keys::Keys,
     packet::Packet,
-    quic,
-    record::{Link, Record},
     stateless_reset::ResetKey,
     steering,
-    target::{Scheme, Url},
+    target::{Scheme, Target, Url},
     timer_wheel::{Tick, TimerWheel},
     tls,
     udp::{Blocked, ReceiveBatch, SendBatch, Socket},
@@ -70,10 +68,6 @@ pub(in crate::io) struct Site {
     /// Where it listens, in the order of the configuration.
     pub(in crate::io) sockets: Vec<Socket>,
     pub(in crate::io) keys: Keys,
-    /// Where its connections are noted.
-    pub(in crate::io) record: Option<Record>,
-    /// Connections of the process before this one, which it ends.
-    pub(in crate::io) left: Vec<Link>,
 }
 
 /// How a datagram came.
@@ -91,7 +85,7 @@ pub(super) struct Endpoint {
     registry: Registry,
     ports: Vec<Port>,
     acceptor: Option<Acceptor>,
-    clients: Vec<quiche::Config>,
+    pub(super) targets: Targets,
     /// Counts the connections that we open: they take the sockets in turn.
     client_turn: usize,
     site: Site,
@@ -108,9 +102,6 @@ pub(super) struct Endpoint {
     held: usize,
     pool: ChunkPool,
     farewells: Farewells,
-    permitted: Permitted,
-    /// Where targets are by configuration.
-    homes: Vec<Url>,
     /// How far our clock is behind the system's, by which quiche goes.
     stopped: Duration,
     numbered: Numbered,
@@ -130,27 +121,17 @@ impl Endpoint {
         let acceptor = certificate
             .map(|certificate| Acceptor::new(&config, certificate, &site.keys, worker, now))
             .transpose()?;
-        let clients = config
-            .targets
-            .iter()
-            .map(|target| {
-                let protocols = match target.url.scheme() {
-                    Scheme::Moqt => quic::protocols(&config.dial.versions),
-                    Scheme::Https => vec![quic::HTTP3],
-                };
-                quic::config(tls::client(target)?, &protocols, &config.quic, None)
-            })
-            .collect::<Result<_, _>>()?;
+        let targets = Targets::new(&config)?;
         let sockets = std::mem::take(&mut site.sockets);
         let mut endpoint = Self {
             registry,
             ports: Vec::new(),
             acceptor,
-            clients,
+            targets,
             client_turn: 0,
             ids: Issuer::new(worker)?,
             reset_key: site.keys.reset.clone(),
-            farewells: Farewells::new(std::mem::take(&mut site.left), now),
+            farewells: Farewells::new(now),
             site,
             table: ConnectionTable::default(),
             wheel: TimerWheel::new(now),
@@ -159,11 +140,6 @@ impl Endpoint {
             owing: 0,
             held: 0,
             pool: ChunkPool::default(),
-            permitted: Permitted::new(
-                &config.dial.goaway_hosts,
-                config.targets.iter().map(|target| &target.url),
-            ),
-            homes: config.targets.iter().map(|target| target.url.clone()).collect(),
             stopped: Duration::ZERO,
             numbered: Numbered::default(),
             counters: Counters::default(),
@@ -366,7 +342,7 @@ impl Endpoint {
                 let deadline = now + self.config.handshake.timeout;
                 let limits = &self.config.quic;
                 let (role, socket, local, peer) = (Role::Server, port, to, from);
-                let (silence, webtransport) = (Duration::ZERO, None);
+                let (silence, trust, webtransport) = (Duration::ZERO, None, None);
                 let begin = Begin {
                     session,
                     role,
@@ -376,6 +352,7 @@ impl Endpoint {
                     limits,
                     deadline,
                     silence,
+                    trust,
                     webtransport,
                 };
                 let mut connection = Connection::new(begin, *quic);
@@ -395,10 +372,7 @@ impl Endpoint {
         address: SocketAddr,
         now: Instant,
     ) -> Result<SessionId, String> {
-        let Role::Client { target, .. } = role else { return Err("no client".to_owned()) };
-        if self.clients.len() <= target {
-            return Err(format!("there is no target {target}"));
-        }
+        let Role::Client { target: index, .. } = role else { return Err("no client".to_owned()) };
         let port = self.client_port(address.is_ipv6()).map_err(|error| error.to_string())?;
         let local = self.ports[port].socket.local();
         let (slot, session) = self.table.next().ok_or("too many connections")?;
@@ -406,23 +380,36 @@ impl Endpoint {
             return Err("too many connections".to_owned());
         }
         let id = self.ids.issue(slot, generation_of(session)).map_err(|error| error.to_string())?;
+        let (target, settings) =
+            self.targets.get_mut(index).ok_or_else(|| format!("there is no target {index}"))?;
         let quic = quiche::connect_with_buffer_factory(
-            tls::server_name(&self.config.targets[target]),
+            tls::server_name(target),
             &quiche::ConnectionId::from_ref(&id),
             local,
             address,
-            &mut self.clients[target],
+            settings,
         )
         .map_err(|error| error.to_string())?;
         let deadline = now + self.config.dial.timeout;
         let limits = &self.config.quic;
         let (socket, peer) = (port, address);
         let silence = self.config.dial.silence;
-        let url = &self.config.targets[target].url;
+        let Target { url, trust } = target;
         let webtransport = (url.scheme() == Scheme::Https)
             .then(|| WebTransport::client(&self.config.dial.versions, Destination::of(url)));
-        let begin =
-            Begin { session, role, socket, local, peer, limits, deadline, silence, webtransport };
+        let trust = trust.clone();
+        let begin = Begin {
+            session,
+            role,
+            socket,
+            local,
+            peer,
+            limits,
+            deadline,
+            silence,
+            trust,
+            webtransport,
+        };
         let connection = Connection::new(begin, quic);
         let slot = self.table.insert(connection);
         self.counters.connections += 1;
@@ -530,28 +517,12 @@ impl Endpoint {
         }
     }
 
-    /// The URL that a target may send us to.
-    pub(super) fn permit(&self, uri: &[u8]) -> Result<Url, &'static str> {
-        self.permitted.url(uri)
-    }
-
-    /// Where a target is by configuration.
-    pub(super) fn home(&self, target: usize) -> Option<&Url> {
-        self.homes.get(target)
-    }
-
     /// A target is elsewhere from now on.
-    pub(super) fn move_target(&mut self, target: usize, url: Url) {
-        if let Some(target) = self.config.targets.get_mut(target) {
-            target.url = url;
-        }
-    }
-
-    /// A target is looked for where it is by configuration.
-    pub(super) fn go_home(&mut self, target: usize) {
-        if let Some(home) = self.homes.get(target).cloned() {
-            self.move_target(target, home);
-        }
+    ///
+    /// # Errors
+    /// If nothing could be believed there: it stays where it was.
+    pub(super) fn follow(&mut self, target: usize, url: Url) -> Result<(), Error> {
+        self.targets.follow(target, url, &self.config)
     }
 
     /// Memory is short, or no longer.

@@ -71,7 +71,7 @@ impl Endpoint {
                     let pool = &mut self.pool;
                     let (numbered, stopped) = (&mut self.numbered, self.stopped);
                     let mut context = Context { pool, counters, numbered, now, stopped };
-                    if !connection.pump(&mut context) && !connection.written(now) {
+                    if !connection.pump(&mut context) && !connection.written(&mut context) {
                         break;
                     }
                 }

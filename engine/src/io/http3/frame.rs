@@ -86,6 +86,11 @@ impl FrameReader {
         self.next = bytes;
     }
 
+    /// Keeps no more of the chunks that bytes came in than these bytes.
+    pub(in crate::io) fn detach(&mut self) {
+        self.next = Bytes::copy_from_slice(&self.next);
+    }
+
     /// Whether a frame of no meaning was among those that came.
     pub(in crate::io) const fn has_skipped(&self) -> bool {
         self.skipped

@@ -194,14 +194,20 @@ impl SendBatch {
         build_trains(&mut self.arena, &mut self.used, &mut self.trains, limits, write)
     }
 
-    /// Appends one datagram, if there is room.
-    pub(in crate::io) fn push(&mut self, to: SocketAddr, from: Option<IpAddr>, datagram: &[u8]) {
+    /// Appends one datagram, if there is room; says whether there was.
+    pub(in crate::io) fn push(
+        &mut self,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+        datagram: &[u8],
+    ) -> bool {
         let start = self.used;
-        let Some(room) = self.arena.get_mut(start..start + datagram.len()) else { return };
+        let Some(room) = self.arena.get_mut(start..start + datagram.len()) else { return false };
         room.copy_from_slice(datagram);
         self.used += datagram.len();
         let length = datagram.len();
         self.trains.push(Train { start, length, segment: length.max(1), to, from });
+        true
     }
 
     /// Sends as much as the system takes.

@@ -94,9 +94,10 @@ fn head(bytes: &[u8]) -> Option<(u64, u64, usize)> {
     Some((kind, length, first + second))
 }
 
-/// A DATA frame with the capsule that closes a session; the reason has at most 1,024 bytes.
-pub(super) fn close(code: u32, reason: &[u8]) -> Bytes {
-    let reason = &reason[..reason.len().min(REASON_MAX)];
+/// A DATA frame with the capsule that closes a session. Of the reason, 1,024 bytes at most are said,
+/// and no half character.
+pub(super) fn close(code: u32, reason: &str) -> Bytes {
+    let reason = &reason.as_bytes()[..reason.floor_char_boundary(REASON_MAX)];
     let mut capsule = Vec::with_capacity(HEAD_MAX + 4 + reason.len());
     http3::encode(CLOSE_SESSION, &mut capsule);
     http3::encode((4 + reason.len()) as u64, &mut capsule);
@@ -124,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_close_is_found_behind_other_capsules() {
-        let close = close(0x3, b"why");
+        let close = close(0x3, "why");
         // DRAIN_WEBTRANSPORT_SESSION, and one that nobody knows.
         let before = [0x80, 0x00, 0x78, 0xae, 0, 0x17, 3, 1, 2, 3];
         // Without the head of the DATA frame.
@@ -134,6 +135,15 @@ mod tests {
             assert_eq!(read(&bytes, size), Ok(Some(expected.clone())), "by {size}");
         }
         assert_eq!(read(&before, 99), Ok(None));
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_between_characters() {
+        let close = close(1, &format!("x{}", "é".repeat(1_000)));
+        // Head of the DATA frame, of three bytes.
+        let read = read(&close[3..], 99).unwrap().unwrap();
+        let reason = str::from_utf8(&read.reason).unwrap();
+        assert_eq!(reason.len(), REASON_MAX - 1);
     }
 
     #[test]

@@ -6,9 +6,9 @@ const FIRST: u64 = 0x52e4_a40f_a8db;
 /// Every so many codes one is reserved (RFC 9114 section 8.1).
 const BETWEEN_RESERVED: u64 = 0x1e;
 
-/// HTTP/3's code for an application's, which has 32 bits.
+/// HTTP/3's code for an application's. It has 32 bits: a larger one becomes the largest.
 pub(super) const fn to_http3(code: u64) -> u64 {
-    let code = code & u32::MAX as u64;
+    let code = if u32::MAX as u64 <= code { u32::MAX as u64 } else { code };
     FIRST + code + code / BETWEEN_RESERVED
 }
 
@@ -32,6 +32,7 @@ mod tests {
         for code in (0..200).chain([u32::MAX.into()]) {
             assert_eq!(from_http3(to_http3(code)), Some(code));
         }
+        assert_eq!(to_http3(1 << 32), to_http3(u32::MAX.into()));
         let reserved = (FIRST..FIRST + 310).filter(|code| from_http3(*code).is_none()).count();
         assert_eq!(reserved, 10);
         for code in [0, 0x100, FIRST - 1, 0x52e5_ac98_3163] {

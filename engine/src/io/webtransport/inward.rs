@@ -51,22 +51,15 @@ impl WebTransport {
                 critical_goes_on(fin)
             }
             Some(Inward::Request(_)) => self.request(stream, bytes, fin, events),
-            Some(Inward::Held(reader, _, ended)) => {
+            Some(Inward::Held(.., ended)) => {
                 // The client may say no more before it is answered than that it has gone.
                 *ended |= fin;
-                reader.push(bytes);
-                match reader.poll()? {
-                    None => Ok(()),
-                    Some(_) => Err(Fault::Connection(Code::EXCESSIVE_LOAD, "data before its time")),
+                if bytes.is_empty() {
+                    return Ok(());
                 }
+                Err(Fault::Connection(Code::EXCESSIVE_LOAD, "data before its time"))
             }
-            Some(Inward::Connect(_)) => self.connect_stream(stream, bytes, fin, events),
-            Some(Inward::Ignored) => {
-                if fin {
-                    self.inward.remove(&stream.0);
-                }
-                Ok(())
-            }
+            Some(Inward::Connect(_)) => self.connect_stream(stream, bytes, fin),
         }
     }
 
@@ -175,12 +168,10 @@ impl WebTransport {
         self.receive(stream, bytes, fin, events)
     }
 
-    /// Wants no more of a stream.
+    /// Wants no more of a stream. Of one that is stopped nothing more is heard.
     pub(super) fn ignore(&mut self, stream: StreamId, code: Code, ended: bool) {
-        if ended {
-            self.inward.remove(&stream.0);
-        } else {
-            self.inward.insert(stream.0, Inward::Ignored);
+        self.inward.remove(&stream.0);
+        if !ended {
             self.want(Want::Stop { stream, code: code.0 });
         }
     }
@@ -199,19 +190,34 @@ impl WebTransport {
                 events.push_back(Event::Stream { stream, bytes, fin });
             }
             Phase::Waiting if self.has_room(bytes.len()) => {
-                self.early_bytes += bytes.len();
-                self.early.push_back(Event::Stream { stream, bytes, fin });
+                let bytes = self.kept(&bytes);
+                self.early.push_back((session, Event::Stream { stream, bytes, fin }));
             }
             Phase::Waiting => {
-                self.early.retain(|event| {
-                    !matches!(event, Event::Stream { stream: other, .. } if *other == stream)
-                });
+                self.forget_early(stream);
                 self.turn_away(stream, Code::BUFFERED_STREAM_REJECTED, fin);
             }
             Phase::Open { .. } => self.turn_away(stream, Code::BUFFERED_STREAM_REJECTED, fin),
-            Phase::Closing { .. } | Phase::Over => {}
+            Phase::Ending { .. } | Phase::Closing { .. } | Phase::Over => {}
         }
         Ok(())
+    }
+
+    /// A copy of bytes that are held: they would keep the whole chunk that they were received into.
+    fn kept(&mut self, bytes: &[u8]) -> Bytes {
+        self.early_bytes += bytes.len();
+        Bytes::copy_from_slice(bytes)
+    }
+
+    /// Holds nothing more of a stream.
+    fn forget_early(&mut self, stream: StreamId) {
+        self.early.retain(|(_, event)| match event {
+            Event::Stream { stream: other, bytes, .. } if *other == stream => {
+                self.early_bytes -= bytes.len();
+                false
+            }
+            _ => true,
+        });
     }
 
     /// Whether so many bytes more can be held.
@@ -244,12 +250,8 @@ impl WebTransport {
             Some(Inward::Control | Inward::Qpack(_)) => {
                 return Err(Fault::Connection(Code::CLOSED_CRITICAL_STREAM, "it was reset"));
             }
-            Some(Inward::Connect(_)) => self.closed_by_peer(0, Bytes::new(), events),
+            Some(Inward::Connect(_)) => self.closed_by_peer(0, Bytes::new()),
             Some(Inward::Request(_)) if self.side == Side::Client => self.refused(events),
-            Some(Inward::Held(..) | Inward::Request(_)) => {
-                let code = Code::REQUEST_REJECTED.0;
-                self.want(Want::Reset { stream, code });
-            }
             Some(Inward::Session(session)) if self.session() == Some(session) => {
                 if matches!(self.phase, Phase::Open { .. }) {
                     events.push_back(Event::Reset { stream, code: code_of(code) });
@@ -261,12 +263,16 @@ impl WebTransport {
                     events.push_back(Event::Reset { stream, code: code_of(code) });
                 }
             }
-            Some(Inward::Session(_)) => {
-                self.early.retain(|event| {
-                    !matches!(event, Event::Stream { stream: other, .. } if *other == stream)
-                });
+            // Whatever it was to be, it is not answered any more.
+            Some(
+                Inward::Held(..) | Inward::Request(_) | Inward::Session(_) | Inward::Beginning(_),
+            )
+            | None => {
+                self.forget_early(stream);
+                if stream.is_bidirectional() {
+                    self.want(Want::Reset { stream, code: Code::REQUEST_REJECTED.0 });
+                }
             }
-            Some(Inward::Beginning(_) | Inward::Ignored) | None => {}
         }
         Ok(())
     }
@@ -281,14 +287,27 @@ impl WebTransport {
             return Err(Fault::Connection(Code::CLOSED_CRITICAL_STREAM, "it was stopped"));
         }
         if Some(stream.0) == self.session() {
-            self.closed_by_peer(0, Bytes::new(), events);
+            self.closed_by_peer(0, Bytes::new());
             return Ok(());
         }
-        if let Phase::Open { streams, .. } = &self.phase {
+        if let Phase::Open { streams, .. } = &self.phase
+            && self.is_drivers(stream)
+        {
             let stream = streams.inward(stream);
             events.push_back(Event::Stop { stream, code: code_of(code) });
         }
         Ok(())
+    }
+
+    /// Whether the driver knows of a stream on which we may send.
+    fn is_drivers(&self, stream: StreamId) -> bool {
+        let of_session = match self.inward.get(&stream.0) {
+            Some(Inward::Session(session)) => Some(*session) == self.session(),
+            Some(_) => false,
+            // Ours, or the peer has ended its side.
+            None => true,
+        };
+        of_session && !self.refusals.contains_key(&stream.0)
     }
 
     pub(super) fn datagram(
@@ -307,13 +326,17 @@ impl WebTransport {
             Phase::Open { session, .. } if session == 4 * quarter => {
                 events.push_back(Event::Datagram(bytes));
             }
-            // Whose session comes next is the one meant: there is one.
+            // The session may come next.
             Phase::Waiting if self.has_room(bytes.len()) => {
-                self.early_bytes += bytes.len();
-                self.early.push_back(Event::Datagram(bytes));
+                let bytes = self.kept(&bytes);
+                self.early.push_back((4 * quarter, Event::Datagram(bytes)));
             }
             // As if it was lost.
-            Phase::Open { .. } | Phase::Waiting | Phase::Closing { .. } | Phase::Over => {}
+            Phase::Open { .. }
+            | Phase::Waiting
+            | Phase::Ending { .. }
+            | Phase::Closing { .. }
+            | Phase::Over => {}
         }
         Ok(())
     }

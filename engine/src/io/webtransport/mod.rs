@@ -10,6 +10,7 @@ mod capsule;
 mod code;
 mod inward;
 mod outward;
+mod probe;
 mod protocols;
 mod request;
 mod streams;
@@ -23,10 +24,11 @@ use aip_codec::Version;
 use bytes::{Bytes, BytesMut};
 
 pub(super) use self::outward::Numbered;
+pub use self::probe::Probe;
 use self::{capsule::CapsuleReader, streams::Streams};
 use super::{
     connection::Event,
-    http3::{self, Code, Control, Fault, Fields, FrameReader, QpackStream},
+    http3::{self, Code, Control, Fault, FrameReader, QpackStream},
     target::Url,
 };
 use crate::{
@@ -80,8 +82,10 @@ enum Phase {
     Waiting,
     /// It goes on, by the number of its CONNECT stream.
     Open { session: u64, streams: Box<Streams> },
-    /// Closed by us; whether the peer has ended its side, too.
-    Closing { session: u64, is_heard: bool },
+    /// Closed by the driver; what is queued goes before the peer is told.
+    Ending { session: u64, streams: Box<Streams> },
+    /// The peer is told that it is closed.
+    Closing { session: u64 },
     /// Nothing more is told.
     Over,
 }
@@ -95,14 +99,13 @@ enum Inward {
     Qpack(QpackStream),
     /// A request at the server; or at the client, the answer to its own.
     Request(Box<FrameReader>),
-    /// A request that waits for the peer's settings.
-    Held(Box<FrameReader>, Fields, bool),
+    /// The request of a session of this draft, which waits for the peer's settings; and whether it
+    /// has ended.
+    Held(Box<FrameReader>, Version, bool),
     /// The session's CONNECT stream.
     Connect(Box<(FrameReader, CapsuleReader)>),
     /// The session's own, behind its head.
     Session(u64),
-    /// Nothing of it is wanted.
-    Ignored,
 }
 
 /// The state of one connection over HTTP/3.
@@ -118,12 +121,17 @@ pub(super) struct WebTransport {
     critical: [bool; 3],
     phase: Phase,
     inward: StreamMap<Inward>,
-    early: VecDeque<Event>,
+    /// How the peer has closed the session.
+    closed: Option<(u64, Bytes)>,
+    /// What came before the session, and for which.
+    early: VecDeque<(u64, Event)>,
     early_bytes: usize,
     /// Bytes of refusals, by stream, of which we were not told yet that they have left.
     refusals: StreamMap<usize>,
     /// How many requests the client has made.
     requests: u32,
+    /// Whether the peer was at fault: nothing more is heard.
+    failed: bool,
     wants: VecDeque<Want>,
 }
 
@@ -150,10 +158,12 @@ impl WebTransport {
             critical: [false; 3],
             phase: Phase::Waiting,
             inward: StreamMap::default(),
+            closed: None,
             early: VecDeque::new(),
             early_bytes: 0,
             refusals: StreamMap::default(),
             requests: 0,
+            failed: false,
             wants: VecDeque::new(),
         };
         let stream = this.own_control();
@@ -166,8 +176,8 @@ impl WebTransport {
         StreamId::new(self.side, false, 0)
     }
 
-    /// Whether a stream is HTTP/3's own, to be sent before everything else.
-    pub(super) fn is_own(&self, stream: StreamId) -> bool {
+    /// Whether a stream is HTTP/3's own: the driver is told nothing of it.
+    fn is_own(&self, stream: StreamId) -> bool {
         stream == self.own_control() || Some(stream.0) == self.session()
     }
 
@@ -181,9 +191,14 @@ impl WebTransport {
         matches!(self.phase, Phase::Over)
     }
 
-    /// Whether the peer has heard that we closed the session.
+    /// Whether the peer has closed the session, be it in answer to our word that we have.
     pub(super) const fn is_farewell_heard(&self) -> bool {
-        matches!(self.phase, Phase::Closing { is_heard: true, .. } | Phase::Over)
+        self.closed.is_some() || self.is_over()
+    }
+
+    /// Whether the peer is still to be told that the driver has closed the session.
+    pub(super) const fn owes_farewell(&self) -> bool {
+        matches!(self.phase, Phase::Ending { .. }) && self.closed.is_none()
     }
 
     /// What is wanted of the connection next.
@@ -197,7 +212,9 @@ impl WebTransport {
 
     const fn session(&self) -> Option<u64> {
         match self.phase {
-            Phase::Open { session, .. } | Phase::Closing { session, .. } => Some(session),
+            Phase::Open { session, .. }
+            | Phase::Ending { session, .. }
+            | Phase::Closing { session } => Some(session),
             Phase::Waiting | Phase::Over => None,
         }
     }
@@ -205,6 +222,9 @@ impl WebTransport {
     /// Takes note of what came on the connection; what the driver is to be told of it goes to
     /// `events`.
     pub(super) fn handle(&mut self, event: Event, events: &mut VecDeque<Event>) {
+        if self.failed || self.is_over() {
+            return;
+        }
         let result = match event {
             Event::Stream { stream, bytes, fin } => self.receive(stream, bytes, fin, events),
             Event::Reset { stream, code } => self.reset(stream, code, events),
@@ -225,6 +245,7 @@ impl WebTransport {
     }
 
     fn fail(&mut self, code: Code, reason: &'static str) {
+        self.failed = true;
         self.want(Want::Close { code: code.0, reason });
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use aip_codec::moqt::error_code::ResetCode;
+use aip_codec::moqt::error_code::{ResetCode, SessionCode};
 use bytes::Bytes;
 
 use super::{INTEGER_MAX, Phase, Want, WebTransport, capsule, code, streams::Streams};
@@ -52,7 +52,7 @@ impl WebTransport {
             }
             return;
         }
-        if let Phase::Open { streams, .. } = &mut self.phase {
+        if let Phase::Open { streams, .. } | Phase::Ending { streams, .. } = &mut self.phase {
             let length = streams.told(stream, length);
             if 0 < length {
                 events.push_back(Event::Sent { stream: streams.inward(stream), length });
@@ -66,6 +66,10 @@ impl WebTransport {
         action: Action,
         numbered: &mut Numbered,
     ) -> Option<(Option<Bytes>, Action)> {
+        if matches!(action, Action::Close { .. }) {
+            self.end_session();
+            return Some((None, action));
+        }
         let Phase::Open { session, streams } = &mut self.phase else { return None };
         let to = |streams: &Streams, stream| streams.outward(stream);
         Some(match action {
@@ -78,9 +82,9 @@ impl WebTransport {
                 (None, Action::Reset { stream: to(streams, stream), code })
             }
             Action::Stop { stream, code } => {
+                let stream = to(streams, stream);
                 self.inward.remove(&stream.0);
-                let code = code::to_http3(code);
-                (None, Action::Stop { stream: to(streams, stream), code })
+                (None, Action::Stop { stream, code: code::to_http3(code) })
             }
             Action::Prioritize { stream, precedence } => {
                 (None, Action::Prioritize { stream: to(streams, stream), precedence })
@@ -91,15 +95,40 @@ impl WebTransport {
                 let bytes = numbered.of(*session / 4, bytes);
                 (None, Action::SendDatagram { bytes })
             }
-            Action::Close { code, reason } => {
-                let code32 = u32::try_from(code.0).unwrap_or(u32::MAX);
-                let bytes = capsule::close(code32, reason.as_bytes());
-                let stream = StreamId(*session);
-                self.phase = Phase::Closing { session: stream.0, is_heard: false };
-                self.want(Want::Send { stream, bytes, fin: true });
-                (None, Action::Close { code, reason })
-            }
+            Action::Close { .. } => return None,
         })
+    }
+
+    /// The driver has closed the session.
+    fn end_session(&mut self) {
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Open { session, streams } => Phase::Ending { session, streams },
+            other => other,
+        };
+    }
+
+    /// Tells the peer that the driver has closed the session: what was queued before is sent.
+    pub(in crate::io) fn say_farewell(&mut self, code: SessionCode, reason: &str) {
+        let Phase::Ending { session, .. } = self.phase else { return };
+        self.phase = Phase::Closing { session };
+        let code = u32::try_from(code.0).unwrap_or(u32::MAX);
+        let bytes = capsule::close(code, reason);
+        self.want(Want::Send { stream: StreamId(session), bytes, fin: true });
+    }
+
+    /// Tells the driver that the peer has closed the session, if it has: what came before is told.
+    pub(in crate::io) fn finish(&mut self, events: &mut VecDeque<Event>) {
+        if self.is_open()
+            && let Some((code, reason)) = self.closed.take()
+        {
+            self.phase = Phase::Over;
+            self.want(Want::Close { code: Code::NO_ERROR.0, reason: "" });
+            events.push_back(Event::Closed(Closed::ByPeer { code, reason }));
+        }
+    }
+
+    const fn is_closed_here(&self) -> bool {
+        matches!(self.phase, Phase::Ending { .. } | Phase::Closing { .. })
     }
 
     /// What the end of a connection is to the driver: the codes of HTTP/3 are not its own.
@@ -107,6 +136,8 @@ impl WebTransport {
         match closed {
             Closed::ByPeer { code, reason } => match code::from_http3(code) {
                 Some(code) => Closed::ByPeer { code, reason },
+                // The peer's answer to our word that the session is closed.
+                None if code == Code::NO_ERROR.0 && self.is_closed_here() => Closed::Locally,
                 None if code == Code::NO_ERROR.0 => Closed::ByPeer { code: 0, reason },
                 None => Closed::Transport { code },
             },

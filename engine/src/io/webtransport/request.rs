@@ -1,6 +1,6 @@
 //! How a session begins, by CONNECT, and how it is closed, on that stream.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use aip_codec::Version;
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use crate::{
         connection::Event,
         http3::{self, Code, Fault, Fields, Frame, FrameReader, Place},
     },
-    transport::{Closed, Side, StreamId},
+    transport::{Side, StreamId},
 };
 
 /// Names of the protocol in CONNECT: that of drafts 2 to 14, and since 15.
@@ -27,21 +27,17 @@ impl WebTransport {
         events: &mut VecDeque<Event>,
     ) -> Result<(), Fault> {
         let Some(settings) = self.control.settings() else { return Ok(()) };
-        if self.side == Side::Server {
-            let held: Vec<u64> = self
-                .inward
-                .iter()
-                .filter(|(_, inward)| matches!(inward, Inward::Held(..)))
-                .map(|(stream, _)| *stream)
-                .collect();
-            for stream in held {
-                if let Some(Inward::Held(reader, fields, ended)) = self.inward.remove(&stream) {
-                    self.answer(StreamId(stream), *reader, &fields, ended, events)?;
-                }
-            }
+        if !matches!(self.phase, Phase::Waiting) {
             return Ok(());
         }
-        if !matches!(self.phase, Phase::Waiting) || self.inward.contains_key(&CONNECT_STREAM.0) {
+        if self.side == Side::Server {
+            let Some(stream) = self.held() else { return Ok(()) };
+            let Some(Inward::Held(reader, version, ended)) = self.inward.remove(&stream.0) else {
+                return Ok(());
+            };
+            return self.accept(stream, version, *reader, ended, events);
+        }
+        if self.inward.contains_key(&CONNECT_STREAM.0) {
             return Ok(());
         }
         if !(settings.connect_protocol && settings.webtransport && settings.datagrams) {
@@ -57,6 +53,12 @@ impl WebTransport {
         Ok(())
     }
 
+    /// The request that waits for the peer's settings.
+    fn held(&self) -> Option<StreamId> {
+        let held = self.inward.iter().find(|(_, inward)| matches!(inward, Inward::Held(..)));
+        held.map(|(stream, _)| StreamId(*stream))
+    }
+
     /// Reads a request, or the answer to ours, as far as its header list.
     pub(super) fn request(
         &mut self,
@@ -65,46 +67,64 @@ impl WebTransport {
         fin: bool,
         events: &mut VecDeque<Event>,
     ) -> Result<(), Fault> {
-        let Some(Inward::Request(reader)) = self.inward.get_mut(&stream.0) else { return Ok(()) };
-        reader.push(bytes);
-        let frame = reader.poll()?;
-        let block = match frame {
-            Some(Frame::Headers(block)) => block,
-            Some(_) => {
-                return Err(Fault::Connection(Code::FRAME_UNEXPECTED, "DATA before HEADERS"));
-            }
-            None if !fin => return Ok(()),
-            None if !reader.is_between_frames() => {
-                return Err(Fault::Connection(Code::FRAME_ERROR, "a frame is cut short"));
-            }
-            None if self.side == Side::Client => {
-                self.refused(events);
-                return Ok(());
-            }
-            None => {
-                self.inward.remove(&stream.0);
-                self.want(Want::Reset { stream, code: Code::REQUEST_INCOMPLETE.0 });
-                return Ok(());
-            }
-        };
-        let fields = Fields::decode(&block)?;
-        let Some(Inward::Request(reader)) = self.inward.remove(&stream.0) else { return Ok(()) };
-        if self.side == Side::Client {
-            return self.answered(*reader, &fields, fin, events);
-        }
-        if self.control.settings().is_none() {
-            // What a client can do must be known before its session begins.
-            self.inward.insert(stream.0, Inward::Held(reader, fields, fin));
+        if self.side == Side::Server && !matches!(self.phase, Phase::Waiting) {
+            // A connection has one session.
+            self.turn_away(stream, Code::REQUEST_REJECTED, fin);
             return Ok(());
         }
-        self.answer(stream, *reader, &fields, fin, events)
+        let Some(Inward::Request(mut reader)) = self.inward.remove(&stream.0) else {
+            return Ok(());
+        };
+        reader.push(bytes);
+        loop {
+            let fields = match reader.poll()? {
+                Some(Frame::Headers(block)) => Fields::decode(&block)?,
+                Some(_) => {
+                    return Err(Fault::Connection(Code::FRAME_UNEXPECTED, "DATA before HEADERS"));
+                }
+                None if !fin => {
+                    self.inward.insert(stream.0, Inward::Request(reader));
+                    return Ok(());
+                }
+                None => return self.cut_short(stream, &reader, events),
+            };
+            if self.side == Side::Server {
+                return self.answer(stream, reader, &fields, fin, events);
+            }
+            match fields.status() {
+                Ok(100..=199) => {}
+                Ok(status) => return self.answered(status, *reader, &fields, fin, events),
+                Err(Fault::Stream(..)) => {
+                    self.give_up("the server's answer is malformed", events);
+                    return Ok(());
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+
+    /// A request, or the answer to ours, ended before its header list.
+    fn cut_short(
+        &mut self,
+        stream: StreamId,
+        reader: &FrameReader,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), Fault> {
+        if !reader.is_between_frames() {
+            return Err(Fault::Connection(Code::FRAME_ERROR, "a frame is cut short"));
+        }
+        match self.side {
+            Side::Client => self.refused(events),
+            Side::Server => self.want(Want::Reset { stream, code: Code::REQUEST_INCOMPLETE.0 }),
+        }
+        Ok(())
     }
 
     /// Answers a client's request.
     fn answer(
         &mut self,
         stream: StreamId,
-        reader: FrameReader,
+        mut reader: Box<FrameReader>,
         fields: &Fields,
         fin: bool,
         events: &mut VecDeque<Event>,
@@ -123,23 +143,35 @@ impl WebTransport {
             self.refuse(stream, status, fin);
             return Ok(());
         }
-        if !matches!(self.phase, Phase::Waiting) {
-            self.turn_away(stream, Code::REQUEST_REJECTED, fin);
-            return Ok(());
-        }
         let offered = fields.value("wt-available-protocols");
         let version = offered.and_then(|offered| protocols::choose(&offered, &self.versions));
-        match version {
-            Some(version) if request.scheme == "https" => {
-                let bytes = http3::response_head(&protocols::chosen(version));
-                self.want(Want::Send { stream, bytes, fin: false });
-                self.open(stream, version, reader, fin, events)
+        match version.filter(|_| request.scheme == "https") {
+            None => self.refuse(stream, 400, fin),
+            Some(version) if self.control.settings().is_some() => {
+                return self.accept(stream, version, *reader, fin, events);
             }
-            _ => {
-                self.refuse(stream, 400, fin);
-                Ok(())
+            // What a client can do must be known before its session begins.
+            Some(version) if self.held().is_none() => {
+                reader.detach();
+                self.inward.insert(stream.0, Inward::Held(reader, version, fin));
             }
+            Some(_) => self.turn_away(stream, Code::REQUEST_REJECTED, fin),
         }
+        Ok(())
+    }
+
+    /// Accepts a client's session.
+    fn accept(
+        &mut self,
+        stream: StreamId,
+        version: Version,
+        reader: FrameReader,
+        fin: bool,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), Fault> {
+        let bytes = http3::response_head(&protocols::chosen(version));
+        self.want(Want::Send { stream, bytes, fin: false });
+        self.open(stream, version, reader, fin, events)
     }
 
     /// Answers with a status, and no more.
@@ -153,36 +185,21 @@ impl WebTransport {
     /// Our request was answered.
     fn answered(
         &mut self,
+        status: u16,
         reader: FrameReader,
         fields: &Fields,
         fin: bool,
         events: &mut VecDeque<Event>,
     ) -> Result<(), Fault> {
-        let status = match fields.status() {
-            Ok(status) => status,
-            Err(Fault::Stream(..)) => {
-                self.give_up("the server's answer is malformed", events);
-                return Ok(());
-            }
-            Err(fault) => return Err(fault),
-        };
-        match status {
-            100..=199 => {
-                self.inward.insert(CONNECT_STREAM.0, Inward::Request(Box::new(reader)));
-                self.request(CONNECT_STREAM, Bytes::new(), fin, events)
-            }
-            200..=299 => {
-                let value = fields.value("wt-protocol");
-                match value.and_then(|value| protocols::accepted(&value, &self.versions)) {
-                    Some(version) => self.open(CONNECT_STREAM, version, reader, fin, events),
-                    None => {
-                        self.give_up("the server chooses no draft of MOQT", events);
-                        Ok(())
-                    }
-                }
-            }
-            _ => {
-                self.give_up(&format!("the server refuses the session: status {status}"), events);
+        if !(200..=299).contains(&status) {
+            self.give_up(&format!("the server refuses the session: status {status}"), events);
+            return Ok(());
+        }
+        let value = fields.value("wt-protocol");
+        match value.and_then(|value| protocols::accepted(&value, &self.versions)) {
+            Some(version) => self.open(CONNECT_STREAM, version, reader, fin, events),
+            None => {
+                self.give_up("the server chooses no draft of MOQT", events);
                 Ok(())
             }
         }
@@ -211,26 +228,29 @@ impl WebTransport {
         let streams = Box::new(Streams::new(self.side, stream.0));
         self.phase = Phase::Open { session: stream.0, streams };
         events.push_back(Event::Connected { version });
-        self.early_bytes = 0;
-        let mut turned_away = Vec::new();
-        for event in std::mem::take(&mut self.early) {
-            match &event {
-                Event::Stream { stream: early, .. } => match self.inward.get(&early.0) {
-                    Some(Inward::Session(other)) if *other != stream.0 => {
-                        turned_away.push(*early);
-                    }
-                    _ => events.push_back(event),
-                },
-                _ => events.push_back(event),
-            }
-        }
-        turned_away.dedup();
-        for early in turned_away {
-            self.turn_away(early, Code::BUFFERED_STREAM_REJECTED, false);
-        }
+        self.tell_early(stream.0, events);
         let connect = Box::new((reader, CapsuleReader::new()));
         self.inward.insert(stream.0, Inward::Connect(connect));
-        self.connect_stream(stream, Bytes::new(), fin, events)
+        self.connect_stream(stream, Bytes::new(), fin)
+    }
+
+    /// Tells what came before its session, and turns away what came for another.
+    fn tell_early(&mut self, session: u64, events: &mut VecDeque<Event>) {
+        self.early_bytes = 0;
+        let mut turned_away = BTreeMap::new();
+        for (of, event) in std::mem::take(&mut self.early) {
+            match event {
+                event if of == session => events.push_back(event),
+                Event::Stream { stream, fin, .. } => {
+                    *turned_away.entry(stream.0).or_default() |= fin;
+                }
+                // A datagram, as if it was lost.
+                _ => {}
+            }
+        }
+        for (stream, ended) in turned_away {
+            self.turn_away(StreamId(stream), Code::BUFFERED_STREAM_REJECTED, ended);
+        }
     }
 
     /// Reads the CONNECT stream of the session.
@@ -239,8 +259,10 @@ impl WebTransport {
         stream: StreamId,
         bytes: Bytes,
         fin: bool,
-        events: &mut VecDeque<Event>,
     ) -> Result<(), Fault> {
+        if self.closed.is_some() {
+            return Ok(());
+        }
         let Some(Inward::Connect(connect)) = self.inward.get_mut(&stream.0) else { return Ok(()) };
         let (reader, capsules) = &mut **connect;
         if !bytes.is_empty() {
@@ -256,7 +278,7 @@ impl WebTransport {
                 Ok(first) if close.is_none() => close = first,
                 Ok(_) | Err(_) => {
                     self.turn_away(stream, Code::MESSAGE_ERROR, fin);
-                    self.closed_by_peer(0, Bytes::new(), events);
+                    self.closed_by_peer(0, Bytes::new());
                     return Ok(());
                 }
             }
@@ -265,31 +287,15 @@ impl WebTransport {
             return Err(Fault::Connection(Code::FRAME_ERROR, "a frame is cut short"));
         }
         match close {
-            Some(close) => self.closed_by_peer(close.code.into(), close.reason, events),
-            None if fin => self.closed_by_peer(0, Bytes::new(), events),
+            Some(close) => self.closed_by_peer(close.code.into(), close.reason),
+            None if fin => self.closed_by_peer(0, Bytes::new()),
             None => {}
         }
         Ok(())
     }
 
     /// The peer has closed the session, or answered that we did.
-    pub(super) fn closed_by_peer(
-        &mut self,
-        code: u64,
-        reason: Bytes,
-        events: &mut VecDeque<Event>,
-    ) {
-        match std::mem::replace(&mut self.phase, Phase::Over) {
-            Phase::Open { session, .. } => {
-                let stream = StreamId(session);
-                self.want(Want::Send { stream, bytes: Bytes::new(), fin: true });
-                self.want(Want::Close { code: Code::NO_ERROR.0, reason: "" });
-                events.push_back(Event::Closed(Closed::ByPeer { code, reason }));
-            }
-            Phase::Closing { session, .. } => {
-                self.phase = Phase::Closing { session, is_heard: true };
-            }
-            other => self.phase = other,
-        }
+    pub(super) fn closed_by_peer(&mut self, code: u64, reason: Bytes) {
+        self.closed.get_or_insert((code, reason));
     }
 }

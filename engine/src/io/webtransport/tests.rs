@@ -5,7 +5,7 @@ use aip_codec::moqt::error_code::SessionCode;
 use super::*;
 use crate::{
     io::http3::{data_header, encode},
-    transport::Action,
+    transport::{Action, Closed},
 };
 
 const DRAFTS: [Version; 3] = [Version::Draft22, Version::Draft20, Version::Draft18];
@@ -68,6 +68,7 @@ impl End {
                 Action::Reset { stream, code } => said.push(Event::Reset { stream, code }),
                 Action::Stop { stream, code } => said.push(Event::Stop { stream, code }),
                 Action::SendDatagram { bytes } => said.push(Event::Datagram(bytes)),
+                Action::Close { code, reason } => self.web.say_farewell(code, &reason),
                 _ => {}
             }
         }
@@ -81,7 +82,9 @@ impl End {
         }
     }
 
+    /// What its driver was told, once nothing more is to be read.
     fn told(&mut self) -> Vec<String> {
+        self.web.finish(&mut self.events);
         self.events.drain(..).map(|event| format!("{event:?}")).collect()
     }
 }
@@ -207,11 +210,38 @@ fn a_close_is_told_with_its_code_and_answered() {
     assert!(!server.web.is_farewell_heard());
     client.handle(said);
     assert_eq!(client.told(), [r#"Closed(ByPeer { code: 3, reason: b"why" })"#]);
-    let said = client.take();
+    assert!(client.take().is_empty());
     assert_eq!(client.closed, Some(Code::NO_ERROR.0));
-    server.handle(said);
+    let end = Closed::ByPeer { code: Code::NO_ERROR.0, reason: Bytes::new() };
+    assert_eq!(server.web.end(end), Closed::Locally);
+    assert!(server.told().is_empty());
+}
+
+#[test]
+fn a_peer_may_answer_a_close_by_the_end_of_its_stream() {
+    let (_, mut server) = pair(&DRAFTS);
+    server.told();
+    let close = Action::Close { code: SessionCode::NO_ERROR, reason: String::new() };
+    server.act(close);
+    assert!(!server.web.is_farewell_heard());
+    server.hear(0, &[], true);
     assert!(server.web.is_farewell_heard());
     assert!(server.told().is_empty());
+}
+
+#[test]
+fn nothing_is_told_of_a_session_that_the_driver_has_closed() {
+    let (_, mut server) = pair(&DRAFTS);
+    server.told();
+    let close = Action::Close { code: SessionCode::NO_ERROR, reason: String::new() };
+    assert!(server.web.outward(close, &mut Numbered::default()).is_some());
+    assert!(server.web.owes_farewell());
+    server.hear(6, &[0x40, 0x54, 0, b'u'], false);
+    server.handle(vec![Event::Datagram(Bytes::from_static(&[0, b'd']))]);
+    assert!(server.told().is_empty());
+    // What was queued before goes on.
+    server.handle(vec![Event::Sent { stream: StreamId(7), length: 9 }]);
+    assert_eq!(server.told(), ["Sent { stream: StreamId(3), length: 9 }"]);
 }
 
 #[test]
@@ -256,8 +286,10 @@ fn what_comes_before_the_session_waits_for_it_within_a_bound() {
         ]
     );
     let said = server.take();
-    let code = Code::BUFFERED_STREAM_REJECTED.0;
-    let turned_away = |event: &Event| matches!(event, Event::Stop { stream: StreamId(10), code: it } if *it == code);
+    let turned_away = |event: &Event| match event {
+        Event::Stop { stream: StreamId(10), code } => *code == Code::BUFFERED_STREAM_REJECTED.0,
+        _ => false,
+    };
     assert!(said.iter().any(turned_away), "{said:?}");
 
     let mut server = End::server();
@@ -456,4 +488,186 @@ fn a_connection_has_one_session_and_few_other_requests() {
     server.hear(4 * u64::from(REQUESTS_MAX), &headers(&get), true);
     server.take();
     assert_eq!(server.closed, Some(Code::EXCESSIVE_LOAD.0));
+}
+
+#[test]
+fn streams_of_no_meaning_leave_nothing() {
+    let (_, mut server) = pair(&DRAFTS);
+    server.told();
+    let before = server.web.inward.len();
+    for index in 0..3_000 {
+        // Of a reserved type.
+        server.hear(6 + 4 * index, &[0x21, 1, 2, 3], false);
+        assert_eq!(server.take().len(), 1, "it is stopped");
+    }
+    assert_eq!(server.web.inward.len(), before);
+}
+
+/// The answer of a server that accepts a session, behind one that says that it will come.
+fn answer_in_two() -> Vec<u8> {
+    let accepted = headers(&[(":status", "200"), ("wt-protocol", "\"moqt-22\"")]);
+    [headers(&[(":status", "103"), ("link", "<a>")]), accepted].concat()
+}
+
+#[test]
+fn an_answer_may_come_in_two_and_with_what_is_behind_it() {
+    let mut bytes = answer_in_two();
+    bytes.extend(capsule::close(7, "why"));
+    for size in [bytes.len(), 1, 5] {
+        let mut client = End::client(&DRAFTS);
+        let settings = End::server().take();
+        client.handle(settings);
+        client.take();
+        for piece in bytes.chunks(size) {
+            client.hear(0, piece, false);
+        }
+        assert_eq!(
+            client.told(),
+            ["Connected { version: Draft22 }", r#"Closed(ByPeer { code: 7, reason: b"why" })"#],
+            "in pieces of {size}"
+        );
+    }
+}
+
+#[test]
+fn a_request_that_waits_keeps_what_came_with_it() {
+    let mut server = End::server();
+    server.hear(0, &[&connect()[..], &capsule::close(7, "why")].concat(), false);
+    assert!(server.told().is_empty());
+    server.hear(2, CONTROL, false);
+    assert_eq!(
+        server.told(),
+        ["Connected { version: Draft18 }", r#"Closed(ByPeer { code: 7, reason: b"why" })"#]
+    );
+}
+
+#[test]
+fn a_request_that_waits_may_only_end() {
+    let connect = connect();
+    let data = [&connect[..], &[0, 3, 1]].concat();
+    closes(&[(0, &data, false), (0, &[2, 3], false)], Code::EXCESSIVE_LOAD);
+    closes(&[(0, &connect, false), (0, &[0], false)], Code::EXCESSIVE_LOAD);
+    let mut server = End::server();
+    server.hear(0, &connect, false);
+    server.hear(0, &[], true);
+    server.hear(2, CONTROL, false);
+    assert_eq!(
+        server.told(),
+        ["Connected { version: Draft18 }", r#"Closed(ByPeer { code: 0, reason: b"" })"#]
+    );
+}
+
+#[test]
+fn one_request_waits_and_what_is_no_session_does_not() {
+    let mut server = End::server();
+    server.take();
+    server.hear(0, &connect(), false);
+    server.hear(4, &connect(), true);
+    let code = Code::REQUEST_REJECTED.0;
+    let said: Vec<String> = server.take().iter().map(|event| format!("{event:?}")).collect();
+    assert_eq!(said, [format!("Reset {{ stream: StreamId(4), code: {code} }}")]);
+    let get = [(":method", "GET"), (":scheme", "https"), (":authority", "a"), (":path", "/")];
+    server.hear(8, &headers(&get), true);
+    assert!(matches!(server.take()[..], [Event::Stream { stream: StreamId(8), fin: true, .. }]));
+    server.hear(2, CONTROL, false);
+    assert_eq!(server.told(), ["Connected { version: Draft18 }"]);
+}
+
+#[test]
+fn requests_beside_a_session_are_not_read() {
+    let mut server = End::server();
+    server.hear(2, CONTROL, false);
+    let request = connect();
+    server.hear(4, &request[..20], false);
+    server.hear(0, &request, false);
+    server.take();
+    server.hear(4, &request[20..], false);
+    // No frame of a request at all.
+    server.hear(8, &[4, 0], true);
+    let said = server.take();
+    let is_reset = |event: &&Event| matches!(event, Event::Reset { code, .. } if *code == Code::REQUEST_REJECTED.0);
+    assert_eq!(said.iter().filter(is_reset).count(), 2, "{said:?}");
+    assert_eq!(server.closed, None);
+}
+
+#[test]
+fn nothing_is_heard_after_a_fault() {
+    let mut server = End::server();
+    server.hear(2, CONTROL, false);
+    // SETTINGS again, and something behind.
+    server.hear(2, &[4, 0, 7, 1, 0], false);
+    server.hear(2, &[7, 1, 0], false);
+    server.hear(0, &connect(), false);
+    server.take();
+    assert!(server.told().is_empty());
+    assert_eq!(server.closed, Some(Code::FRAME_UNEXPECTED.0));
+}
+
+#[test]
+fn what_came_early_for_another_session_is_not_told() {
+    let mut server = End::server();
+    server.hear(2, CONTROL, false);
+    // Ended, so that nothing is known of it but what is held.
+    server.hear(10, &[0x40, 0x54, 8, b'o'], true);
+    server.hear(4, &[0x40, 0x41, 8, b'o'], true);
+    server.handle(vec![Event::Datagram(Bytes::from_static(&[2, b'd']))]);
+    server.take();
+    server.hear(0, &connect(), false);
+    assert_eq!(server.told(), ["Connected { version: Draft18 }"]);
+    let said: Vec<String> = server.take().iter().skip(1).map(|it| format!("{it:?}")).collect();
+    let code = Code::BUFFERED_STREAM_REJECTED.0;
+    assert_eq!(said, [format!("Reset {{ stream: StreamId(4), code: {code} }}")]);
+    assert_eq!(server.web.early_bytes, 0);
+}
+
+#[test]
+fn what_is_held_early_is_a_copy() {
+    let mut server = End::server();
+    let chunk = Bytes::from([&[0x40, 0x54, 0][..], &[7; 10_000]].concat());
+    let stream = StreamId(6);
+    let piece = chunk.slice(..10);
+    server.web.handle(Event::Stream { stream, bytes: piece, fin: false }, &mut server.events);
+    assert!(chunk.is_unique(), "the chunk is held");
+    server.web.handle(Event::Reset { stream, code: 0 }, &mut server.events);
+    assert_eq!((server.web.early.len(), server.web.early_bytes), (0, 0));
+}
+
+#[test]
+fn what_is_reset_before_it_is_known_is_reset_back() {
+    let (_, mut server) = pair(&DRAFTS);
+    server.take();
+    server.told();
+    server.hear(4, &[0x40], false);
+    let reset = |stream| Event::Reset { stream: StreamId(stream), code: 0x10c };
+    server.handle(vec![reset(4), reset(8), reset(10)]);
+    let said: Vec<String> = server.take().iter().map(|event| format!("{event:?}")).collect();
+    let code = Code::REQUEST_REJECTED.0;
+    let expected = |stream| format!("Reset {{ stream: StreamId({stream}), code: {code} }}");
+    assert_eq!(said, [expected(4), expected(8)]);
+    assert!(server.told().is_empty());
+}
+
+#[test]
+fn the_driver_is_told_of_stops_of_its_own_streams_alone() {
+    let (_, mut server) = pair(&DRAFTS);
+    server.told();
+    server.hear(4, &[0x40], false);
+    server.hear(8, &[0x40, 0x41, 0, b'x'], true);
+    server.hear(12, &[0x40, 0x41, 0, b'x'], false);
+    server.told();
+    let stop = |stream| Event::Stop { stream: StreamId(stream), code: code::to_http3(5) };
+    server.handle(vec![stop(4), stop(8), stop(12), stop(7)]);
+    let expected = |stream| format!("Stop {{ stream: StreamId({stream}), code: 5 }}");
+    assert_eq!(server.told(), [expected(8), expected(12), expected(3)]);
+}
+
+#[test]
+fn a_stop_of_the_first_request_is_none_of_connect() {
+    let (mut client, mut server) = pair(&DRAFTS);
+    client.told();
+    client.act(Action::Stop { stream: StreamId(0), code: 1 });
+    let code = SessionCode::NO_ERROR;
+    let said = server.act(Action::Close { code, reason: "why".to_owned() });
+    client.handle(said);
+    assert_eq!(client.told(), [r#"Closed(ByPeer { code: 0, reason: b"why" })"#]);
 }
