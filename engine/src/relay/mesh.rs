@@ -55,10 +55,25 @@ pub(super) struct Mesh {
 /// A track that is published to other shards.
 #[derive(Debug)]
 struct Publication {
-    /// How many sessions publish it in each.
-    shards: BTreeMap<PeerIndex, usize>,
+    shards: BTreeMap<PeerIndex, Told>,
     /// The alias that the track has here whenever it is here: by it is known who was told of it.
     alias: TrackAlias,
+}
+
+/// What a shard has told of a track.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    /// How many of its sessions publish it.
+    publishers: usize,
+    /// Whether another relay would send it there.
+    offered: bool,
+}
+
+impl Told {
+    /// How many publications that makes. An offer is what is left of one that nobody needs now.
+    fn publications(self) -> usize {
+        self.publishers.max(usize::from(self.offered))
+    }
 }
 
 /// What another shard is to be told of. What there is to tell is looked up when it is told, so that
@@ -124,19 +139,33 @@ impl Mesh {
 
     /// The shards that a track is published to.
     pub(super) fn publishers_of(&self, track: &FullTrackName) -> impl Iterator<Item = PeerIndex> {
-        let publication = self.published.get(track);
-        publication.into_iter().flat_map(|publication| publication.shards.keys()).copied()
+        self.told_of(track).filter(|(_, told)| 0 < told.publishers).map(|(shard, _)| shard)
+    }
+
+    /// The shards that another relay offers a track to.
+    pub(super) fn offered_in(&self, track: &FullTrackName) -> impl Iterator<Item = PeerIndex> {
+        self.told_of(track).filter(|(_, told)| told.offered).map(|(shard, _)| shard)
     }
 
     /// How many sessions of other shards publish a track.
     pub(super) fn publishers_count(&self, track: &FullTrackName) -> usize {
-        let publication = self.published.get(track);
-        publication.map_or(0, |publication| publication.shards.values().sum())
+        self.told_of(track).map(|(_, told)| told.publishers).sum()
+    }
+
+    /// What each shard has told of a track.
+    fn told_of(&self, track: &FullTrackName) -> impl Iterator<Item = (PeerIndex, Told)> {
+        let publication = self.published.get(track).into_iter();
+        publication.flat_map(|it| &it.shards).map(|(shard, told)| (*shard, *told))
     }
 
     /// The alias of a track that is published to other shards.
     pub(super) fn alias_of(&self, track: &FullTrackName) -> Option<TrackAlias> {
         self.published.get(track).map(|publication| publication.alias)
+    }
+
+    /// The tracks that are published to other shards, with their aliases.
+    pub(super) fn aliases(&self) -> impl Iterator<Item = (&FullTrackName, TrackAlias)> {
+        self.published.iter().map(|(name, publication)| (name, publication.alias))
     }
 
     /// The tracks under a prefix that are published to other shards.
@@ -177,9 +206,9 @@ impl Relay {
         }
         if let Some(track) = dirty.tracks.pop_first() {
             let known = self.by_name.get(&track).and_then(|index| self.tracks.get(index.0));
-            let is_offered = usize::from(self.offers.contains(&track));
-            let publishers = known.map_or(0, Track::publications).max(is_offered);
-            return Some(Notice::Track { track, publishers });
+            let publishers = known.map_or(0, Track::publications);
+            let offered = self.offers.contains(&track);
+            return Some(Notice::Track { track, publishers, offered });
         }
         if let Some(track) = dirty.malformed.pop_first() {
             return Some(Notice::Malformed { track });
@@ -215,10 +244,19 @@ impl Relay {
             Notice::Interest { prefix, wishes } => {
                 self.note_interest_of_shard(peer, &prefix, wishes);
             }
-            Notice::Track { track, publishers: 0 } => self.forget_published(&track, peer),
-            Notice::Track { track, publishers } => {
-                self.note_published(&track, peer, publishers);
-                self.published_to_shard(&track, peer, now);
+            Notice::Track { track, publishers: 0, offered: false } => {
+                self.forget_published(&track, peer);
+            }
+            Notice::Track { track, publishers, offered } => {
+                let told = Told { publishers, offered };
+                let before = self.note_published(&track, peer, told);
+                self.published_to_shard(&track, peer, told, now);
+                if before.publications() < told.publishers {
+                    self.forget_what_was_told_of(&track);
+                }
+                if before.publications() < told.publications() {
+                    self.publish_from_elsewhere(&track, None, now);
+                }
             }
             Notice::Malformed { track } => {
                 if let Some(&index) = self.by_name.get(&track) {
@@ -239,19 +277,20 @@ impl Relay {
         self.drain_events(peer, now);
     }
 
-    /// Another shard has told that a track is published to it.
-    fn note_published(&mut self, track: &FullTrackName, peer: PeerIndex, publishers: usize) {
+    /// Another shard tells of a track that is published or offered to it; what it had told before.
+    fn note_published(&mut self, track: &FullTrackName, peer: PeerIndex, told: Told) -> Told {
         if let Some(publication) = self.mesh.published.get_mut(track) {
-            publication.shards.insert(peer, publishers);
-            return;
+            return publication.shards.insert(peer, told).unwrap_or_default();
         }
         let known = self.by_name.get(track).and_then(|index| self.tracks.get(index.0));
+        let known = known.map(|track| track.alias).or_else(|| self.offers.alias_of(track));
         let alias = match known {
-            Some(track) => track.alias,
+            Some(alias) => alias,
             None => self.next_alias(),
         };
-        let publication = Publication { shards: BTreeMap::from([(peer, publishers)]), alias };
+        let publication = Publication { shards: BTreeMap::from([(peer, told)]), alias };
         self.mesh.published.insert(track.clone(), publication);
+        Told::default()
     }
 
     fn forget_published(&mut self, track: &FullTrackName, peer: PeerIndex) {
@@ -262,31 +301,36 @@ impl Relay {
         }
         let alias = publication.alias;
         self.mesh.published.remove(track);
-        if !self.by_name.contains_key(track) {
+        if !self.by_name.contains_key(track) && !self.offers.contains(track) {
             self.forget_publication(track, alias);
         }
     }
 
-    /// A track is published to another shard: who waits for it or has it here is served.
-    fn published_to_shard(&mut self, name: &FullTrackName, shard: PeerIndex, now: Instant) {
-        if let Some(alias) = self.mesh.alias_of(name) {
-            // This is another publication than what watchers were not to be told of.
-            self.forget_publication(name, alias);
-        }
-        let known = self.by_name.get(name).copied();
-        if let Some(index) = known
-            && let Some(track) = self.tracks.get_mut(index.0)
-        {
-            track.refused.remove(&shard);
-        }
-        if let Some((index, track)) =
-            known.and_then(|index| Some((index, self.tracks.get(index.0)?)))
-            && !track.has_upstream_in(shard)
-            && self.has_own_demand(track)
-        {
+    /// A track is published or offered to another shard: who waits for it here is served, and who has
+    /// it gets what one more publisher sends. What is offered is asked for only if nobody sends it.
+    fn published_to_shard(
+        &mut self,
+        name: &FullTrackName,
+        shard: PeerIndex,
+        told: Told,
+        now: Instant,
+    ) {
+        let Some(&index) = self.by_name.get(name) else { return };
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        track.refused.remove(&shard);
+        let is_needed = 0 < told.publishers || !track.is_established();
+        let Some(track) = self.tracks.get(index.0) else { return };
+        if is_needed && !track.has_upstream_in(shard) && self.has_own_demand(track) {
             self.ask_publishers(index, None, now);
         }
-        self.publish_from_elsewhere(name, None, now);
+    }
+
+    /// There is one more publication of a track elsewhere, another than what watchers were not to be
+    /// told of. An offer alone is none.
+    fn forget_what_was_told_of(&mut self, name: &FullTrackName) {
+        if let Some(alias) = self.mesh.alias_of(name) {
+            self.forget_publication(name, alias);
+        }
     }
 
     /// A track is published to this shard: the others are offered it, so that whoever has it there
@@ -341,6 +385,7 @@ impl Relay {
             deadline: now,
             is_leaving: false,
         });
+        self.update_rendezvous(index);
         self.own(key, Owner::Upstream(index));
         if let Some(session) = self.session(key.peer) {
             session.accept(key.request, Parameters::default(), Properties::default());
@@ -367,13 +412,13 @@ impl Relay {
     pub(super) fn already_offered(&mut self, index: TrackIndex, key: RequestKey, now: Instant) {
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         track.upstreams.retain(|upstream| upstream.key != key);
+        self.update_rendezvous(index);
         let Some(track) = self.tracks.get(index.0) else { return };
         // The offer may have been refused since, by who did not want it then.
         if !track.has_upstream_in(key.peer) && self.has_own_demand(track) {
             self.ask_publishers(index, None, now);
         }
-        self.serve_waiting(index, now);
-        self.forget_track_if_unused(index);
+        self.go_on_without(index, RequestCode::DOES_NOT_EXIST, now);
     }
 
     /// Other shards that have a track from here may miss something of it.
@@ -580,6 +625,7 @@ impl Relay {
             false => serves_others,
         });
         track.waiting = stay;
+        self.update_rendezvous(index);
         go
     }
 

@@ -65,6 +65,7 @@ impl Relay {
             });
             takes_requests
                 && !has_refused(route.key.peer)
+                && !track.is_left_by_shard(route.key.peer)
                 && !is_below(route.key.peer)
                 && !below.iter().any(|relay| route.hops.contains(*relay))
         });
@@ -86,7 +87,9 @@ impl Relay {
         let first = offered.next();
         let answering = first.filter(|relay| self.answers(*relay));
         let answering = answering.or_else(|| offered.find(|relay| self.answers(*relay)));
-        if let Some(relay) = answering.or(first) {
+        let mut elsewhere =
+            self.mesh.offered_in(&track.name).filter(|shard| asks_shards && !has_refused(*shard));
+        if let Some(relay) = answering.or(first).or_else(|| elsewhere.next()) {
             return vec![relay];
         }
         if on_behalf_of.is_some_and(|key| self.peers[key.peer.0].is_upstream_relay()) {
@@ -217,9 +220,10 @@ impl Relay {
             return false;
         };
         let upstream = track.upstreams.remove(position);
+        self.update_rendezvous(index);
         let was_ours = upstream.established && !upstream.is_shard;
         if upstream.by_publish {
-            let name = track.name.clone();
+            let name = self.tracks[index.0].name.clone();
             self.mesh.publication_changed(name);
         }
         if upstream.established {
@@ -276,14 +280,34 @@ impl Relay {
             let name = track.name.clone();
             self.withdraw_offer(&name, key.peer);
         }
+        let Some(track) = self.tracks.get(index.0) else { return };
+        let is_kept = !track.subscribers.is_empty()
+            || track.is_watched
+            || !track.waiting.is_empty() && self.is_offered_by_another(track);
+        let is_left = track.upstreams.is_empty();
+        self.update_rendezvous(index);
+        if is_left && is_kept && self.ask_publishers(index, None, now) {
+            // Other shards are served only by a session of this one.
+            self.refuse_shards_waiting(index, code);
+            return;
+        }
+        self.go_on_without(index, code, now);
+    }
+
+    /// Whether a track is offered by a relay that has not refused to send it.
+    fn is_offered_by_another(&self, track: &Track) -> bool {
+        let shards = self.mesh.offered_in(&track.name).filter(|_| self.asks_shards(track, None));
+        let mut offered = self.offers.relays(&track.name).chain(shards);
+        offered.any(|peer| !track.refused.contains(&peer))
+    }
+
+    /// One that was asked for a track will not send it, and nobody is asked in its place: whoever is
+    /// left to send it is enough, or everybody is told.
+    pub(super) fn go_on_without(&mut self, index: TrackIndex, code: RequestCode, now: Instant) {
         self.refuse_shards_waiting(index, code);
-        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        let Some(track) = self.tracks.get(index.0) else { return };
         if track.upstreams.is_empty() {
             let ended_with = done_code(track.ended_with);
-            let is_kept = !track.subscribers.is_empty() || track.is_watched;
-            if is_kept && self.ask_publishers(index, None, now) {
-                return;
-            }
             self.skip_watched(index);
             self.refuse_waiting_of(index, code, now);
             self.end_subscribers(index, ended_with);
@@ -312,6 +336,7 @@ impl Relay {
             return false;
         };
         track.waiting.remove(position);
+        self.update_rendezvous(index);
         self.peers[key.peer.0].waiting_count -= 1;
         self.disown(key);
         true
@@ -356,6 +381,7 @@ impl Relay {
         self.peers[key.peer.0].waiting_count -= 1;
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         track.waiting.retain(|waiting| waiting.key != key);
+        self.update_rendezvous(index);
         self.update_linger(index, now);
         self.forget_track_if_unused(index);
     }

@@ -25,6 +25,7 @@ use super::{
     mesh::{DRAFTS, Mesh, RING, TWO_UPSTREAMS, mesh},
     namespace, none, objects, payload, with,
 };
+use crate::SHARDS;
 
 impl Stage {
     /// Wants every track under a prefix, at whatever relay the peer is connected to.
@@ -212,9 +213,9 @@ fn a_published_track_goes_on_from_another_relay_without_a_gap() {
 
 #[test]
 fn what_nobody_takes_any_more_is_left_and_comes_again_for_the_next() {
-    for version in DRAFTS {
+    for (version, shard) in DRAFTS.into_iter().flat_map(|it| (0..SHARDS).map(move |at| (it, at))) {
         let mut mesh = mesh(version, &[(2, 0)]);
-        let sink = mesh.peer(2, version);
+        let (sink, _) = mesh.stage.peer_in_shard_of(mesh.relays[2], shard, version);
         mesh.stage.want(sink, "live");
         let source = mesh.peer(0, version);
         let upstream = mesh.stage.publish_at_once(source, 7);
@@ -224,6 +225,7 @@ fn what_nobody_takes_any_more_is_left_and_comes_again_for_the_next() {
         });
         mesh.stage.run(60_000);
         assert_eq!(mesh.tracks(2), 0, "{version:?}: it is still received");
+        assert!(mesh.stage.requests(sink).is_empty(), "{version:?} {shard}: it was refused");
         let late = mesh.peer(2, version);
         mesh.stage.want(late, "live/room");
         mesh.stage.run(100);
@@ -311,6 +313,71 @@ fn a_relay_that_has_not_heard_of_an_end_is_asked_again() {
             });
         }
         assert!(below.asked().is_empty(), "{version:?}: not for ever");
+    }
+}
+
+/// How a relay refuses to tell of tracks, and when it may be asked again.
+fn refuse(below: &mut Below, request: RequestId, code: RequestCode, retry_interval: u64) {
+    let upstream = below.upstream;
+    below.stage.tell(upstream, |peer| {
+        let reason = Reason::new("");
+        let error = RequestError { code, retry_interval, reason, redirect: None };
+        peer.session().reject(request, error);
+    });
+}
+
+#[test]
+fn a_relay_that_has_refused_is_asked_again_when_it_says() {
+    for version in DRAFTS {
+        let mut below = below(version);
+        let (sink, other) = (below.stage.peer(version), below.stage.peer(version));
+        below.stage.want(sink, "a");
+        let (request, _) = below.asked().remove(0);
+        refuse(&mut below, request, RequestCode::EXCESSIVE_LOAD, 10_001);
+        // Neither whoever comes meanwhile nor whoever goes makes it be asked sooner.
+        for _ in 0..3 {
+            let watch = below.stage.want(other, "a");
+            below.stage.tell(other, |peer| peer.session().cancel(watch, ResetCode::CANCELLED));
+        }
+        assert!(below.asked().is_empty(), "{version:?}");
+        below.stage.run(8_000);
+        assert!(below.asked().is_empty(), "{version:?}: too soon");
+        below.stage.run(2_000);
+        assert_eq!(below.prefixes(), [namespace("a").to_string()], "{version:?}");
+    }
+}
+
+#[test]
+fn a_relay_that_refuses_for_good_is_not_asked_again() {
+    for version in DRAFTS {
+        for (code, others) in [(RequestCode::UNAUTHORIZED, 1), (RequestCode::NOT_SUPPORTED, 0)] {
+            let mut below = below(version);
+            let (sink, other) = (below.stage.peer(version), below.stage.peer(version));
+            let watch = below.stage.want(sink, "a");
+            let (request, _) = below.asked().remove(0);
+            refuse(&mut below, request, code, 0);
+            below.stage.tell(sink, |peer| peer.session().cancel(watch, ResetCode::CANCELLED));
+            below.stage.want(sink, "a");
+            below.stage.run(60_000);
+            assert!(below.asked().is_empty(), "{version:?} {code}");
+            below.stage.want(other, "b");
+            assert_eq!(below.asked().len(), others, "{version:?} {code}");
+        }
+    }
+}
+
+/// What is wanted under a prefix is asked for instead of what is refused.
+#[test]
+fn narrower_prefixes_are_asked_where_a_wide_one_is_refused() {
+    for version in DRAFTS {
+        let mut below = below(version);
+        let (narrow, wide) = (below.stage.peer(version), below.stage.peer(version));
+        below.stage.want(narrow, "a/b");
+        assert_eq!(below.prefixes().len(), 1, "{version:?}");
+        below.stage.want(wide, "a");
+        let (request, _) = below.asked().remove(0);
+        refuse(&mut below, request, RequestCode::UNAUTHORIZED, 0);
+        assert_eq!(below.prefixes(), [namespace("a/b").to_string()], "{version:?}");
     }
 }
 

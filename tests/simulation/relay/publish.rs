@@ -301,6 +301,8 @@ fn publishers_of_a_track_are_bounded() {
             assert!(matches!(response, Response::Ok(_)), "{drafts:?}: {response:?}");
         }
         assert_eq!(stage.refusal(publishers[2], published[2]), "EXCESSIVE_LOAD", "{drafts:?}");
+        let tracks = stage.relay(|relay| relay.relays().map(|it| it.counts().1).sum::<usize>());
+        assert_eq!(tracks, 2.min(SHARDS), "{drafts:?}: where it is refused it is not kept");
         // Who announces a namespace is not asked for the track either.
         let (subscriber, _) = stage.join(drafts.1, none());
         let more = stage.publisher(drafts.0, "live");
