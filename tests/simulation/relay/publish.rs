@@ -395,3 +395,32 @@ fn what_is_sent_behind_publish_reaches_who_has_waited_for_it() {
         assert_eq!(stage.lines(subscriber), ["1: 0=x fin"], "{drafts:?}");
     }
 }
+
+/// A shard that did not want the track when it was offered has refused what came with the offer.
+#[test]
+fn what_came_with_a_refused_offer_is_not_read_when_the_track_is_wanted() {
+    for (mut stage, drafts, [publisher, _, subscriber]) in everywhere() {
+        let (publisher, _) = stage.peer_in(publisher, drafts.0);
+        let (subscriber, _) = stage.peer_in(subscriber, drafts.1);
+        let mut writer = stage.tell(publisher, |peer| {
+            let (alias, properties) = (TrackAlias(7), Properties::default());
+            let request = peer.session().publish(track("t"), alias, none(), properties).unwrap();
+            let mut writer = peer.open(request, &Subgroup::new(7, 1)).unwrap();
+            writer.object(peer.session(), 0, super::payload("a"));
+            writer
+        });
+        stage.run(50);
+        let subscription = stage.subscribe(subscriber, "t", none());
+        stage.run(50);
+        let response = stage.response(subscriber, subscription);
+        assert!(matches!(response, Response::SubscribeOk(_)), "{drafts:?}: {response:?}");
+        stage.tell(publisher, |peer| {
+            writer.begin(peer.session(), 1, 6, Properties::default());
+        });
+        let payload = Bytes::from_static(b"100000");
+        stage.tell(publisher, |peer| peer.session().send(writer.stream, payload, false));
+        stage.tell(publisher, |peer| writer.finish(peer.session()));
+        stage.run(50);
+        assert_eq!(stage.lines(subscriber), ["1: 1=100000 fin"], "{drafts:?}");
+    }
+}
