@@ -71,6 +71,8 @@ impl Relay {
         if has_demand {
             self.ask_publishers(index, None, now);
         }
+        // Another one may be there already.
+        self.leave_after_overlap(index, now);
     }
 
     /// Another relay is there, or has told of a namespace: it is asked for tracks that come only from

@@ -22,10 +22,9 @@ use bytes::Bytes;
 use super::{
     Stage, at,
     chain::chain,
-    mesh::{DRAFTS, Mesh, RING, TWO_UPSTREAMS, mesh},
+    mesh::{DRAFTS, Mesh, RING, TWO_UPSTREAMS, drafts_and_shards, mesh},
     namespace, none, objects, payload, with,
 };
-use crate::SHARDS;
 
 impl Stage {
     /// Wants every track under a prefix, at whatever relay the peer is connected to.
@@ -85,11 +84,13 @@ impl Mesh {
 
 #[test]
 fn tracks_go_up_and_down_a_chain_from_their_first_object_on() {
-    for version in DRAFTS {
+    for (version, shard) in drafts_and_shards() {
         for (publisher, watcher) in [(0, 2), (2, 0), (1, 2), (1, 0)] {
             for watches_first in [true, false] {
                 let mut mesh = mesh(version, &[(1, 0), (2, 1)]);
-                let (source, sink) = (mesh.peer(publisher, version), mesh.peer(watcher, version));
+                let source = mesh.peer(publisher, version);
+                let node = mesh.relays[watcher];
+                let (sink, _) = mesh.stage.peer_in_shard_of(node, shard, version);
                 let context = format!("{version:?} {publisher} to {watcher} {watches_first}");
                 let upstream = if watches_first {
                     mesh.stage.want(sink, "live");
@@ -182,9 +183,9 @@ fn a_wish_that_came_from_one_way_goes_on_by_another_when_its_owner_leaves() {
 /// Both relays above have the track; the one that it comes from is lost in the midst of an object.
 #[test]
 fn a_published_track_goes_on_from_another_relay_without_a_gap() {
-    for version in DRAFTS {
+    for (version, shard) in drafts_and_shards() {
         let mut mesh = mesh(version, &TWO_UPSTREAMS);
-        let sink = mesh.peer(2, version);
+        let (sink, _) = mesh.stage.peer_in_shard_of(mesh.relays[2], shard, version);
         mesh.stage.want(sink, "live");
         let sources = [0, 1].map(|relay| mesh.peer(relay, version));
         let upstreams = sources.map(|source| mesh.stage.publish_at_once(source, 7));
@@ -213,7 +214,7 @@ fn a_published_track_goes_on_from_another_relay_without_a_gap() {
 
 #[test]
 fn what_nobody_takes_any_more_is_left_and_comes_again_for_the_next() {
-    for (version, shard) in DRAFTS.into_iter().flat_map(|it| (0..SHARDS).map(move |at| (it, at))) {
+    for (version, shard) in drafts_and_shards() {
         let mut mesh = mesh(version, &[(2, 0)]);
         let (sink, _) = mesh.stage.peer_in_shard_of(mesh.relays[2], shard, version);
         mesh.stage.want(sink, "live");
@@ -439,10 +440,10 @@ fn a_relay_is_asked_for_so_many_prefixes_only() {
 
 #[test]
 fn other_requests_go_over_two_relays() {
-    for version in DRAFTS {
+    for (version, shard) in drafts_and_shards() {
         let mut mesh = mesh(version, &[(1, 0), (2, 1)]);
         let (source, _) = mesh.publisher(0, version);
-        let sink = mesh.peer(2, version);
+        let (sink, _) = mesh.stage.peer_in_shard_of(mesh.relays[2], shard, version);
         // TRACK_STATUS.
         let status = mesh
             .stage
