@@ -424,3 +424,33 @@ fn what_came_with_a_refused_offer_is_not_read_when_the_track_is_wanted() {
         assert_eq!(stage.lines(subscriber), ["1: 1=100000 fin"], "{drafts:?}");
     }
 }
+
+/// Whatever shards hear of each other first: that there is a publisher, that it is gone, or that
+/// another one wants the track.
+#[test]
+fn who_subscribes_as_a_publisher_comes_and_goes_is_answered() {
+    let times = (0..20_u64).flat_map(|subscribes| (0..20_u64).map(move |ends| (subscribes, ends)));
+    for ((subscribes, ends), seed) in times.zip(0..) {
+        let mut stage = Stage::new();
+        stage.relay(|relay| relay.set_pace(Pace::SLOW, seed));
+        let (publisher, _) = stage.peer_in(0, Version::Draft22);
+        let (subscriber, _) = stage.peer_in(SHARDS - 1, Version::Draft22);
+        let request = stage.world.with(publisher, |peer: &mut super::Peer, _| {
+            let (alias, properties) = (TrackAlias(7), Properties::default());
+            peer.session().publish(track("t"), alias, none(), properties).unwrap()
+        });
+        stage.run(subscribes);
+        let subscription = stage.world.with(subscriber, |peer: &mut super::Peer, _| {
+            peer.session().subscribe(track("t"), none()).unwrap()
+        });
+        stage.run(ends);
+        stage.tell(publisher, |peer| {
+            peer.session().publish_done(request, PublishDoneCode::TRACK_ENDED, "");
+        });
+        stage.run(1_000);
+        if let Response::SubscribeOk(_) = stage.response(subscriber, subscription) {
+            let told = stage.take(subscriber);
+            assert!(matches!(told[..], [Event::PublishDone { .. }]), "{seed}: {told:?}");
+        }
+    }
+}
