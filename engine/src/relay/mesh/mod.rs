@@ -6,6 +6,10 @@
 //! round in circles, and everything is one step away. Seen from outside the shards are one relay:
 //! a step between them is no hop and costs nothing.
 
+mod notice;
+mod offer;
+mod watch;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
@@ -17,25 +21,18 @@ use aip_codec::{
         error_code::{PublishDoneCode, RequestCode, ResetCode},
         id::{RequestId, TrackAlias},
         location::Location,
-        message::Publish,
         name::{FullTrackName, TrackNamespace},
-        parameter::{Parameter, Parameters},
-        property::Properties,
     },
 };
 
 use super::{
     Relay,
-    namespace_tree::{Interest, RequestKey, Route},
-    peer::{Owner, Peer, PeerIndex},
-    subscribe::{Asker, Terms, done_code},
-    track::{Subscriber, Track, TrackIndex, Upstream, Waiting, Wish},
+    namespace_tree::RequestKey,
+    peer::{Peer, PeerIndex},
+    subscribe::{Asker, done_code},
+    track::{Subscriber, Track, TrackIndex, Waiting},
 };
-use crate::{
-    session,
-    shard::{Notice, Way},
-    transport::SessionId,
-};
+use crate::session;
 
 /// The request by which routes of another shard are known: it tells them by no request.
 const TOLD: RequestId = RequestId(u64::MAX);
@@ -48,13 +45,14 @@ const EVER: Duration = Duration::from_secs(24 * 3_600);
 #[derive(Debug, Default)]
 pub(super) struct Mesh {
     shards: BTreeMap<PeerIndex, Dirty>,
-    /// Tracks that are published to other shards.
+    /// Tracks that are published or offered to other shards.
     published: BTreeMap<FullTrackName, Publication>,
 }
 
-/// A track that is published to other shards.
+/// A track that is published to other shards, or offered there by other relays.
 #[derive(Debug)]
 struct Publication {
+    /// What each of them has told of it.
     shards: BTreeMap<PeerIndex, Told>,
     /// The alias that the track has here whenever it is here: by it is known who was told of it.
     alias: TrackAlias,
@@ -190,313 +188,6 @@ pub(super) fn session_config(config: &session::Config) -> session::Config {
 }
 
 impl Relay {
-    /// What another shard is to be told next.
-    pub fn poll_notice(&mut self, shard: SessionId) -> Option<Notice> {
-        let &peer = self.by_session.get(&shard)?;
-        let waiting = self.rendezvous_count();
-        let dirty = self.mesh.shards.get_mut(&peer)?;
-        if let Some(namespace) = dirty.namespaces.pop_first() {
-            let way = self.namespaces.routes(&namespace).iter().find(|route| !route.shard);
-            let way = way.map(|route| Way { hops: route.hops.clone(), cost: route.cost });
-            return Some(Notice::Namespace { namespace, way });
-        }
-        if let Some(prefix) = dirty.interests.pop_first() {
-            let wishes = self.wishes_of_sessions(&prefix);
-            return Some(Notice::Interest { prefix, wishes });
-        }
-        if let Some(track) = dirty.tracks.pop_first() {
-            let known = self.by_name.get(&track).and_then(|index| self.tracks.get(index.0));
-            let publishers = known.map_or(0, Track::publications);
-            let offered = self.offers.contains(&track);
-            return Some(Notice::Track { track, publishers, offered });
-        }
-        if let Some(track) = dirty.malformed.pop_first() {
-            return Some(Notice::Malformed { track });
-        }
-        if let Some(request) = dirty.waits.pop_first() {
-            return Some(Notice::Waits { request });
-        }
-        let is_told = std::mem::replace(&mut dirty.rendezvous.0, waiting) == waiting;
-        (!is_told).then_some(Notice::Rendezvous { waiting })
-    }
-
-    /// What another shard is to be told next, behind the ends of streams.
-    pub fn poll_late_notice(&mut self, shard: SessionId) -> Option<Notice> {
-        let peer = self.by_session.get(&shard)?;
-        let dirty = self.mesh.shards.get_mut(peer)?;
-        let (request, (from, largest)) = dirty.gaps.pop_first()?;
-        Some(Notice::Gap { request, from, largest })
-    }
-
-    /// What another shard tells.
-    pub fn handle_notice(&mut self, shard: SessionId, notice: Notice, now: Instant) {
-        let Some(&peer) = self.by_session.get(&shard) else { return };
-        match notice {
-            Notice::Namespace { namespace, way } => {
-                let key = RequestKey { peer, request: TOLD };
-                let route = way.map(|Way { hops, cost }| Route { key, hops, cost, shard: true });
-                let is_known =
-                    self.namespaces.routes(&namespace).iter().any(|route| route.key == key);
-                if is_known || route.is_some() {
-                    self.set_route(key, &namespace, route, now);
-                }
-            }
-            Notice::Interest { prefix, wishes } => {
-                self.note_interest_of_shard(peer, &prefix, wishes);
-            }
-            Notice::Track { track, publishers: 0, offered: false } => {
-                self.forget_published(&track, peer);
-            }
-            Notice::Track { track, publishers, offered } => {
-                let told = Told { publishers, offered };
-                let before = self.note_published(&track, peer, told);
-                self.published_to_shard(&track, peer, told, now);
-                if before.publications() < told.publishers {
-                    self.forget_what_was_told_of(&track);
-                }
-                if before.publications() < told.publications() {
-                    self.publish_from_elsewhere(&track, None, now);
-                }
-            }
-            Notice::Malformed { track } => {
-                if let Some(&index) = self.by_name.get(&track) {
-                    self.end_malformed(index, now);
-                }
-            }
-            Notice::Rendezvous { waiting } => {
-                if let Some(dirty) = self.mesh.shards.get_mut(&peer) {
-                    dirty.rendezvous.1 = waiting;
-                }
-            }
-            Notice::Waits { request } => self.heard_by_shard(RequestKey { peer, request }, now),
-            Notice::Gap { request, from, largest } => {
-                let key = RequestKey { peer, request };
-                self.gap_in_shard(key, from, largest, now);
-            }
-        }
-        self.drain_events(peer, now);
-    }
-
-    /// Another shard tells of a track that is published or offered to it; what it had told before.
-    fn note_published(&mut self, track: &FullTrackName, peer: PeerIndex, told: Told) -> Told {
-        if let Some(publication) = self.mesh.published.get_mut(track) {
-            return publication.shards.insert(peer, told).unwrap_or_default();
-        }
-        let known = self.by_name.get(track).and_then(|index| self.tracks.get(index.0));
-        let known = known.map(|track| track.alias).or_else(|| self.offers.alias_of(track));
-        let alias = match known {
-            Some(alias) => alias,
-            None => self.next_alias(),
-        };
-        let publication = Publication { shards: BTreeMap::from([(peer, told)]), alias };
-        self.mesh.published.insert(track.clone(), publication);
-        Told::default()
-    }
-
-    fn forget_published(&mut self, track: &FullTrackName, peer: PeerIndex) {
-        let Some(publication) = self.mesh.published.get_mut(track) else { return };
-        publication.shards.remove(&peer);
-        if !publication.shards.is_empty() {
-            return;
-        }
-        let alias = publication.alias;
-        self.mesh.published.remove(track);
-        if !self.by_name.contains_key(track) && !self.offers.contains(track) {
-            self.forget_publication(track, alias);
-        }
-    }
-
-    /// A track is published or offered to another shard: who waits for it here is served, and who has
-    /// it gets what one more publisher sends. What is offered is asked for only if nobody sends it.
-    fn published_to_shard(
-        &mut self,
-        name: &FullTrackName,
-        shard: PeerIndex,
-        told: Told,
-        now: Instant,
-    ) {
-        let Some(&index) = self.by_name.get(name) else { return };
-        let Some(track) = self.tracks.get_mut(index.0) else { return };
-        track.refused.remove(&shard);
-        let is_needed = 0 < told.publishers || !track.is_established();
-        let Some(track) = self.tracks.get(index.0) else { return };
-        if is_needed && !track.has_upstream_in(shard) && self.has_own_demand(track) {
-            self.ask_publishers(index, None, now);
-        }
-    }
-
-    /// There is one more publication of a track elsewhere, another than what watchers were not to be
-    /// told of. An offer alone is none.
-    fn forget_what_was_told_of(&mut self, name: &FullTrackName) {
-        if let Some(alias) = self.mesh.alias_of(name) {
-            self.forget_publication(name, alias);
-        }
-    }
-
-    /// A track is published to this shard: the others are offered it, so that whoever has it there
-    /// already misses nothing of what its publisher sends at once.
-    pub(super) fn offer_to_shards(&mut self, index: TrackIndex, now: Instant) {
-        let shards: Vec<PeerIndex> = self.mesh.shards.keys().copied().collect();
-        for peer in shards {
-            let Some(track) = self.tracks.get(index.0) else { return };
-            let (name, alias, largest) = (track.name.clone(), track.alias, track.largest);
-            let has_it = track.has_downstream_in(peer);
-            let properties = track.properties.clone();
-            let Some(session) = self.session(peer).filter(|it| !has_it && it.is_established())
-            else {
-                continue;
-            };
-            let parameters = match largest {
-                Some(largest) => Parameters::default().with(Parameter::LargestObject(largest)),
-                None => Parameters::default(),
-            };
-            if let Ok(request) = session.publish(name, alias, parameters, properties) {
-                let key = RequestKey { peer, request };
-                self.peers[peer.0].publication_count += 1;
-                self.add_subscriber(index, key, Wish::of(&Parameters::default()), now);
-            }
-        }
-    }
-
-    /// Another shard offers a track that has just been published to it: taken if anybody here has
-    /// it, or waits for it. Whoever comes later subscribes.
-    pub(super) fn offered_by_shard(&mut self, key: RequestKey, body: Publish, now: Instant) {
-        let known = self.by_name.get(&body.track).copied();
-        let wanted = known.filter(|index| {
-            let mut upstreams = self.tracks[index.0].upstreams.iter();
-            let has_it = upstreams.any(|it| it.key.peer == key.peer && it.established);
-            !has_it && self.has_own_demand(&self.tracks[index.0])
-        });
-        let Some(index) = wanted else {
-            if let Some(session) = self.session(key.peer) {
-                session.reject_with(key.request, RequestCode::UNINTERESTED, "nobody here has it");
-            }
-            return;
-        };
-        self.tracks[index.0].upstreams.push(Upstream {
-            key,
-            by_publish: false,
-            is_shard: true,
-            established: false,
-            is_heard: true,
-            alias: Some(body.track_alias),
-            forward: true,
-            told_hops: None,
-            deadline: now,
-            is_leaving: false,
-        });
-        self.update_rendezvous(index);
-        self.own(key, Owner::Upstream(index));
-        if let Some(session) = self.session(key.peer) {
-            session.accept(key.request, Parameters::default(), Properties::default());
-        }
-        self.below_changed.push_back((index, self.tracks[index.0].alias));
-        let largest = body.parameters.largest_object();
-        let terms = Terms { alias: body.track_alias, largest, properties: body.properties };
-        self.establish_upstream(index, key, terms, now);
-    }
-
-    /// Another shard has got a SUBSCRIBE of ours: nothing that its publishers send is missed.
-    fn heard_by_shard(&mut self, key: RequestKey, now: Instant) {
-        let Some(&Owner::Upstream(index)) = self.peers[key.peer.0].requests.get(&key.request)
-        else {
-            return;
-        };
-        if let Some(upstream) = self.tracks[index.0].upstream_mut(key) {
-            upstream.is_heard = true;
-        }
-        self.serve_waiting(index, now);
-    }
-
-    /// Another shard refuses a SUBSCRIBE of ours, since it has offered the track.
-    pub(super) fn already_offered(&mut self, index: TrackIndex, key: RequestKey, now: Instant) {
-        let Some(track) = self.tracks.get_mut(index.0) else { return };
-        track.upstreams.retain(|upstream| upstream.key != key);
-        self.update_rendezvous(index);
-        let Some(track) = self.tracks.get(index.0) else { return };
-        // The offer may have been refused since, by who did not want it then.
-        if !track.has_upstream_in(key.peer) && self.has_own_demand(track) {
-            self.ask_publishers(index, None, now);
-        }
-        self.go_on_without(index, RequestCode::DOES_NOT_EXIST, now);
-    }
-
-    /// Other shards that have a track from here may miss something of it.
-    pub(super) fn tell_shards_of_gap(&mut self, index: TrackIndex) {
-        let Some(track) = self.tracks.get(index.0) else { return };
-        let Some(from) = track.missing_from() else { return };
-        for &shard in &track.shards {
-            if let Some(subscriber) = track.subscribers.get(shard) {
-                self.mesh.note_gap(subscriber.key, from, track.largest);
-            }
-        }
-    }
-
-    /// Something may be missing of what another shard sends.
-    fn gap_in_shard(
-        &mut self,
-        key: RequestKey,
-        from: Location,
-        largest: Option<Location>,
-        now: Instant,
-    ) {
-        let Some(&Owner::Upstream(index)) = self.peers[key.peer.0].requests.get(&key.request)
-        else {
-            return;
-        };
-        self.note_missing(index, from, ResetCode::INTERNAL_ERROR);
-        if let Some(largest) = largest {
-            self.tracks[index.0].note_largest(largest);
-        }
-        self.recover(index, now);
-    }
-
-    /// Publishes a track that is published to another shard or offered by another relay: to one who
-    /// wants every track under a prefix, or to all of them. Nothing, if there is none.
-    pub(super) fn publish_from_elsewhere(
-        &mut self,
-        name: &FullTrackName,
-        watcher: Option<RequestKey>,
-        now: Instant,
-    ) {
-        if self.namespaces.interested_in(name.namespace(), Interest::Tracks).is_empty() {
-            return;
-        }
-        let Some(index) = self.track_to_publish(name) else { return };
-        if self.tracks[index.0].is_established() {
-            match watcher {
-                Some(watcher) => self.publish_to(index, watcher, now),
-                None => self.publish_watched_now(index, now),
-            }
-            return;
-        }
-        self.tracks[index.0].is_watched = true;
-        if !self.ask_publishers(index, None, now) {
-            self.tracks[index.0].is_watched = false;
-            self.forget_track_if_unused(index);
-        }
-    }
-
-    /// A publisher has come of a track that is to be published to who watches.
-    pub(super) fn publish_watched(&mut self, index: TrackIndex, now: Instant) {
-        let Some(track) = self.tracks.get_mut(index.0) else { return };
-        if std::mem::take(&mut track.is_watched) {
-            self.publish_watched_now(index, now);
-        }
-    }
-
-    fn publish_watched_now(&mut self, index: TrackIndex, now: Instant) {
-        let namespace = self.tracks[index.0].name.namespace();
-        for watcher in self.namespaces.interested_in(namespace, Interest::Tracks) {
-            let track = &self.tracks[index.0];
-            let has_asked = track.waiting.iter().any(|it| it.key.peer == watcher.peer);
-            if !has_asked && !track.has_upstream_in(watcher.peer) {
-                self.publish_to(index, watcher, now);
-                self.answered.push_back(watcher.peer);
-            }
-        }
-    }
-
     /// Whether anyone but other shards wants a track.
     fn has_own_demand(&self, track: &Track) -> bool {
         let is_ours =
@@ -517,7 +208,7 @@ impl Relay {
 
     /// Asks the other shards that have publishers of a track which this one has, too, on behalf of
     /// the first session of its own that wants it.
-    fn ask_other_shards(&mut self, index: TrackIndex, asker: Asker, now: Instant) {
+    pub(super) fn ask_other_shards(&mut self, index: TrackIndex, asker: Asker, now: Instant) {
         let Some(track) = self.tracks.get(index.0) else { return };
         if !self.has_own_demand(track) {
             let mut publishers = self.publishers_for(track, Some(asker.key));
@@ -534,16 +225,6 @@ impl Relay {
         }
         self.ask_other_shards(index, asker, now);
         !self.tracks[index.0].awaits_shards()
-    }
-
-    /// Tells the shards that have publishers of a track that these contradict each other.
-    pub(super) fn tell_shards_of_malformed(&mut self, index: TrackIndex) {
-        let Some(track) = self.tracks.get(index.0) else { return };
-        for upstream in track.upstreams.iter().filter(|upstream| upstream.is_shard) {
-            if let Some(dirty) = self.mesh.shards.get_mut(&upstream.key.peer) {
-                dirty.malformed.insert(track.name.clone());
-            }
-        }
     }
 
     /// The shard that dials other relays, if it is another one.
@@ -687,18 +368,6 @@ impl Relay {
         if !entry.is_shard {
             self.service.subscriptions_ended.count(code.name());
         }
-    }
-
-    /// The track of this name, begun if there is room.
-    pub(super) fn track_to_publish(&mut self, name: &FullTrackName) -> Option<TrackIndex> {
-        if let Some(&index) = self.by_name.get(name) {
-            return Some(index);
-        }
-        if self.config.tracks_max <= self.tracks.len() {
-            tracing::debug!(track = %name, "too many tracks to publish one more");
-            return None;
-        }
-        Some(self.begin_track(name))
     }
 }
 
