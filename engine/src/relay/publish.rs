@@ -21,7 +21,7 @@ use super::{
     Relay,
     namespace_tree::{Interest, RequestKey},
     peer::{Owner, PeerIndex},
-    subscribe::Terms,
+    subscribe::{Asker, Terms},
     track::{TrackIndex, Upstream, Wish},
 };
 
@@ -131,6 +131,9 @@ impl Relay {
         if let Ok(request) = session.publish(name, alias, parameters, properties) {
             let key = RequestKey { peer: watcher.peer, request };
             self.peers[watcher.peer.0].publication_count += 1;
+            // Other shards may have publishers of it, too.
+            let asker = Asker { key: watcher, wants_objects: wish.forward };
+            self.ask_other_shards(index, asker, now);
             self.add_subscriber(index, key, wish, now);
             if let Some(watch) = self.track_watches.get_mut(&watcher) {
                 watch.done_with.insert(alias);

@@ -60,10 +60,7 @@ impl Relay {
                 || relay.is_some_and(|relay| below.contains(&relay))
         };
         let mut ways = routes().filter(|route| {
-            let takes_requests = self.peers.get(route.key.peer.0).is_some_and(|peer| {
-                peer.session.is_established() && !peer.session.is_peer_going_away()
-            });
-            takes_requests
+            self.takes_requests(route.key.peer)
                 && !has_refused(route.key.peer)
                 && !track.is_left_by_shard(route.key.peer)
                 && !is_below(route.key.peer)
@@ -75,15 +72,9 @@ impl Relay {
         if let Some(next) = next {
             return vec![next.key.peer];
         }
-        let has_session = |peer: &PeerIndex| {
-            self.peers.get(peer.0).is_some_and(|peer| {
-                peer.session.is_established() && !peer.session.is_peer_going_away()
-            })
-        };
-        let mut offered = self
-            .offers
-            .relays(&track.name)
-            .filter(|relay| has_session(relay) && !has_refused(*relay) && !is_below(*relay));
+        let mut offered = self.offers.relays(&track.name).filter(|relay| {
+            self.takes_requests(*relay) && !has_refused(*relay) && !is_below(*relay)
+        });
         let first = offered.next();
         let answering = first.filter(|relay| self.answers(*relay));
         let answering = answering.or_else(|| offered.find(|relay| self.answers(*relay)));
@@ -104,6 +95,13 @@ impl Relay {
             relays.retain(|relay| self.answers(*relay));
         }
         relays
+    }
+
+    /// Whether a session is there, and may be asked for something.
+    fn takes_requests(&self, peer: PeerIndex) -> bool {
+        self.peers
+            .get(peer.0)
+            .is_some_and(|peer| peer.session.is_established() && !peer.session.is_peer_going_away())
     }
 
     /// Sessions with other relays that this one has dialled and that take requests.

@@ -454,3 +454,56 @@ fn who_subscribes_as_a_publisher_comes_and_goes_is_answered() {
         }
     }
 }
+
+/// A publisher is lost in the midst of an object, whose shard is being asked for the track then.
+#[test]
+fn a_publisher_is_lost_as_another_shard_asks_for_its_track() {
+    let times = (0..20_u64).flat_map(|subscribes| (0..40_u64).map(move |ends| (subscribes, ends)));
+    for ((subscribes, ends), seed) in times.zip(0..) {
+        let mut stage = Stage::new();
+        stage.relay(|relay| relay.set_pace(Pace::SLOW, seed));
+        let (publisher, link) = stage.peer_in(0, Version::Draft22);
+        let (other, _) = stage.peer_in(1 % SHARDS, Version::Draft22);
+        let (subscriber, _) = stage.peer_in(SHARDS - 1, Version::Draft22);
+        stage.publish(other, "t", none());
+        let writer = stage.world.with(publisher, |peer: &mut super::Peer, _| {
+            let (alias, properties) = (TrackAlias(7), Properties::default());
+            let request = peer.session().publish(track("t"), alias, none(), properties).unwrap();
+            let mut writer = peer.open(request, &Subgroup::new(7, 1)).unwrap();
+            writer.begin(peer.session(), 0, 6, Properties::default());
+            writer
+        });
+        stage.run(subscribes);
+        let subscription = stage.world.with(subscriber, |peer: &mut super::Peer, _| {
+            peer.session().subscribe(track("t"), none()).unwrap()
+        });
+        stage.world.with(publisher, |peer: &mut super::Peer, _| {
+            peer.session().send(writer.stream, Bytes::from_static(b"bro"), false);
+        });
+        stage.run(ends);
+        stage.world.kill(link);
+        stage.run(1_000);
+        let response = stage.response(subscriber, subscription);
+        assert!(matches!(response, Response::SubscribeOk(_)), "{seed}: {response:?}");
+    }
+}
+
+#[test]
+fn a_watcher_gets_what_every_publisher_sends() {
+    for (mut stage, drafts, [first, second, third]) in everywhere() {
+        let publishers = [first, second].map(|shard| stage.peer_in(shard, drafts.0).0);
+        let published = publishers.map(|publisher| stage.publish(publisher, "t", none()));
+        stage.run(50);
+        let (watcher, _) = stage.peer_in(third, drafts.1);
+        stage.watch(watcher, "live", none());
+        stage.run(50);
+        let (request, _) = stage.published(watcher);
+        stage.tell(watcher, |peer| peer.accept(request));
+        for (group, (publisher, upstream)) in (1..).zip(publishers.into_iter().zip(published)) {
+            let group = Subgroup::new(7, group);
+            stage.tell(publisher, |peer| peer.send_subgroup(upstream, &group, &objects(&["a"])));
+        }
+        stage.run(50);
+        assert_eq!(stage.lines(watcher), ["1: 0=a fin", "2: 0=a fin"], "{drafts:?}");
+    }
+}
