@@ -124,7 +124,7 @@ impl Relay {
             .and_then(|index| self.tracks.get(index.0))
             .is_some_and(|track| !track.subscribers.is_empty());
         if !has_subscribers {
-            self.subgroup_ended(peer, stream, StreamEnd::Reset(code), now);
+            self.source_ended(peer, stream, StreamEnd::Reset(code), now);
             return;
         }
         let Some(incoming) = self.peers[peer.0].incoming.remove(&stream) else { return };

@@ -381,8 +381,20 @@ impl Relay {
         {
             // Another shard has lost the publisher, and says so next.
             self.source_lost(peer, stream, ResetCode::SESSION_CLOSED, now);
-            return;
+        } else {
+            self.source_ended(peer, stream, end, now);
         }
+    }
+
+    /// A publisher's stream is over, and what it brought with it, as far as it is known.
+    pub(super) fn source_ended(
+        &mut self,
+        peer: PeerIndex,
+        stream: StreamId,
+        end: StreamEnd,
+        now: Instant,
+    ) {
+        let Some(entry) = self.peers.get_mut(peer.0) else { return };
         let Some(incoming) = entry.incoming.remove(&stream) else { return };
         self.end_splices(&incoming, end);
         let Some(subgroup) = incoming.subgroup else { return };

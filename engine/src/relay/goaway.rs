@@ -9,7 +9,7 @@ use super::{
     Relay,
     namespace_tree::RequestKey,
     peer::{Owner, PeerIndex},
-    track::{Track, TrackIndex},
+    track::{Track, TrackIndex, Upstream},
 };
 use crate::transport::Move;
 
@@ -71,6 +71,8 @@ impl Relay {
         if has_demand {
             self.ask_publishers(index, None, now);
         }
+        // Another one may be there already.
+        self.leave_after_overlap(index, now);
     }
 
     /// Another relay is there, or has told of a namespace: it is asked for tracks that come only from
@@ -89,12 +91,14 @@ impl Relay {
     }
 
     /// Other shards that have a track from here look for other publishers, too, unless this shard
-    /// has one that stays.
-    fn tell_shards_of_leaving(&mut self, index: TrackIndex) {
-        let Some(track) = self.tracks.get_mut(index.0) else { return };
-        if track.upstreams.iter().any(|upstream| !upstream.is_shard && !upstream.is_leaving) {
+    /// has one that stays and answers.
+    pub(super) fn tell_shards_of_leaving(&mut self, index: TrackIndex) {
+        let Some(track) = self.tracks.get(index.0) else { return };
+        let stays = |it: &Upstream| !it.is_shard && !it.is_leaving && self.answers(it.key.peer);
+        if track.upstreams.iter().any(stays) {
             return;
         }
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
         let untold = track.subscribers.iter_mut().filter_map(|(_, subscriber)| {
             let is_new = !std::mem::replace(&mut subscriber.told_of_leaving, true);
             (subscriber.is_shard && is_new).then_some(subscriber.key)
@@ -140,6 +144,13 @@ impl Relay {
 }
 
 impl Track {
+    /// Whether it comes from another shard that has said that it will not for long: it is of no use
+    /// to ask it again.
+    pub(super) fn is_left_by_shard(&self, shard: PeerIndex) -> bool {
+        let mut upstreams = self.upstreams.iter().filter(|upstream| upstream.is_shard);
+        upstreams.any(|upstream| upstream.is_leaving && upstream.key.peer == shard)
+    }
+
     /// Whether somebody goes away and somebody else sends the track.
     fn has_replacement(&self) -> bool {
         self.upstreams.iter().any(|upstream| upstream.is_leaving)

@@ -7,7 +7,10 @@
 //! nobody has it any more, also where relays are connected in circles. A relay without a number is
 //! asked only if it has been dialled.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use aip_codec::{
     aip::hops::{Hops, RelayId},
@@ -28,6 +31,11 @@ use super::{
 
 /// How often a relay is asked that has not heard yet that an overlapping request has ended.
 const OVERLAPS_MAX: u8 = 4;
+/// The shortest time after which a relay that has refused to tell of tracks is asked again, whatever
+/// it has said.
+const REFUSED_MIN: Duration = Duration::from_secs(1);
+/// The same where it takes a request of ours for one in another's way that it has not got.
+const OVERLAP_WAIT: Duration = Duration::from_secs(5);
 
 /// Who wants every track under a prefix.
 #[derive(Debug, Default)]
@@ -49,6 +57,31 @@ pub(crate) struct AskedTracks {
     hops: Option<Hops>,
     /// Times that it was refused for a request that had ended.
     overlaps: u8,
+}
+
+/// What a relay has refused to tell of. It stays refused when nobody wants it any more, so that
+/// whoever comes and goes makes nobody ask for it again and again.
+#[derive(Debug, Default)]
+pub(crate) struct RefusedTracks {
+    /// Prefixes, and when they are asked for again, if ever.
+    prefixes: BTreeMap<TrackNamespace, Option<Instant>>,
+    /// Whether it does not know SUBSCRIBE_TRACKS at all.
+    is_all: bool,
+}
+
+impl RefusedTracks {
+    fn contains(&self, prefix: &TrackNamespace) -> bool {
+        self.is_all || self.prefixes.contains_key(prefix)
+    }
+
+    /// Forgets the prefixes that may be asked for again, and returns them.
+    fn take_due(&mut self, now: Instant) -> Vec<TrackNamespace> {
+        let is_due = |when: &Option<Instant>| when.is_some_and(|when| when <= now);
+        let due = self.prefixes.iter().filter(|(_, when)| is_due(when));
+        let due: Vec<TrackNamespace> = due.map(|(prefix, _)| prefix.clone()).collect();
+        self.prefixes.retain(|_, when| !is_due(when));
+        due
+    }
 }
 
 impl Relay {
@@ -164,7 +197,8 @@ impl Relay {
         if peer.asked_tracks.keys().any(|wider| wider != prefix && wider.is_prefix_of(prefix)) {
             return;
         }
-        let wish = self.wish_for(relay, prefix);
+        let is_refused = peer.refused_tracks.contains(prefix);
+        let wish = self.wish_for(relay, prefix).filter(|_| !is_refused);
         match (wish, peer.asked_tracks.get(prefix).cloned()) {
             (Some(hops), None) => self.begin_to_ask(relay, prefix, hops, overlaps),
             (Some(hops), Some(asked)) => self.tell_hops(relay, prefix, hops, asked),
@@ -219,7 +253,7 @@ impl Relay {
                 self.cease_to_ask(relay, &narrower, request);
             }
         }
-        if self.config.relay_watches_max <= self.peers[relay.0].asked_tracks.len() {
+        if !self.has_room_to_ask(relay) {
             self.service.counters.track_watches_ignored_total += 1;
             return;
         }
@@ -233,6 +267,18 @@ impl Relay {
             self.peers[relay.0].asked_tracks.insert(prefix.clone(), asked);
             self.own(RequestKey { peer: relay, request }, Owner::TracksAbove(prefix.clone()));
         }
+    }
+
+    /// Whether a relay may be asked for one more prefix. What it has refused counts, too, as long as
+    /// somebody wants it.
+    fn has_room_to_ask(&mut self, relay: PeerIndex) -> bool {
+        let limit = self.config.relay_watches_max;
+        let Some(peer) = self.peers.get_mut(relay.0) else { return false };
+        let refused = &mut peer.refused_tracks.prefixes;
+        if limit <= peer.asked_tracks.len() + refused.len() {
+            refused.retain(|prefix, _| self.interests.contains_key(prefix));
+        }
+        peer.asked_tracks.len() + refused.len() < limit
     }
 
     fn tell_hops(
@@ -281,21 +327,57 @@ impl Relay {
     }
 
     /// A relay refuses to tell of tracks. If it has not heard yet that another request of ours has
-    /// ended, it is asked again.
+    /// ended, it is asked again at once; otherwise when it says, if it says so. Until then it is asked
+    /// for what is wanted under the prefix.
     pub(super) fn asked_tracks_refused(
         &mut self,
         key: RequestKey,
         prefix: &TrackNamespace,
         error: &RequestError,
+        now: Instant,
     ) {
         let asked = self.peers[key.peer.0].asked_tracks.get(prefix);
         let overlaps = asked.map_or(OVERLAPS_MAX, |asked| asked.overlaps + 1);
         self.asked_tracks_ended(key, prefix);
         if error.code == RequestCode::PREFIX_OVERLAP && overlaps < OVERLAPS_MAX {
             self.ask_for_tracks(key.peer, prefix, overlaps);
-        } else {
-            tracing::warn!(code = %error.code, reason = %error.reason, %prefix, "a relay does not tell of tracks");
+            return;
         }
+        tracing::warn!(code = %error.code, reason = %error.reason, %prefix, "a relay does not tell of tracks");
+        let when = ask_again_after(error).map(|wait| now + wait);
+        let refused = &mut self.peers[key.peer.0].refused_tracks;
+        refused.is_all |= error.code == RequestCode::NOT_SUPPORTED;
+        refused.prefixes.insert(prefix.clone(), when);
+        if let Some(when) = when {
+            self.asks_again.insert((when, key.peer));
+        }
+        for narrower in self.narrower(prefix) {
+            self.ask_for_tracks(key.peer, &narrower, 0);
+        }
+    }
+
+    /// Asks relays again for what they have refused a while ago.
+    pub(super) fn ask_again(&mut self, now: Instant) {
+        while let Some(&(when, relay)) = self.asks_again.first() {
+            if now < when {
+                return;
+            }
+            self.asks_again.pop_first();
+            let Some(peer) = self.peers.get_mut(relay.0) else { continue };
+            for prefix in peer.refused_tracks.take_due(now) {
+                self.ask_for_tracks(relay, &prefix, 0);
+            }
+        }
+    }
+}
+
+/// After which time a relay may be asked again for what it has refused; never, if that is `None`.
+fn ask_again_after(error: &RequestError) -> Option<Duration> {
+    match error.retry_interval {
+        0 if error.code == RequestCode::PREFIX_OVERLAP => Some(OVERLAP_WAIT),
+        0 => None,
+        // One more than the milliseconds that it means.
+        interval => Some(Duration::from_millis(interval - 1).max(REFUSED_MIN)),
     }
 }
 

@@ -94,6 +94,8 @@ pub struct Relay {
     interests: Interests,
     /// Tracks that other relays would send.
     offers: Offers,
+    /// When which relays are asked again for tracks that they have refused to tell of.
+    asks_again: BTreeSet<(Instant, PeerIndex)>,
     /// Established sessions with other relays.
     relays: BTreeSet<PeerIndex>,
     /// Relays that we have dialled and that are elsewhere now.
@@ -151,6 +153,7 @@ impl Relay {
             track_watches: BTreeMap::new(),
             interests: Interests::new(),
             offers: Offers::default(),
+            asks_again: BTreeSet::new(),
             relays: BTreeSet::new(),
             moves: VecDeque::new(),
             next_alias: 0,
@@ -373,7 +376,7 @@ impl Relay {
                 self.upstream_fetch_failed(track, fetch, error.code, now);
             }
             (Owner::TracksAbove(prefix), Response::Error(error)) => {
-                self.asked_tracks_refused(key, &prefix, &error);
+                self.asked_tracks_refused(key, &prefix, &error, now);
             }
             (
                 owner @ (Owner::NamespaceUpstream(_) | Owner::UpstreamWatch),
@@ -454,7 +457,9 @@ impl Relay {
         #[expect(clippy::disallowed_methods, reason = "collected into an ordered set")]
         let requests: BTreeSet<RequestId> = self.peers[peer.0].requests.keys().copied().collect();
         self.relays.remove(&peer);
-        self.withdraw_offers_of(peer);
+        if self.peers[peer.0].is_relay() {
+            self.withdraw_offers_of(peer);
+        }
         for stream in self.incoming_streams(peer) {
             self.source_lost(peer, stream, ResetCode::SESSION_CLOSED, now);
         }
@@ -589,6 +594,7 @@ impl Driver for Relay {
     fn handle_timeout(&mut self, now: Instant) {
         self.sessions_timed_out(now);
         self.tracks_timed_out(now);
+        self.ask_again(now);
         self.evict(now);
         self.settle(now);
     }

@@ -244,6 +244,11 @@ impl Relay {
             self.namespaces.unwatch(old, key);
             self.namespaces.watch(&prefix, key, Interest::Tracks);
             self.own(key, Owner::TracksWatch(prefix.clone()));
+            // Nobody would tell it when a track is forgotten that is not under its prefix.
+            let under = self.aliases_under(&prefix);
+            if let Some(watch) = self.track_watches.get_mut(&key) {
+                watch.done_with.retain(|alias| under.contains(alias));
+            }
             self.publish_existing(key, &prefix, now);
             self.note_interest(old, key, false);
             self.note_interest(&prefix, key, true);

@@ -17,6 +17,7 @@ use super::{
     Relay,
     namespace_tree::{Interest, RequestKey},
     peer::{Owner, PeerIndex},
+    subscribe::is_reserved,
     track::TrackIndex,
 };
 
@@ -51,6 +52,11 @@ impl Offers {
     /// The alias of a track that is offered.
     pub(super) fn alias_of(&self, track: &FullTrackName) -> Option<TrackAlias> {
         self.by_track.get(track).map(|offer| offer.alias)
+    }
+
+    /// Every track that is offered, with its alias.
+    pub(super) fn aliases(&self) -> impl Iterator<Item = (&FullTrackName, TrackAlias)> {
+        self.by_track.iter().map(|(name, offer)| (name, offer.alias))
     }
 
     /// The tracks under a prefix that are offered.
@@ -89,22 +95,28 @@ impl Offers {
 }
 
 impl Relay {
-    /// Whether another relay's PUBLISH is taken. One of several relays is enough, and none is needed
-    /// for what nobody wants.
+    /// Whether a PUBLISH is taken: every one of an ordinary publisher; of a relay's, if it is not to
+    /// have the track from us. One of several relays with numbers is enough, whichever shard has it,
+    /// and none is needed for what nobody wants.
     pub(super) fn takes_publication(&self, index: TrackIndex, from: PeerIndex) -> bool {
         let Some(peer) = self.peers.get(from.0) else { return false };
-        let Some(relay) = peer.relay_id() else { return true };
         let Some(track) = self.tracks.get(index.0) else { return false };
+        let Some(relay) = peer.relay_id() else {
+            return !peer.is_upstream_relay() || !track.has_downstream_in(from);
+        };
         let is_wanted = track.has_demand() || self.is_watched_beside(track.name.namespace(), from);
-        is_wanted && !track.is_established() && !track.relays_below().contains(&relay)
+        let is_sent = track.is_established() || 0 < self.mesh.publishers_count(&track.name);
+        is_wanted && !is_sent && !track.relays_below().contains(&relay)
     }
 
     /// A relay has a track, and would send it.
     pub(super) fn note_offer(&mut self, index: TrackIndex, relay: PeerIndex) {
         let Some(track) = self.tracks.get(index.0) else { return };
         let (name, alias) = (track.name.clone(), track.alias);
+        if !self.offers.contains(&name) {
+            self.mesh.publication_changed(name.clone());
+        }
         self.offers.insert(&name, alias, relay);
-        self.mesh.publication_changed(name);
         while self.config.session_publications_max < self.offers.by_track.len() {
             let Some((_, oldest)) = self.offers.by_age.first_key_value() else { return };
             let oldest = oldest.clone();
@@ -157,6 +169,10 @@ impl Relay {
         };
         let track = prefix.join(suffix).and_then(|namespace| FullTrackName::new(namespace, name));
         let Ok(track) = track else { return };
+        let is_wanted = self.is_watched_beside(track.namespace(), key.peer);
+        if is_reserved(track.namespace()) || !is_wanted {
+            return;
+        }
         let Some(index) = self.track_to_publish(&track) else { return };
         self.note_offer(index, key.peer);
         self.publish_from_elsewhere(&track, None, now);
@@ -171,6 +187,10 @@ impl Relay {
         }
         let (name, alias) = (track.name.clone(), track.alias);
         for watcher in self.namespaces.interested_in(name.namespace(), Interest::Tracks) {
+            // A relay would ask us for it, and say the same to us when it cannot have it: for ever.
+            if self.peers[watcher.peer.0].is_relay() || self.is_done_with(watcher, alias) {
+                continue;
+            }
             self.skip(watcher, &name, alias);
             self.answered.push_back(watcher.peer);
         }

@@ -19,7 +19,7 @@ use super::{
     namespace_tree::RequestKey,
     peer::{Owner, PeerIndex},
 };
-use crate::{account::Account, session::Request, transport::SessionId};
+use crate::{account::Account, session::Request};
 
 /// Identities without sessions that are remembered for their debts, beside twice the sessions.
 const IDENTITIES_SPARE: usize = 1_024;
@@ -111,12 +111,6 @@ impl Relay {
     pub(super) fn heaviest_identity_bytes(&self) -> usize {
         let identities = self.levels.identities.iter();
         identities.map(|(_, identity)| identity.queued.bytes).max().unwrap_or(0)
-    }
-
-    /// What waits for one session, by its number.
-    pub fn queued_for(&self, session: SessionId) -> Account {
-        let peer = self.by_session.get(&session).and_then(|peer| self.peers.get(peer.0));
-        peer.map_or(Account::ZERO, |peer| peer.session.account())
     }
 
     /// A session has begun.

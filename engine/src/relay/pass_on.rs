@@ -52,6 +52,7 @@ impl Relay {
         let (stay, go): (VecDeque<_>, VecDeque<_>) =
             std::mem::take(&mut track.waiting).into_iter().partition(is_subscribe);
         track.waiting = stay;
+        self.update_rendezvous(index);
         for Waiting { key, body, .. } in go {
             self.pass_on(index, key, body, now);
         }

@@ -11,8 +11,12 @@ use aip_codec::{
 };
 
 use super::{
-    forwarder::IncomingSubgroup, interest::AskedTracks, namespace_announce::Announcement,
-    namespace_tree::RequestKey, overload::Bucket, track::TrackIndex,
+    forwarder::IncomingSubgroup,
+    interest::{AskedTracks, RefusedTracks},
+    namespace_announce::Announcement,
+    namespace_tree::RequestKey,
+    overload::Bucket,
+    track::TrackIndex,
 };
 use crate::{
     account::Account,
@@ -73,6 +77,8 @@ pub(crate) struct Peer {
     pub(crate) announced: BTreeMap<TrackNamespace, Announcement>,
     /// Prefixes under which another relay was asked for every track.
     pub(crate) asked_tracks: BTreeMap<TrackNamespace, AskedTracks>,
+    /// What it has refused of that.
+    pub(crate) refused_tracks: RefusedTracks,
     /// Namespaces that the peer publishes.
     pub(crate) namespace_count: usize,
     /// SUBSCRIBE_NAMESPACE and SUBSCRIBE_TRACKS of the peer.
@@ -113,6 +119,7 @@ impl Peer {
             aliases: BTreeMap::new(),
             announced: BTreeMap::new(),
             asked_tracks: BTreeMap::new(),
+            refused_tracks: RefusedTracks::default(),
             namespace_count: 0,
             watch_count: 0,
             waiting_count: 0,

@@ -11,7 +11,7 @@ use aip_codec::{
         id::TrackAlias,
         location::Location,
         message::Publish,
-        name::FullTrackName,
+        name::{FullTrackName, TrackNamespace},
         parameter::{Parameter, Parameters},
         property::Properties,
     },
@@ -21,7 +21,7 @@ use super::{
     Relay,
     namespace_tree::{Interest, RequestKey},
     peer::{Owner, PeerIndex},
-    subscribe::Terms,
+    subscribe::{Asker, Terms},
     track::{TrackIndex, Upstream, Wish},
 };
 
@@ -44,12 +44,15 @@ impl Relay {
         if !self.takes_publication(index, key.peer) {
             self.reject(key, RequestCode::UNINTERESTED, "this relay does not need the track now");
             self.note_offer(index, key.peer);
-            self.publish_from_elsewhere(&body.track, None, now);
+            if self.is_watched_beside(body.track.namespace(), key.peer) {
+                self.publish_from_elsewhere(&body.track, None, now);
+            }
             self.forget_track_if_unused(index);
             return;
         }
         if self.has_all_publishers(index) {
             self.reject(key, RequestCode::EXCESSIVE_LOAD, "too many publishers of this track");
+            self.forget_track_if_unused(index);
             return;
         }
         let is_first = self.tracks[index.0].publications() == 0;
@@ -66,6 +69,7 @@ impl Relay {
             deadline: now,
             is_leaving: false,
         });
+        self.update_rendezvous(index);
         self.own(key, Owner::Upstream(index));
         if let Some(session) = self.session(key.peer) {
             session.accept(key.request, Parameters::default(), Properties::default());
@@ -127,6 +131,9 @@ impl Relay {
         if let Ok(request) = session.publish(name, alias, parameters, properties) {
             let key = RequestKey { peer: watcher.peer, request };
             self.peers[watcher.peer.0].publication_count += 1;
+            // Other shards may have publishers of it, too.
+            let asker = Asker { key: watcher, wants_objects: wish.forward };
+            self.ask_other_shards(index, asker, now);
             self.add_subscriber(index, key, wish, now);
             if let Some(watch) = self.track_watches.get_mut(&watcher) {
                 watch.done_with.insert(alias);
@@ -148,6 +155,19 @@ impl Relay {
         if let Some(session) = self.session(watcher.peer) {
             session.publish_skipped(watcher.request, suffix, name.name().clone());
         }
+    }
+
+    /// Whether a watcher was told of a track's present publication, or that it will not be.
+    pub(super) fn is_done_with(&self, watcher: RequestKey, alias: TrackAlias) -> bool {
+        self.track_watches.get(&watcher).is_some_and(|watch| watch.done_with.contains(&alias))
+    }
+
+    /// The aliases of all tracks under a prefix that are here, published elsewhere or offered.
+    pub(super) fn aliases_under(&self, prefix: &TrackNamespace) -> BTreeSet<TrackAlias> {
+        let here = self.tracks.iter().map(|(_, track)| (&track.name, track.alias));
+        let all = here.chain(self.mesh.aliases()).chain(self.offers.aliases());
+        let under = all.filter(|(name, _)| prefix.is_prefix_of(name.namespace()));
+        under.map(|(_, alias)| alias).collect()
     }
 
     /// A track is no more: nor is what its watchers were told of it.

@@ -25,9 +25,11 @@ impl Relay {
                 continue;
             };
             let index = *index;
+            self.tell_shards_of_leaving(index);
             if self.tracks.get(index.0).is_some_and(|track| track.has_demand()) {
                 self.ask_publishers(index, None, now);
             }
+            self.leave_silent(index, now);
         }
     }
 

@@ -51,6 +51,10 @@ impl Relay {
         let header = spliced_header(incoming, track.alias, source_previous);
         let default_priority = track.properties.default_publisher_priority();
         let mut splices = std::mem::take(&mut incoming.splices);
+        // Payload goes only where its object's header went.
+        for splice in &mut splices {
+            splice.receives = false;
+        }
         let mut behind = Vec::new();
         let mut forwarded = 0;
         for &subscriber in &track.shards {

@@ -202,12 +202,10 @@ impl Relay {
             self.forget_track_if_unused(index);
             return;
         }
-        if !asked {
-            self.note_rendezvous(index);
-        }
         let deadline = now + patience;
         self.arm_track_timer(index, deadline);
         self.tracks[index.0].waiting.push_back(Waiting { key, is_shard, hops, body, deadline });
+        self.update_rendezvous(index);
         self.peers[key.peer.0].waiting_count += 1;
         self.own(key, Owner::Waiting(index));
         if is_shard {
@@ -220,7 +218,7 @@ impl Relay {
     /// A request for a track has come: if from another relay, there is one more below.
     fn note_below(&mut self, index: TrackIndex, key: RequestKey) {
         let peer = &self.peers[key.peer.0];
-        if peer.is_shard() || peer.relay_id().is_some() {
+        if peer.is_shard() || peer.is_relay() {
             self.below_changed.push_back((index, self.tracks[index.0].alias));
         }
     }
@@ -302,6 +300,7 @@ impl Relay {
             self.arm_track_timer(index, deadline);
             asked = true;
         }
+        self.update_rendezvous(index);
         asked
     }
 
@@ -375,6 +374,8 @@ impl Relay {
         self.peers[key.peer.0].aliases.insert(alias, index);
         self.serve_waiting(index, now);
         self.publish_watched(index, now);
+        // Until now those for whom it was asked have counted: there may be none of them left.
+        self.update_linger(index, now);
         self.leave_silent(index, now);
         self.leave_after_overlap(index, now);
         self.recover(index, now);
@@ -495,7 +496,17 @@ impl Relay {
         if self.tracks.get(index.0).is_none_or(|track| track.alias != alias) {
             return;
         }
-        let Some(hops) = self.hops_above(index, None) else { return };
+        if let Some(hops) = self.hops_above(index, None) {
+            self.tell_who_is_below(index, &hops, now);
+        }
+        if self.tracks[index.0].upstreams.is_empty() {
+            self.replace_upstreams(index, None, now);
+        }
+    }
+
+    /// Tells relays and shards that a track comes from which relays are below, and leaves those that
+    /// are.
+    fn tell_who_is_below(&mut self, index: TrackIndex, hops: &Hops, now: Instant) {
         let below = self.tracks[index.0].relays_below();
         let for_shards = self.hops_to_shard(index, None);
         let above: Vec<(RequestKey, Option<RelayId>)> = self.tracks[index.0]
@@ -512,29 +523,28 @@ impl Relay {
                 continue;
             }
             let told = if relay.is_none() { for_shards.clone() } else { Some(hops.clone()) };
-            let Some(told) = told else { continue };
-            let upstream = self.tracks[index.0].upstream_mut(key);
-            if upstream.is_none_or(|upstream| upstream.told_hops.as_ref() == Some(&told)) {
-                continue;
-            }
-            if let Some(session) = self.session(key.peer)
-                && session.peer_relay().is_some()
-            {
-                let parameters = Parameters::default().with(Parameter::Hops(told.clone()));
-                match session.update(key.request, parameters) {
-                    Ok(_) => {
-                        if let Some(upstream) = self.tracks[index.0].upstream_mut(key) {
-                            upstream.told_hops = Some(told);
-                        }
-                    }
-                    Err(error) => {
-                        tracing::debug!(%error, "a relay cannot be told who is below");
-                    }
-                }
+            if let Some(told) = told {
+                self.tell_one_who_is_below(index, key, told);
             }
         }
-        if self.tracks[index.0].upstreams.is_empty() {
-            self.replace_upstreams(index, None, now);
+    }
+
+    /// Tells one whom a track comes from which relays are below, unless it was told that last.
+    fn tell_one_who_is_below(&mut self, index: TrackIndex, key: RequestKey, told: Hops) {
+        let upstream = self.tracks[index.0].upstream_mut(key);
+        if upstream.is_none_or(|upstream| upstream.told_hops.as_ref() == Some(&told)) {
+            return;
+        }
+        let session = self.session(key.peer).filter(|session| session.peer_relay().is_some());
+        let Some(session) = session else { return };
+        let parameters = Parameters::default().with(Parameter::Hops(told.clone()));
+        match session.update(key.request, parameters) {
+            Ok(_) => {
+                if let Some(upstream) = self.tracks[index.0].upstream_mut(key) {
+                    upstream.told_hops = Some(told);
+                }
+            }
+            Err(error) => tracing::debug!(%error, "a relay cannot be told who is below"),
         }
     }
 

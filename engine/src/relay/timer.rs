@@ -40,7 +40,8 @@ impl Relay {
         let session = self.session_timers.first().map(|(when, _)| *when);
         let track = self.track_timers.first().map(|(when, _)| *when);
         let cache = self.retention.next_timeout(self.config.cache_age_max);
-        [session, track, cache].into_iter().flatten().min()
+        let asks = self.asks_again.first().map(|(when, _)| *when);
+        [session, track, cache, asks].into_iter().flatten().min()
     }
 
     pub(super) fn sessions_timed_out(&mut self, now: Instant) {

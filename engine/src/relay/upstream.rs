@@ -60,11 +60,9 @@ impl Relay {
                 || relay.is_some_and(|relay| below.contains(&relay))
         };
         let mut ways = routes().filter(|route| {
-            let takes_requests = self.peers.get(route.key.peer.0).is_some_and(|peer| {
-                peer.session.is_established() && !peer.session.is_peer_going_away()
-            });
-            takes_requests
+            self.takes_requests(route.key.peer)
                 && !has_refused(route.key.peer)
+                && !track.is_left_by_shard(route.key.peer)
                 && !is_below(route.key.peer)
                 && !below.iter().any(|relay| route.hops.contains(*relay))
         });
@@ -74,19 +72,15 @@ impl Relay {
         if let Some(next) = next {
             return vec![next.key.peer];
         }
-        let has_session = |peer: &PeerIndex| {
-            self.peers.get(peer.0).is_some_and(|peer| {
-                peer.session.is_established() && !peer.session.is_peer_going_away()
-            })
-        };
-        let mut offered = self
-            .offers
-            .relays(&track.name)
-            .filter(|relay| has_session(relay) && !has_refused(*relay) && !is_below(*relay));
+        let mut offered = self.offers.relays(&track.name).filter(|relay| {
+            self.takes_requests(*relay) && !has_refused(*relay) && !is_below(*relay)
+        });
         let first = offered.next();
         let answering = first.filter(|relay| self.answers(*relay));
         let answering = answering.or_else(|| offered.find(|relay| self.answers(*relay)));
-        if let Some(relay) = answering.or(first) {
+        let mut elsewhere =
+            self.mesh.offered_in(&track.name).filter(|shard| asks_shards && !has_refused(*shard));
+        if let Some(relay) = answering.or(first).or_else(|| elsewhere.next()) {
             return vec![relay];
         }
         if on_behalf_of.is_some_and(|key| self.peers[key.peer.0].is_upstream_relay()) {
@@ -101,6 +95,13 @@ impl Relay {
             relays.retain(|relay| self.answers(*relay));
         }
         relays
+    }
+
+    /// Whether a session is there, and may be asked for something.
+    fn takes_requests(&self, peer: PeerIndex) -> bool {
+        self.peers
+            .get(peer.0)
+            .is_some_and(|peer| peer.session.is_established() && !peer.session.is_peer_going_away())
     }
 
     /// Sessions with other relays that this one has dialled and that take requests.
@@ -217,9 +218,10 @@ impl Relay {
             return false;
         };
         let upstream = track.upstreams.remove(position);
+        self.update_rendezvous(index);
         let was_ours = upstream.established && !upstream.is_shard;
         if upstream.by_publish {
-            let name = track.name.clone();
+            let name = self.tracks[index.0].name.clone();
             self.mesh.publication_changed(name);
         }
         if upstream.established {
@@ -276,14 +278,34 @@ impl Relay {
             let name = track.name.clone();
             self.withdraw_offer(&name, key.peer);
         }
+        let Some(track) = self.tracks.get(index.0) else { return };
+        let is_kept = !track.subscribers.is_empty()
+            || track.is_watched
+            || !track.waiting.is_empty() && self.is_offered_by_another(track);
+        let is_left = track.upstreams.is_empty();
+        self.update_rendezvous(index);
+        if is_left && is_kept && self.ask_publishers(index, None, now) {
+            // Other shards are served only by a session of this one.
+            self.refuse_shards_waiting(index, code);
+            return;
+        }
+        self.go_on_without(index, code, now);
+    }
+
+    /// Whether a track is offered by a relay that has not refused to send it.
+    fn is_offered_by_another(&self, track: &Track) -> bool {
+        let shards = self.mesh.offered_in(&track.name).filter(|_| self.asks_shards(track, None));
+        let mut offered = self.offers.relays(&track.name).chain(shards);
+        offered.any(|peer| !track.refused.contains(&peer))
+    }
+
+    /// One that was asked for a track will not send it, and nobody is asked in its place: whoever is
+    /// left to send it is enough, or everybody is told.
+    pub(super) fn go_on_without(&mut self, index: TrackIndex, code: RequestCode, now: Instant) {
         self.refuse_shards_waiting(index, code);
-        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        let Some(track) = self.tracks.get(index.0) else { return };
         if track.upstreams.is_empty() {
             let ended_with = done_code(track.ended_with);
-            let is_kept = !track.subscribers.is_empty() || track.is_watched;
-            if is_kept && self.ask_publishers(index, None, now) {
-                return;
-            }
             self.skip_watched(index);
             self.refuse_waiting_of(index, code, now);
             self.end_subscribers(index, ended_with);
@@ -312,6 +334,7 @@ impl Relay {
             return false;
         };
         track.waiting.remove(position);
+        self.update_rendezvous(index);
         self.peers[key.peer.0].waiting_count -= 1;
         self.disown(key);
         true
@@ -356,6 +379,7 @@ impl Relay {
         self.peers[key.peer.0].waiting_count -= 1;
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         track.waiting.retain(|waiting| waiting.key != key);
+        self.update_rendezvous(index);
         self.update_linger(index, now);
         self.forget_track_if_unused(index);
     }

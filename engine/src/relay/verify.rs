@@ -1,5 +1,7 @@
 //! What must hold of a relay between any two calls; for simulation and fuzzing, which ask it.
 
+use std::collections::BTreeMap;
+
 use aip_codec::{aip::hops::RelayId, moqt::name::TrackNamespace};
 
 use super::{
@@ -31,11 +33,33 @@ impl Relay {
             .tracks
             .iter()
             .find_map(|(index, track)| self.contradiction_of_track(TrackIndex(index), track));
-        of_tracks.or_else(|| {
+        let of_peers = || {
             self.peers
                 .iter()
                 .find_map(|(index, peer)| self.contradiction_of_peer(PeerIndex(index), peer))
-        })
+        };
+        of_tracks.or_else(of_peers).or_else(|| self.contradiction_of_watches())
+    }
+
+    /// Watchers are told of a track by its alias: there is one, and nobody remembers another.
+    fn contradiction_of_watches(&self) -> Option<String> {
+        let here = self.tracks.iter().map(|(_, track)| (&track.name, track.alias));
+        let mut aliases = BTreeMap::new();
+        for (name, alias) in here.chain(self.mesh.aliases()).chain(self.offers.aliases()) {
+            if *aliases.entry(name).or_insert(alias) != alias {
+                return Some(format!("{name}: it has two aliases"));
+            }
+        }
+        for (key, watch) in &self.track_watches {
+            let owner = self.peers.get(key.peer.0).and_then(|it| it.requests.get(&key.request));
+            let Some(Owner::TracksWatch(prefix)) = owner else {
+                return Some("a watch that its session does not know".to_owned());
+            };
+            if !watch.done_with.is_subset(&self.aliases_under(prefix)) {
+                return Some(format!("{prefix}: a watcher is done with what is not there"));
+            }
+        }
+        None
     }
 
     fn contradiction_of_track(&self, index: TrackIndex, track: &Track) -> Option<String> {
@@ -43,6 +67,9 @@ impl Relay {
         let owner = |key: RequestKey| self.peers.get(key.peer.0)?.requests.get(&key.request);
         if track.is_unused() {
             return says("nobody has to do with it");
+        }
+        if !self.rendezvous_adds_up(index, track) {
+            return says("requests wait for its publisher that are not counted");
         }
         let below = track.relays_below();
         for upstream in &track.upstreams {

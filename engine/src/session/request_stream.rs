@@ -385,6 +385,8 @@ impl Session {
         let body = match message {
             Message::RequestError(error) => {
                 self.check_redirect(id, &error)?;
+                // What was sent behind a PUBLISH that is refused belongs to nothing any more.
+                self.reset_streams_of(id, ResetCode::CANCELLED);
                 self.end_request(id);
                 self.events
                     .push_back(Event::Response { request: id, body: Response::Error(error) });

@@ -5,7 +5,7 @@
 //! So whatever limits what waits for a peer limits what waits for a shard, with the same verdicts.
 //! What was on its way when a stream is paused waits on the other side until that is over.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use aip_codec::moqt::id::RequestId;
 use bytes::Bytes;
@@ -19,6 +19,10 @@ use crate::{
 
 /// Datagrams that may wait for one shard; one more is dropped.
 const DATAGRAMS_MAX: usize = 1_024;
+/// Ends of streams that may wait for one shard. A stream has at most one in each direction, but
+/// streams may begin and end while the other shard takes nothing: one more, and the link is closed,
+/// and begins anew.
+const ENDS_MAX: usize = 1 << 18;
 
 /// What the session must be told.
 #[derive(Debug)]
@@ -44,8 +48,11 @@ pub(super) struct Link {
     /// One more than the highest index of ours that an action named, per kind: below it, a stream
     /// that is not known is over.
     used: [u64; 2],
-    /// What has no place among the streams.
+    /// What has no place among the streams: their ends, and datagrams.
     aside: VecDeque<Content>,
+    /// Streams of which the other side is to send no more for now, or is to go on. What is taken back
+    /// before it was told is not told.
+    paused: BTreeMap<StreamId, bool>,
     incoming: StreamMap<Incoming>,
     /// One more than the highest index of the other side's bidirectional streams, of which those
     /// in `skipped` were not seen yet.
@@ -115,6 +122,7 @@ impl Link {
             outgoing: Scheduler::default(),
             used: [0; 2],
             aside: VecDeque::new(),
+            paused: BTreeMap::new(),
             incoming: StreamMap::default(),
             seen: 0,
             skipped: BTreeSet::new(),
@@ -131,13 +139,16 @@ impl Link {
             Action::Reset { stream, code } => {
                 if self.turn(stream).is_some() {
                     self.drop_outgoing(stream);
-                    self.aside.push_back(Content::Reset { stream, code });
+                    self.push_end(Content::Reset { stream, code });
                 }
             }
             Action::Stop { stream, code } => {
-                if let Some(incoming) = self.incoming.get_mut(&stream.0) {
+                if let Some(incoming @ (Incoming::Open | Incoming::Paused(_))) =
+                    self.incoming.get_mut(&stream.0)
+                {
                     *incoming = Incoming::Stopped;
-                    self.aside.push_back(Content::Stop { stream, code });
+                    self.paused.remove(&stream);
+                    self.push_end(Content::Stop { stream, code });
                 }
             }
             Action::Prioritize { stream, precedence } => {
@@ -148,7 +159,7 @@ impl Link {
             Action::Pause { stream } => {
                 if let Some(incoming @ Incoming::Open) = self.incoming.get_mut(&stream.0) {
                     *incoming = Incoming::Paused(VecDeque::new());
-                    self.aside.push_back(Content::Pause { stream });
+                    self.note_paused(stream, true);
                 }
             }
             Action::Resume { stream } => self.resume(stream),
@@ -215,19 +226,36 @@ impl Link {
         let Some(incoming @ Incoming::Paused(_)) = self.incoming.get_mut(&stream.0) else {
             return;
         };
-        self.aside.push_back(Content::Resume { stream });
         if let Incoming::Paused(held) = std::mem::replace(incoming, Incoming::Open) {
-            let heard = |(bytes, fin)| Heard::Stream { stream, bytes, fin };
-            self.heard.extend(held.into_iter().map(heard));
+            // Before what has come behind it and was not told yet.
+            for (bytes, fin) in held.into_iter().rev() {
+                self.heard.push_front(Heard::Stream { stream, bytes, fin });
+            }
+        }
+        self.note_paused(stream, false);
+    }
+
+    /// The other side is to be told to pause, or to go on: each takes back the other.
+    fn note_paused(&mut self, stream: StreamId, paused: bool) {
+        if self.paused.remove(&stream).is_none() {
+            self.paused.insert(stream, paused);
         }
     }
 
-    /// What is to be handed over next and is no part of a stream: ends of streams, and datagrams. It
-    /// has then left.
+    fn push_end(&mut self, end: Content) {
+        self.closed |= ENDS_MAX <= self.aside.len() - self.datagrams;
+        self.aside.push_back(end);
+    }
+
+    /// What is to be handed over next and is no part of a stream: ends of streams, datagrams, and
+    /// which streams are paused. It has then left.
     pub(super) fn poll_aside(&mut self) -> Option<Content> {
-        let content = self.aside.pop_front()?;
-        self.datagrams -= usize::from(matches!(content, Content::Datagram { .. }));
-        Some(content)
+        if let Some(content) = self.aside.pop_front() {
+            self.datagrams -= usize::from(matches!(content, Content::Datagram { .. }));
+            return Some(content);
+        }
+        let (stream, paused) = self.paused.pop_first()?;
+        Some(if paused { Content::Pause { stream } } else { Content::Resume { stream } })
     }
 
     /// What is to be handed over next of streams. It has then left.
@@ -271,7 +299,7 @@ impl Link {
                 // What is not known has left whole.
                 if self.outgoing.find(stream.0).is_some() {
                     self.drop_outgoing(stream);
-                    self.aside.push_back(Content::Reset { stream, code });
+                    self.push_end(Content::Reset { stream, code });
                     self.heard.push_back(Heard::Stop { stream, code });
                 }
             }

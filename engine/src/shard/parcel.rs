@@ -122,6 +122,8 @@ pub enum Notice {
         track: FullTrackName,
         /// How many publish it there.
         publishers: usize,
+        /// Whether another relay that has a session there would send it.
+        offered: bool,
     },
     /// What the publishers of a track send contradicts itself.
     Malformed {

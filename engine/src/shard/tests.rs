@@ -151,3 +151,53 @@ fn datagrams_beyond_the_limit_are_dropped_and_counted() {
     let left = left.filter(|content| matches!(content, Content::Datagram { .. })).count();
     assert_eq!((left, client.datagrams_dropped), (1_024, 6));
 }
+
+#[test]
+fn what_waited_while_a_stream_was_paused_comes_before_what_came_behind_it() {
+    let (mut client, mut server) = (link(Side::Client), link(Side::Server));
+    for text in ["a", "b", "c"] {
+        send(&mut client, UNI, text, false);
+    }
+    client.execute(Action::SendDatagram { bytes: Bytes::from_static(b"d") });
+    while let Some(content) = client.poll_stream().or_else(|| client.poll_aside()) {
+        server.receive(content);
+    }
+    send(&mut client, UNI, "e", true);
+    carry(&mut client, &mut server);
+    assert!(matches!(server.hear(), Some(Heard::Stream { .. })), "a");
+    server.execute(Action::Pause { stream: UNI });
+    assert!(matches!(server.hear(), Some(Heard::Datagram { .. })), "b and c wait");
+    server.execute(Action::Resume { stream: UNI });
+    assert_eq!(heard(&mut server), ["2=b", "2=c", "2=e|"]);
+}
+
+#[test]
+fn a_pause_that_is_over_before_it_was_told_is_not_told() {
+    let (mut client, mut server) = (link(Side::Client), link(Side::Server));
+    send(&mut client, UNI, "a", false);
+    carry(&mut client, &mut server);
+    assert_eq!(heard(&mut server), ["2=a"]);
+    for _ in 0..1_000 {
+        server.execute(Action::Pause { stream: UNI });
+        server.execute(Action::Resume { stream: UNI });
+    }
+    assert!(poll(&mut server).is_none());
+    server.execute(Action::Pause { stream: UNI });
+    assert_eq!(poll(&mut server), Some(Content::Pause { stream: UNI }));
+    server.execute(Action::Resume { stream: UNI });
+    assert_eq!(poll(&mut server), Some(Content::Resume { stream: UNI }));
+}
+
+#[test]
+fn a_link_of_which_nothing_is_taken_is_closed_before_ends_of_streams_fill_it() {
+    let mut client = link(Side::Client);
+    let mut ended = 0;
+    while !client.closed && ended < 1 << 20 {
+        let stream = StreamId::new(Side::Client, false, ended);
+        send(&mut client, stream, "a", false);
+        client.execute(Action::Reset { stream, code: 0 });
+        ended += 1;
+    }
+    assert!(client.closed);
+    assert_eq!(ended, (1 << 18) + 1);
+}

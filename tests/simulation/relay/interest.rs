@@ -22,7 +22,7 @@ use bytes::Bytes;
 use super::{
     Stage, at,
     chain::chain,
-    mesh::{DRAFTS, Mesh, RING, TWO_UPSTREAMS, mesh},
+    mesh::{DRAFTS, Mesh, RING, TWO_UPSTREAMS, drafts_and_shards, mesh},
     namespace, none, objects, payload, with,
 };
 
@@ -84,11 +84,13 @@ impl Mesh {
 
 #[test]
 fn tracks_go_up_and_down_a_chain_from_their_first_object_on() {
-    for version in DRAFTS {
+    for (version, shard) in drafts_and_shards() {
         for (publisher, watcher) in [(0, 2), (2, 0), (1, 2), (1, 0)] {
             for watches_first in [true, false] {
                 let mut mesh = mesh(version, &[(1, 0), (2, 1)]);
-                let (source, sink) = (mesh.peer(publisher, version), mesh.peer(watcher, version));
+                let source = mesh.peer(publisher, version);
+                let node = mesh.relays[watcher];
+                let (sink, _) = mesh.stage.peer_in_shard_of(node, shard, version);
                 let context = format!("{version:?} {publisher} to {watcher} {watches_first}");
                 let upstream = if watches_first {
                     mesh.stage.want(sink, "live");
@@ -181,9 +183,9 @@ fn a_wish_that_came_from_one_way_goes_on_by_another_when_its_owner_leaves() {
 /// Both relays above have the track; the one that it comes from is lost in the midst of an object.
 #[test]
 fn a_published_track_goes_on_from_another_relay_without_a_gap() {
-    for version in DRAFTS {
+    for (version, shard) in drafts_and_shards() {
         let mut mesh = mesh(version, &TWO_UPSTREAMS);
-        let sink = mesh.peer(2, version);
+        let (sink, _) = mesh.stage.peer_in_shard_of(mesh.relays[2], shard, version);
         mesh.stage.want(sink, "live");
         let sources = [0, 1].map(|relay| mesh.peer(relay, version));
         let upstreams = sources.map(|source| mesh.stage.publish_at_once(source, 7));
@@ -212,9 +214,9 @@ fn a_published_track_goes_on_from_another_relay_without_a_gap() {
 
 #[test]
 fn what_nobody_takes_any_more_is_left_and_comes_again_for_the_next() {
-    for version in DRAFTS {
+    for (version, shard) in drafts_and_shards() {
         let mut mesh = mesh(version, &[(2, 0)]);
-        let sink = mesh.peer(2, version);
+        let (sink, _) = mesh.stage.peer_in_shard_of(mesh.relays[2], shard, version);
         mesh.stage.want(sink, "live");
         let source = mesh.peer(0, version);
         let upstream = mesh.stage.publish_at_once(source, 7);
@@ -224,6 +226,7 @@ fn what_nobody_takes_any_more_is_left_and_comes_again_for_the_next() {
         });
         mesh.stage.run(60_000);
         assert_eq!(mesh.tracks(2), 0, "{version:?}: it is still received");
+        assert!(mesh.stage.requests(sink).is_empty(), "{version:?} {shard}: it was refused");
         let late = mesh.peer(2, version);
         mesh.stage.want(late, "live/room");
         mesh.stage.run(100);
@@ -314,6 +317,71 @@ fn a_relay_that_has_not_heard_of_an_end_is_asked_again() {
     }
 }
 
+/// How a relay refuses to tell of tracks, and when it may be asked again.
+fn refuse(below: &mut Below, request: RequestId, code: RequestCode, retry_interval: u64) {
+    let upstream = below.upstream;
+    below.stage.tell(upstream, |peer| {
+        let reason = Reason::new("");
+        let error = RequestError { code, retry_interval, reason, redirect: None };
+        peer.session().reject(request, error);
+    });
+}
+
+#[test]
+fn a_relay_that_has_refused_is_asked_again_when_it_says() {
+    for version in DRAFTS {
+        let mut below = below(version);
+        let (sink, other) = (below.stage.peer(version), below.stage.peer(version));
+        below.stage.want(sink, "a");
+        let (request, _) = below.asked().remove(0);
+        refuse(&mut below, request, RequestCode::EXCESSIVE_LOAD, 10_001);
+        // Neither whoever comes meanwhile nor whoever goes makes it be asked sooner.
+        for _ in 0..3 {
+            let watch = below.stage.want(other, "a");
+            below.stage.tell(other, |peer| peer.session().cancel(watch, ResetCode::CANCELLED));
+        }
+        assert!(below.asked().is_empty(), "{version:?}");
+        below.stage.run(8_000);
+        assert!(below.asked().is_empty(), "{version:?}: too soon");
+        below.stage.run(2_000);
+        assert_eq!(below.prefixes(), [namespace("a").to_string()], "{version:?}");
+    }
+}
+
+#[test]
+fn a_relay_that_refuses_for_good_is_not_asked_again() {
+    for version in DRAFTS {
+        for (code, others) in [(RequestCode::UNAUTHORIZED, 1), (RequestCode::NOT_SUPPORTED, 0)] {
+            let mut below = below(version);
+            let (sink, other) = (below.stage.peer(version), below.stage.peer(version));
+            let watch = below.stage.want(sink, "a");
+            let (request, _) = below.asked().remove(0);
+            refuse(&mut below, request, code, 0);
+            below.stage.tell(sink, |peer| peer.session().cancel(watch, ResetCode::CANCELLED));
+            below.stage.want(sink, "a");
+            below.stage.run(60_000);
+            assert!(below.asked().is_empty(), "{version:?} {code}");
+            below.stage.want(other, "b");
+            assert_eq!(below.asked().len(), others, "{version:?} {code}");
+        }
+    }
+}
+
+/// What is wanted under a prefix is asked for instead of what is refused.
+#[test]
+fn narrower_prefixes_are_asked_where_a_wide_one_is_refused() {
+    for version in DRAFTS {
+        let mut below = below(version);
+        let (narrow, wide) = (below.stage.peer(version), below.stage.peer(version));
+        below.stage.want(narrow, "a/b");
+        assert_eq!(below.prefixes().len(), 1, "{version:?}");
+        below.stage.want(wide, "a");
+        let (request, _) = below.asked().remove(0);
+        refuse(&mut below, request, RequestCode::UNAUTHORIZED, 0);
+        assert_eq!(below.prefixes(), [namespace("a/b").to_string()], "{version:?}");
+    }
+}
+
 #[test]
 fn a_track_that_a_relay_skips_is_asked_of_it() {
     for version in DRAFTS {
@@ -372,10 +440,10 @@ fn a_relay_is_asked_for_so_many_prefixes_only() {
 
 #[test]
 fn other_requests_go_over_two_relays() {
-    for version in DRAFTS {
+    for (version, shard) in drafts_and_shards() {
         let mut mesh = mesh(version, &[(1, 0), (2, 1)]);
         let (source, _) = mesh.publisher(0, version);
-        let sink = mesh.peer(2, version);
+        let (sink, _) = mesh.stage.peer_in_shard_of(mesh.relays[2], shard, version);
         // TRACK_STATUS.
         let status = mesh
             .stage

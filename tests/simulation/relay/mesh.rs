@@ -3,7 +3,7 @@
 use aip_codec::{
     Version,
     aip::hops::RelayId,
-    moqt::{error_code::ResetCode, parameter::Parameter},
+    moqt::{error_code::ResetCode, id::TrackAlias, parameter::Parameter, property::Properties},
 };
 use aip_engine::{
     relay::Config,
@@ -17,6 +17,7 @@ use aip_tests::sim::{
 use bytes::Bytes;
 
 use super::{Stage, at, namespace, none, objects, payload, with};
+use crate::SHARDS;
 
 pub(super) const DRAFTS: [Version; 3] = [Version::Draft18, Version::Draft20, Version::Draft22];
 
@@ -33,7 +34,7 @@ fn relay(number: u64) -> Shards {
 
 fn relay_with(number: u64, mut config: Config) -> Shards {
     config.session.relay_id = Some(RelayId(number));
-    Shards::new(&config, super::super::SHARDS)
+    Shards::new(&config, SHARDS)
 }
 
 /// Three relays; the first of each pair dials the second.
@@ -54,6 +55,11 @@ pub(super) fn mesh(version: Version, dials: &[(usize, usize)]) -> Mesh {
 pub(super) const RING: [(usize, usize); 3] = [(0, 1), (1, 2), (2, 0)];
 /// The last has two upstreams.
 pub(super) const TWO_UPSTREAMS: [(usize, usize); 2] = [(2, 0), (2, 1)];
+
+/// All drafts, and the shards of a relay in which a subscriber may be.
+pub(super) fn drafts_and_shards() -> impl Iterator<Item = (Version, usize)> {
+    DRAFTS.into_iter().flat_map(|version| (0..SHARDS).map(move |shard| (version, shard)))
+}
 
 impl Mesh {
     fn namespaces(&mut self, relay: usize) -> usize {
@@ -93,14 +99,14 @@ fn an_announcement_goes_round_a_ring_once_and_is_withdrawn_everywhere() {
 
 #[test]
 fn a_way_that_is_lost_is_replaced_by_the_longer_one() {
-    for version in DRAFTS {
+    for (version, shard) in drafts_and_shards() {
         let mut mesh = mesh(version, &RING);
         let (publisher, _) = mesh.publisher(0, version);
         // The direct way from relay 1 to relay 0.
         mesh.stage.world.kill(mesh.links[0]);
         mesh.stage.run(50);
         assert_eq!(mesh.namespaces(1), 1, "{version:?}");
-        let (subscriber, _) = mesh.stage.peer_at(mesh.relays[1], version);
+        let (subscriber, _) = mesh.stage.peer_in_shard_of(mesh.relays[1], shard, version);
         mesh.stage.subscribe(subscriber, "t", none());
         mesh.stage.run(50);
         let (upstream, body) = mesh.stage.request(publisher);
@@ -149,10 +155,10 @@ fn a_plain_peer_sees_plain_messages() {
 /// and goes on.
 #[test]
 fn a_lost_upstream_leaves_no_gap_and_nothing_comes_twice() {
-    for version in DRAFTS {
+    for (version, shard) in drafts_and_shards() {
         let mut mesh = mesh(version, &TWO_UPSTREAMS);
         let publishers = [0, 1].map(|relay| mesh.publisher(relay, version).0);
-        let (subscriber, _) = mesh.stage.peer_at(mesh.relays[2], version);
+        let (subscriber, _) = mesh.stage.peer_in_shard_of(mesh.relays[2], shard, version);
         mesh.stage.subscribe(subscriber, "t", none());
         mesh.stage.run(50);
         let (upstream, _) = mesh.stage.request(publishers[0]);
@@ -163,7 +169,7 @@ fn a_lost_upstream_leaves_no_gap_and_nothing_comes_twice() {
             .tell(publishers[0], |peer| peer.open(upstream, &Subgroup::new(7, 1)).unwrap());
         mesh.stage.tell(publishers[0], |peer| {
             writer.object(peer.session(), 0, payload("a"));
-            writer.begin(peer.session(), 1, 6, aip_codec::moqt::property::Properties::default());
+            writer.begin(peer.session(), 1, 6, Properties::default());
             peer.session().send(writer.stream, Bytes::from_static(b"bro"), false);
         });
         mesh.stage.run(50);
@@ -183,7 +189,7 @@ fn a_lost_upstream_leaves_no_gap_and_nothing_comes_twice() {
         let missed = [(at(1, 1), "broken"), (at(1, 2), "c"), (at(2, 0), "d")]
             .map(|(location, text)| FetchItem::Object(location, payload(text)));
         mesh.stage.tell(publishers[1], |peer| {
-            let properties = aip_codec::moqt::property::Properties::default();
+            let properties = Properties::default();
             let end = if version < Version::Draft20 { at(2, 1) } else { at(2, 0) };
             peer.session().accept_fetch(fetch, false, end, properties);
             peer.send_fetch(fetch, aip_codec::moqt::parameter::GroupOrder::Ascending, &missed);
@@ -200,10 +206,10 @@ fn a_lost_upstream_leaves_no_gap_and_nothing_comes_twice() {
 /// The relay that the track comes from falls silent in the midst of an object: it is not waited for.
 #[test]
 fn an_upstream_that_falls_silent_is_not_waited_for() {
-    for version in DRAFTS {
+    for (version, shard) in drafts_and_shards() {
         let mut mesh = mesh(version, &TWO_UPSTREAMS);
         let publishers = [0, 1].map(|relay| mesh.publisher(relay, version).0);
-        let (subscriber, _) = mesh.stage.peer_at(mesh.relays[2], version);
+        let (subscriber, _) = mesh.stage.peer_in_shard_of(mesh.relays[2], shard, version);
         mesh.stage.subscribe(subscriber, "t", none());
         mesh.stage.run(50);
         let (upstream, _) = mesh.stage.request(publishers[0]);
@@ -213,7 +219,7 @@ fn an_upstream_that_falls_silent_is_not_waited_for() {
             .tell(publishers[0], |peer| peer.open(upstream, &Subgroup::new(7, 1)).unwrap());
         mesh.stage.tell(publishers[0], |peer| {
             writer.object(peer.session(), 0, payload("a"));
-            writer.begin(peer.session(), 1, 6, aip_codec::moqt::property::Properties::default());
+            writer.begin(peer.session(), 1, 6, Properties::default());
             peer.session().send(writer.stream, Bytes::from_static(b"bro"), false);
         });
         mesh.stage.run(50);
@@ -241,13 +247,63 @@ fn an_upstream_that_falls_silent_is_not_waited_for() {
     }
 }
 
+/// The same where another publisher has the track already, in whatever shard it and the subscriber
+/// are.
+#[test]
+fn an_upstream_that_falls_silent_is_left_for_a_publisher_that_is_there_already() {
+    for (version, shard) in drafts_and_shards() {
+        for other in 0..SHARDS {
+            let mut mesh = mesh(version, &[(2, 0)]);
+            let (publisher, _) = mesh.publisher(0, version);
+            let below = mesh.relays[2];
+            let (subscriber, _) = mesh.stage.peer_in_shard_of(below, shard, version);
+            mesh.stage.subscribe(subscriber, "t", none());
+            mesh.stage.run(50);
+            let (upstream, _) = mesh.stage.request(publisher);
+            mesh.stage.tell(publisher, |peer| peer.accept_subscribe(upstream, 7, none()));
+            let mut writer = mesh
+                .stage
+                .tell(publisher, |peer| peer.open(upstream, &Subgroup::new(7, 1)).unwrap());
+            mesh.stage.tell(publisher, |peer| {
+                writer.object(peer.session(), 0, payload("a"));
+                writer.begin(peer.session(), 1, 6, Properties::default());
+                peer.session().send(writer.stream, Bytes::from_static(b"bro"), false);
+            });
+            let (second, _) = mesh.stage.peer_in_shard_of(below, other, version);
+            let published = mesh.stage.tell(second, |peer| {
+                let (alias, properties) = (TrackAlias(9), Properties::default());
+                let largest = with(Parameter::LargestObject(at(1, 1)));
+                peer.session().publish(super::track("t"), alias, largest, properties).unwrap()
+            });
+            mesh.stage.world.partition(mesh.links[0], true);
+            let mut fetches = Vec::new();
+            for _ in 0..30 {
+                mesh.stage.run(100);
+                fetches.extend(mesh.stage.requests(second));
+                if !fetches.is_empty() {
+                    break;
+                }
+            }
+            let [(fetch, Request::Fetch(_))] = fetches[..] else { panic!("{fetches:?}") };
+            let missed = [FetchItem::Object(at(1, 1), payload("broken"))];
+            mesh.stage.answer_fetch(second, fetch, &missed);
+            let live = Subgroup { first_object: false, ..Subgroup::new(9, 1) };
+            let next = [(2, payload("c"))];
+            mesh.stage.tell(second, |peer| peer.send_subgroup(published, &live, &next));
+            mesh.stage.run(100);
+            let all = ["1: 0=a 1=broken 2=c fin"];
+            assert_eq!(mesh.stage.lines(subscriber), all, "{version:?} {shard} {other}");
+        }
+    }
+}
+
 /// A relay that falls silent with nobody in its place loses nothing by it.
 #[test]
 fn an_only_upstream_that_falls_silent_is_waited_for() {
-    for version in DRAFTS {
+    for (version, shard) in drafts_and_shards() {
         let mut mesh = mesh(version, &[(2, 0)]);
         let (publisher, _) = mesh.publisher(0, version);
-        let (subscriber, _) = mesh.stage.peer_at(mesh.relays[2], version);
+        let (subscriber, _) = mesh.stage.peer_in_shard_of(mesh.relays[2], shard, version);
         mesh.stage.subscribe(subscriber, "t", none());
         mesh.stage.run(50);
         let (upstream, _) = mesh.stage.request(publisher);
@@ -268,10 +324,10 @@ fn an_only_upstream_that_falls_silent_is_waited_for() {
 /// The relay that the track comes from goes away, and the one that it names is dialled.
 #[test]
 fn a_relay_that_goes_away_is_left_for_the_one_that_it_names() {
-    for version in DRAFTS {
+    for (version, shard) in drafts_and_shards() {
         let mut mesh = mesh(version, &[(2, 0)]);
         let publishers = [0, 1].map(|relay| mesh.publisher(relay, version).0);
-        let (subscriber, _) = mesh.stage.peer_at(mesh.relays[2], version);
+        let (subscriber, _) = mesh.stage.peer_in_shard_of(mesh.relays[2], shard, version);
         mesh.stage.subscribe(subscriber, "t", none());
         mesh.stage.run(50);
         let (upstream, _) = mesh.stage.request(publishers[0]);
@@ -366,10 +422,10 @@ fn who_was_dialled_may_say_that_it_is_elsewhere() {
 
 #[test]
 fn a_gap_that_cannot_be_filled_ends_the_subscription() {
-    for version in DRAFTS {
+    for (version, shard) in drafts_and_shards() {
         let mut mesh = mesh(version, &TWO_UPSTREAMS);
         let publishers = [0, 1].map(|relay| mesh.publisher(relay, version).0);
-        let (subscriber, _) = mesh.stage.peer_at(mesh.relays[2], version);
+        let (subscriber, _) = mesh.stage.peer_in_shard_of(mesh.relays[2], shard, version);
         mesh.stage.subscribe(subscriber, "t", none());
         mesh.stage.run(50);
         let (upstream, _) = mesh.stage.request(publishers[0]);

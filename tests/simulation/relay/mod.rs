@@ -9,6 +9,7 @@ mod interest;
 mod mesh;
 mod namespaces;
 mod objects;
+mod offers;
 mod overload;
 mod pass_on;
 mod properties;
@@ -120,8 +121,18 @@ impl Stage {
 
     /// A peer whose session comes to one shard of the relay.
     fn peer_in(&mut self, shard: usize, version: Version) -> (NodeId, LinkId) {
-        self.relay(|relay| relay.send_next_to(shard));
-        self.peer_with_link(version)
+        self.peer_in_shard_of(self.relay, shard, version)
+    }
+
+    /// The same, at whatever relay.
+    fn peer_in_shard_of(
+        &mut self,
+        relay: NodeId,
+        shard: usize,
+        version: Version,
+    ) -> (NodeId, LinkId) {
+        self.world.with(relay, |relay: &mut Shards, _| relay.send_next_to(shard));
+        self.peer_at(relay, version)
     }
 
     fn run(&mut self, milliseconds: u64) {
@@ -276,6 +287,15 @@ impl Stage {
             peer.session().accept_fetch(fetch, false, end, properties);
             peer.send_fetch(fetch, order, items);
         });
+    }
+}
+
+impl Drop for Stage {
+    /// Whatever a test has looked at, no relay contradicts itself at its end.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_eq!(self.world.contradiction(), None);
+        }
     }
 }
 

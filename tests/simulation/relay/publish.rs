@@ -301,6 +301,8 @@ fn publishers_of_a_track_are_bounded() {
             assert!(matches!(response, Response::Ok(_)), "{drafts:?}: {response:?}");
         }
         assert_eq!(stage.refusal(publishers[2], published[2]), "EXCESSIVE_LOAD", "{drafts:?}");
+        let tracks = stage.relay(|relay| relay.relays().map(|it| it.counts().1).sum::<usize>());
+        assert_eq!(tracks, 2.min(SHARDS), "{drafts:?}: where it is refused it is not kept");
         // Who announces a namespace is not asked for the track either.
         let (subscriber, _) = stage.join(drafts.1, none());
         let more = stage.publisher(drafts.0, "live");
@@ -391,5 +393,117 @@ fn what_is_sent_behind_publish_reaches_who_has_waited_for_it() {
         let Response::SubscribeOk(ok) = stage.response(subscriber, subscription) else { panic!() };
         assert_eq!(ok.parameters.largest_object(), None, "{drafts:?}");
         assert_eq!(stage.lines(subscriber), ["1: 0=x fin"], "{drafts:?}");
+    }
+}
+
+/// A shard that did not want the track when it was offered has refused what came with the offer.
+#[test]
+fn what_came_with_a_refused_offer_is_not_read_when_the_track_is_wanted() {
+    for (mut stage, drafts, [publisher, _, subscriber]) in everywhere() {
+        let (publisher, _) = stage.peer_in(publisher, drafts.0);
+        let (subscriber, _) = stage.peer_in(subscriber, drafts.1);
+        let mut writer = stage.tell(publisher, |peer| {
+            let (alias, properties) = (TrackAlias(7), Properties::default());
+            let request = peer.session().publish(track("t"), alias, none(), properties).unwrap();
+            let mut writer = peer.open(request, &Subgroup::new(7, 1)).unwrap();
+            writer.object(peer.session(), 0, super::payload("a"));
+            writer
+        });
+        stage.run(50);
+        let subscription = stage.subscribe(subscriber, "t", none());
+        stage.run(50);
+        let response = stage.response(subscriber, subscription);
+        assert!(matches!(response, Response::SubscribeOk(_)), "{drafts:?}: {response:?}");
+        stage.tell(publisher, |peer| {
+            writer.begin(peer.session(), 1, 6, Properties::default());
+        });
+        let payload = Bytes::from_static(b"100000");
+        stage.tell(publisher, |peer| peer.session().send(writer.stream, payload, false));
+        stage.tell(publisher, |peer| writer.finish(peer.session()));
+        stage.run(50);
+        assert_eq!(stage.lines(subscriber), ["1: 1=100000 fin"], "{drafts:?}");
+    }
+}
+
+/// Whatever shards hear of each other first: that there is a publisher, that it is gone, or that
+/// another one wants the track.
+#[test]
+fn who_subscribes_as_a_publisher_comes_and_goes_is_answered() {
+    let times = (0..20_u64).flat_map(|subscribes| (0..20_u64).map(move |ends| (subscribes, ends)));
+    for ((subscribes, ends), seed) in times.zip(0..) {
+        let mut stage = Stage::new();
+        stage.relay(|relay| relay.set_pace(Pace::SLOW, seed));
+        let (publisher, _) = stage.peer_in(0, Version::Draft22);
+        let (subscriber, _) = stage.peer_in(SHARDS - 1, Version::Draft22);
+        let request = stage.world.with(publisher, |peer: &mut super::Peer, _| {
+            let (alias, properties) = (TrackAlias(7), Properties::default());
+            peer.session().publish(track("t"), alias, none(), properties).unwrap()
+        });
+        stage.run(subscribes);
+        let subscription = stage.world.with(subscriber, |peer: &mut super::Peer, _| {
+            peer.session().subscribe(track("t"), none()).unwrap()
+        });
+        stage.run(ends);
+        stage.tell(publisher, |peer| {
+            peer.session().publish_done(request, PublishDoneCode::TRACK_ENDED, "");
+        });
+        stage.run(1_000);
+        if let Response::SubscribeOk(_) = stage.response(subscriber, subscription) {
+            let told = stage.take(subscriber);
+            assert!(matches!(told[..], [Event::PublishDone { .. }]), "{seed}: {told:?}");
+        }
+    }
+}
+
+/// A publisher is lost in the midst of an object, whose shard is being asked for the track then.
+#[test]
+fn a_publisher_is_lost_as_another_shard_asks_for_its_track() {
+    let times = (0..20_u64).flat_map(|subscribes| (0..40_u64).map(move |ends| (subscribes, ends)));
+    for ((subscribes, ends), seed) in times.zip(0..) {
+        let mut stage = Stage::new();
+        stage.relay(|relay| relay.set_pace(Pace::SLOW, seed));
+        let (publisher, link) = stage.peer_in(0, Version::Draft22);
+        let (other, _) = stage.peer_in(1 % SHARDS, Version::Draft22);
+        let (subscriber, _) = stage.peer_in(SHARDS - 1, Version::Draft22);
+        stage.publish(other, "t", none());
+        let writer = stage.world.with(publisher, |peer: &mut super::Peer, _| {
+            let (alias, properties) = (TrackAlias(7), Properties::default());
+            let request = peer.session().publish(track("t"), alias, none(), properties).unwrap();
+            let mut writer = peer.open(request, &Subgroup::new(7, 1)).unwrap();
+            writer.begin(peer.session(), 0, 6, Properties::default());
+            writer
+        });
+        stage.run(subscribes);
+        let subscription = stage.world.with(subscriber, |peer: &mut super::Peer, _| {
+            peer.session().subscribe(track("t"), none()).unwrap()
+        });
+        stage.world.with(publisher, |peer: &mut super::Peer, _| {
+            peer.session().send(writer.stream, Bytes::from_static(b"bro"), false);
+        });
+        stage.run(ends);
+        stage.world.kill(link);
+        stage.run(1_000);
+        let response = stage.response(subscriber, subscription);
+        assert!(matches!(response, Response::SubscribeOk(_)), "{seed}: {response:?}");
+    }
+}
+
+#[test]
+fn a_watcher_gets_what_every_publisher_sends() {
+    for (mut stage, drafts, [first, second, third]) in everywhere() {
+        let publishers = [first, second].map(|shard| stage.peer_in(shard, drafts.0).0);
+        let published = publishers.map(|publisher| stage.publish(publisher, "t", none()));
+        stage.run(50);
+        let (watcher, _) = stage.peer_in(third, drafts.1);
+        stage.watch(watcher, "live", none());
+        stage.run(50);
+        let (request, _) = stage.published(watcher);
+        stage.tell(watcher, |peer| peer.accept(request));
+        for (group, (publisher, upstream)) in (1..).zip(publishers.into_iter().zip(published)) {
+            let group = Subgroup::new(7, group);
+            stage.tell(publisher, |peer| peer.send_subgroup(upstream, &group, &objects(&["a"])));
+        }
+        stage.run(50);
+        assert_eq!(stage.lines(watcher), ["1: 0=a fin", "2: 0=a fin"], "{drafts:?}");
     }
 }

@@ -134,6 +134,9 @@ impl Swarm {
                 let mut place = place(&mut world, &mut random, peer);
                 if plan.failover {
                     place.relay = index;
+                } else if plan.splits {
+                    // A relay whose own sessions publish a track asks no other relay for it.
+                    place.relay = 0;
                 }
                 Source::new(place)
             })
@@ -239,6 +242,7 @@ impl Swarm {
             Deed::Answer => self.origin_answers(),
             Deed::Publish => self.source_publishes(),
             Deed::SinkSubscribe => self.sink_subscribes(),
+            Deed::SinkWatch => self.sink_watches(),
             Deed::SinkCancel => self.sink_cancels(),
             Deed::SinkFetch => self.sink_fetches(),
             Deed::Kill => {

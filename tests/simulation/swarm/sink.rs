@@ -1,23 +1,26 @@
-//! Sinks: bare sessions that subscribe to the source's tracks and fetch of them.
+//! Sinks: bare sessions that subscribe to the source's tracks, or take what is published to them, and
+//! fetch of them.
 
 use std::collections::BTreeMap;
 
 use aip_codec::{
     Version,
     moqt::{
-        error_code::{PublishDoneCode, ResetCode},
+        error_code::{PublishDoneCode, RequestCode, ResetCode},
         id::{RequestId, TrackAlias},
         location::Location,
+        message::Publish,
+        name::TrackNamespace,
         parameter::{GroupOrder, Parameter, Parameters},
     },
 };
-use aip_engine::session::{Event, Response};
+use aip_engine::session::{Event, Request, Response};
 use aip_tests::{
     checker::{Fetched, SubscriptionKey},
     sim::{NodeId, peer::Peer},
 };
 
-use super::{Place, Swarm, name_of, source};
+use super::{Place, Swarm, name_of, namespace_of, source, track_of};
 
 pub(super) struct Sink {
     pub(super) place: Place,
@@ -25,6 +28,9 @@ pub(super) struct Sink {
     subscriptions: BTreeMap<RequestId, u64>,
     /// The subscription that an alias is heard for.
     aliases: BTreeMap<TrackAlias, RequestId>,
+    /// Its SUBSCRIBE_TRACKS, if it has one. It then takes what is published to it, and subscribes to
+    /// nothing itself: one alias is heard for one subscription.
+    watch: Option<RequestId>,
     /// The connection that these belong to.
     connection: u64,
 }
@@ -35,7 +41,13 @@ impl Sink {
     }
 
     pub(super) const fn new(place: Place) -> Self {
-        Self { place, subscriptions: BTreeMap::new(), aliases: BTreeMap::new(), connection: 0 }
+        Self {
+            place,
+            subscriptions: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+            watch: None,
+            connection: 0,
+        }
     }
 
     const fn key(&self, request: RequestId) -> SubscriptionKey {
@@ -58,7 +70,7 @@ impl Swarm {
         let track = self.any_raw_track();
         let (index, node) = self.any_sink();
         let sink = &self.sinks[index];
-        if sink.subscriptions.values().any(|other| *other == track) {
+        if sink.watch.is_some() || sink.subscriptions.values().any(|other| *other == track) {
             return;
         }
         let patience = self.random.chance(500);
@@ -76,13 +88,54 @@ impl Swarm {
         self.objects.subscribed(self.sinks[index].key(request), track);
     }
 
+    /// Wants every track of the source's, or every track there is.
+    pub(super) fn sink_watches(&mut self) {
+        let (index, node) = self.any_sink();
+        let is_wide = self.random.chance(300);
+        let sink = &self.sinks[index];
+        if sink.watch.is_some() || !sink.subscriptions.is_empty() {
+            return;
+        }
+        let prefix = match is_wide {
+            true => TrackNamespace::default(),
+            false => namespace_of(source::TRACKS.start),
+        };
+        let request = self.world.with(node, |peer: &mut Peer, _| {
+            let ready = peer.is_connected() && peer.session().is_established();
+            let ask = || peer.session().subscribe_tracks(prefix, Parameters::default()).ok();
+            ready.then(ask).flatten()
+        });
+        self.sinks[index].watch = request;
+    }
+
+    /// A track is published to a sink, which takes it or not.
+    fn sink_published(&mut self, index: usize, request: RequestId, body: &Publish) {
+        let takes = !self.random.chance(200);
+        let node = self.sinks[index].place.node;
+        self.world.with(node, |peer: &mut Peer, _| match (peer.is_connected(), takes) {
+            (true, true) => peer.accept(request),
+            (true, false) => peer.session().reject_with(request, RequestCode::UNINTERESTED, ""),
+            (false, _) => {}
+        });
+        if !takes {
+            return;
+        }
+        let (sink, track) = (&mut self.sinks[index], track_of(&body.track));
+        sink.subscriptions.insert(request, track);
+        sink.aliases.insert(body.track_alias, request);
+        let key = sink.key(request);
+        self.objects.subscribed(key, track);
+        self.objects.accepted(key, self.world.elapsed());
+    }
+
     pub(super) fn sink_cancels(&mut self) {
         let (index, node) = self.any_sink();
         let connection = self.sinks[index].connection;
         let fetches = self.fetches.live(node.0, connection);
         let subscriptions: Vec<RequestId> =
             self.sinks[index].subscriptions.keys().copied().collect();
-        let all: Vec<RequestId> = fetches.into_iter().map(RequestId).chain(subscriptions).collect();
+        let requests = fetches.into_iter().map(RequestId).chain(subscriptions);
+        let all: Vec<RequestId> = requests.chain(self.sinks[index].watch).collect();
         if all.is_empty() {
             return;
         }
@@ -98,6 +151,7 @@ impl Swarm {
     fn request_over(&mut self, index: usize, request: RequestId) {
         let sink = &mut self.sinks[index];
         let key = sink.key(request);
+        sink.watch = sink.watch.filter(|watch| *watch != request);
         sink.subscriptions.remove(&request);
         sink.aliases.retain(|_, other| *other != request);
         self.objects.ended(key);
@@ -166,6 +220,7 @@ impl Swarm {
     fn sink_lost(&mut self, index: usize) {
         let node = self.sinks[index].place.node.0;
         let connection = self.sinks[index].connection;
+        self.sinks[index].watch = None;
         let mut requests = self.fetches.live(node, connection);
         requests.extend(self.sinks[index].subscriptions.keys().map(|request| request.0));
         for request in requests {
@@ -179,12 +234,17 @@ impl Swarm {
         let at = |stream| (node.0, connection, stream);
         let key = |request| sink.key(request);
         match event {
+            Event::Request { request, body: Request::Publish(body), .. } => {
+                self.sink_published(index, request, &body);
+            }
             Event::Response { request, body } => self.sink_answered(index, request, &body),
             Event::PublishDone { request, body } => {
                 assert_ne!(body.code, PublishDoneCode::MALFORMED_TRACK, "nothing is malformed");
                 self.request_over(index, request);
             }
-            Event::Ended { request } if sink.subscriptions.contains_key(&request) => {
+            Event::Ended { request }
+                if sink.subscriptions.contains_key(&request) || sink.watch == Some(request) =>
+            {
                 self.request_over(index, request);
             }
             Event::Ended { request } => self.fetches.ended(key(request)),

@@ -380,6 +380,12 @@ impl World {
         }
     }
 
+    /// What contradicts itself in a relay, if anything does.
+    pub fn contradiction(&mut self) -> Option<String> {
+        let mut relays = self.nodes.iter_mut().filter_map(|node| node.as_any().downcast_mut());
+        relays.find_map(|relay: &mut Shards| relay.contradiction())
+    }
+
     /// Runs until `done` says so; false if it does not within `limit`.
     pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) -> bool {
         let end = self.now + limit;

@@ -101,11 +101,6 @@ impl Shards {
         self.relays().map(Relay::cached_bytes).max().unwrap_or_default()
     }
 
-    /// Bytes cached by all shards.
-    pub fn cached_bytes_of_all(&self) -> usize {
-        self.relays().map(Relay::cached_bytes).sum()
-    }
-
     /// Groups cached by the shard that caches most.
     pub fn cached_groups(&self) -> usize {
         self.relays().map(Relay::cached_groups).max().unwrap_or_default()

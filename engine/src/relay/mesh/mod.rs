@@ -6,6 +6,10 @@
 //! round in circles, and everything is one step away. Seen from outside the shards are one relay:
 //! a step between them is no hop and costs nothing.
 
+mod notice;
+mod offer;
+mod watch;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
@@ -17,25 +21,18 @@ use aip_codec::{
         error_code::{PublishDoneCode, RequestCode, ResetCode},
         id::{RequestId, TrackAlias},
         location::Location,
-        message::Publish,
         name::{FullTrackName, TrackNamespace},
-        parameter::{Parameter, Parameters},
-        property::Properties,
     },
 };
 
 use super::{
     Relay,
-    namespace_tree::{Interest, RequestKey, Route},
-    peer::{Owner, Peer, PeerIndex},
-    subscribe::{Asker, Terms, done_code},
-    track::{Subscriber, Track, TrackIndex, Upstream, Waiting, Wish},
+    namespace_tree::RequestKey,
+    peer::{Peer, PeerIndex},
+    subscribe::{Asker, done_code},
+    track::{Subscriber, Track, TrackIndex, Waiting},
 };
-use crate::{
-    session,
-    shard::{Notice, Way},
-    transport::SessionId,
-};
+use crate::session;
 
 /// The request by which routes of another shard are known: it tells them by no request.
 const TOLD: RequestId = RequestId(u64::MAX);
@@ -48,17 +45,33 @@ const EVER: Duration = Duration::from_secs(24 * 3_600);
 #[derive(Debug, Default)]
 pub(super) struct Mesh {
     shards: BTreeMap<PeerIndex, Dirty>,
-    /// Tracks that are published to other shards.
+    /// Tracks that are published or offered to other shards.
     published: BTreeMap<FullTrackName, Publication>,
 }
 
-/// A track that is published to other shards.
+/// A track that is published to other shards, or offered there by other relays.
 #[derive(Debug)]
 struct Publication {
-    /// How many sessions publish it in each.
-    shards: BTreeMap<PeerIndex, usize>,
+    /// What each of them has told of it.
+    shards: BTreeMap<PeerIndex, Told>,
     /// The alias that the track has here whenever it is here: by it is known who was told of it.
     alias: TrackAlias,
+}
+
+/// What a shard has told of a track.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    /// How many of its sessions publish it.
+    publishers: usize,
+    /// Whether another relay would send it there.
+    offered: bool,
+}
+
+impl Told {
+    /// How many publications that makes. An offer is what is left of one that nobody needs now.
+    fn publications(self) -> usize {
+        self.publishers.max(usize::from(self.offered))
+    }
 }
 
 /// What another shard is to be told of. What there is to tell is looked up when it is told, so that
@@ -124,19 +137,33 @@ impl Mesh {
 
     /// The shards that a track is published to.
     pub(super) fn publishers_of(&self, track: &FullTrackName) -> impl Iterator<Item = PeerIndex> {
-        let publication = self.published.get(track);
-        publication.into_iter().flat_map(|publication| publication.shards.keys()).copied()
+        self.told_of(track).filter(|(_, told)| 0 < told.publishers).map(|(shard, _)| shard)
+    }
+
+    /// The shards that another relay offers a track to.
+    pub(super) fn offered_in(&self, track: &FullTrackName) -> impl Iterator<Item = PeerIndex> {
+        self.told_of(track).filter(|(_, told)| told.offered).map(|(shard, _)| shard)
     }
 
     /// How many sessions of other shards publish a track.
     pub(super) fn publishers_count(&self, track: &FullTrackName) -> usize {
-        let publication = self.published.get(track);
-        publication.map_or(0, |publication| publication.shards.values().sum())
+        self.told_of(track).map(|(_, told)| told.publishers).sum()
+    }
+
+    /// What each shard has told of a track.
+    fn told_of(&self, track: &FullTrackName) -> impl Iterator<Item = (PeerIndex, Told)> {
+        let publication = self.published.get(track).into_iter();
+        publication.flat_map(|it| &it.shards).map(|(shard, told)| (*shard, *told))
     }
 
     /// The alias of a track that is published to other shards.
     pub(super) fn alias_of(&self, track: &FullTrackName) -> Option<TrackAlias> {
         self.published.get(track).map(|publication| publication.alias)
+    }
+
+    /// The tracks that are published to other shards, with their aliases.
+    pub(super) fn aliases(&self) -> impl Iterator<Item = (&FullTrackName, TrackAlias)> {
+        self.published.iter().map(|(name, publication)| (name, publication.alias))
     }
 
     /// The tracks under a prefix that are published to other shards.
@@ -161,297 +188,6 @@ pub(super) fn session_config(config: &session::Config) -> session::Config {
 }
 
 impl Relay {
-    /// What another shard is to be told next.
-    pub fn poll_notice(&mut self, shard: SessionId) -> Option<Notice> {
-        let &peer = self.by_session.get(&shard)?;
-        let waiting = self.rendezvous_count();
-        let dirty = self.mesh.shards.get_mut(&peer)?;
-        if let Some(namespace) = dirty.namespaces.pop_first() {
-            let way = self.namespaces.routes(&namespace).iter().find(|route| !route.shard);
-            let way = way.map(|route| Way { hops: route.hops.clone(), cost: route.cost });
-            return Some(Notice::Namespace { namespace, way });
-        }
-        if let Some(prefix) = dirty.interests.pop_first() {
-            let wishes = self.wishes_of_sessions(&prefix);
-            return Some(Notice::Interest { prefix, wishes });
-        }
-        if let Some(track) = dirty.tracks.pop_first() {
-            let known = self.by_name.get(&track).and_then(|index| self.tracks.get(index.0));
-            let is_offered = usize::from(self.offers.contains(&track));
-            let publishers = known.map_or(0, Track::publications).max(is_offered);
-            return Some(Notice::Track { track, publishers });
-        }
-        if let Some(track) = dirty.malformed.pop_first() {
-            return Some(Notice::Malformed { track });
-        }
-        if let Some(request) = dirty.waits.pop_first() {
-            return Some(Notice::Waits { request });
-        }
-        let is_told = std::mem::replace(&mut dirty.rendezvous.0, waiting) == waiting;
-        (!is_told).then_some(Notice::Rendezvous { waiting })
-    }
-
-    /// What another shard is to be told next, behind the ends of streams.
-    pub fn poll_late_notice(&mut self, shard: SessionId) -> Option<Notice> {
-        let peer = self.by_session.get(&shard)?;
-        let dirty = self.mesh.shards.get_mut(peer)?;
-        let (request, (from, largest)) = dirty.gaps.pop_first()?;
-        Some(Notice::Gap { request, from, largest })
-    }
-
-    /// What another shard tells.
-    pub fn handle_notice(&mut self, shard: SessionId, notice: Notice, now: Instant) {
-        let Some(&peer) = self.by_session.get(&shard) else { return };
-        match notice {
-            Notice::Namespace { namespace, way } => {
-                let key = RequestKey { peer, request: TOLD };
-                let route = way.map(|Way { hops, cost }| Route { key, hops, cost, shard: true });
-                let is_known =
-                    self.namespaces.routes(&namespace).iter().any(|route| route.key == key);
-                if is_known || route.is_some() {
-                    self.set_route(key, &namespace, route, now);
-                }
-            }
-            Notice::Interest { prefix, wishes } => {
-                self.note_interest_of_shard(peer, &prefix, wishes);
-            }
-            Notice::Track { track, publishers: 0 } => self.forget_published(&track, peer),
-            Notice::Track { track, publishers } => {
-                self.note_published(&track, peer, publishers);
-                self.published_to_shard(&track, peer, now);
-            }
-            Notice::Malformed { track } => {
-                if let Some(&index) = self.by_name.get(&track) {
-                    self.end_malformed(index, now);
-                }
-            }
-            Notice::Rendezvous { waiting } => {
-                if let Some(dirty) = self.mesh.shards.get_mut(&peer) {
-                    dirty.rendezvous.1 = waiting;
-                }
-            }
-            Notice::Waits { request } => self.heard_by_shard(RequestKey { peer, request }, now),
-            Notice::Gap { request, from, largest } => {
-                let key = RequestKey { peer, request };
-                self.gap_in_shard(key, from, largest, now);
-            }
-        }
-        self.drain_events(peer, now);
-    }
-
-    /// Another shard has told that a track is published to it.
-    fn note_published(&mut self, track: &FullTrackName, peer: PeerIndex, publishers: usize) {
-        if let Some(publication) = self.mesh.published.get_mut(track) {
-            publication.shards.insert(peer, publishers);
-            return;
-        }
-        let known = self.by_name.get(track).and_then(|index| self.tracks.get(index.0));
-        let alias = match known {
-            Some(track) => track.alias,
-            None => self.next_alias(),
-        };
-        let publication = Publication { shards: BTreeMap::from([(peer, publishers)]), alias };
-        self.mesh.published.insert(track.clone(), publication);
-    }
-
-    fn forget_published(&mut self, track: &FullTrackName, peer: PeerIndex) {
-        let Some(publication) = self.mesh.published.get_mut(track) else { return };
-        publication.shards.remove(&peer);
-        if !publication.shards.is_empty() {
-            return;
-        }
-        let alias = publication.alias;
-        self.mesh.published.remove(track);
-        if !self.by_name.contains_key(track) {
-            self.forget_publication(track, alias);
-        }
-    }
-
-    /// A track is published to another shard: who waits for it or has it here is served.
-    fn published_to_shard(&mut self, name: &FullTrackName, shard: PeerIndex, now: Instant) {
-        if let Some(alias) = self.mesh.alias_of(name) {
-            // This is another publication than what watchers were not to be told of.
-            self.forget_publication(name, alias);
-        }
-        let known = self.by_name.get(name).copied();
-        if let Some(index) = known
-            && let Some(track) = self.tracks.get_mut(index.0)
-        {
-            track.refused.remove(&shard);
-        }
-        if let Some((index, track)) =
-            known.and_then(|index| Some((index, self.tracks.get(index.0)?)))
-            && !track.has_upstream_in(shard)
-            && self.has_own_demand(track)
-        {
-            self.ask_publishers(index, None, now);
-        }
-        self.publish_from_elsewhere(name, None, now);
-    }
-
-    /// A track is published to this shard: the others are offered it, so that whoever has it there
-    /// already misses nothing of what its publisher sends at once.
-    pub(super) fn offer_to_shards(&mut self, index: TrackIndex, now: Instant) {
-        let shards: Vec<PeerIndex> = self.mesh.shards.keys().copied().collect();
-        for peer in shards {
-            let Some(track) = self.tracks.get(index.0) else { return };
-            let (name, alias, largest) = (track.name.clone(), track.alias, track.largest);
-            let has_it = track.has_downstream_in(peer);
-            let properties = track.properties.clone();
-            let Some(session) = self.session(peer).filter(|it| !has_it && it.is_established())
-            else {
-                continue;
-            };
-            let parameters = match largest {
-                Some(largest) => Parameters::default().with(Parameter::LargestObject(largest)),
-                None => Parameters::default(),
-            };
-            if let Ok(request) = session.publish(name, alias, parameters, properties) {
-                let key = RequestKey { peer, request };
-                self.peers[peer.0].publication_count += 1;
-                self.add_subscriber(index, key, Wish::of(&Parameters::default()), now);
-            }
-        }
-    }
-
-    /// Another shard offers a track that has just been published to it: taken if anybody here has
-    /// it, or waits for it. Whoever comes later subscribes.
-    pub(super) fn offered_by_shard(&mut self, key: RequestKey, body: Publish, now: Instant) {
-        let known = self.by_name.get(&body.track).copied();
-        let wanted = known.filter(|index| {
-            let mut upstreams = self.tracks[index.0].upstreams.iter();
-            let has_it = upstreams.any(|it| it.key.peer == key.peer && it.established);
-            !has_it && self.has_own_demand(&self.tracks[index.0])
-        });
-        let Some(index) = wanted else {
-            if let Some(session) = self.session(key.peer) {
-                session.reject_with(key.request, RequestCode::UNINTERESTED, "nobody here has it");
-            }
-            return;
-        };
-        self.tracks[index.0].upstreams.push(Upstream {
-            key,
-            by_publish: false,
-            is_shard: true,
-            established: false,
-            is_heard: true,
-            alias: Some(body.track_alias),
-            forward: true,
-            told_hops: None,
-            deadline: now,
-            is_leaving: false,
-        });
-        self.own(key, Owner::Upstream(index));
-        if let Some(session) = self.session(key.peer) {
-            session.accept(key.request, Parameters::default(), Properties::default());
-        }
-        self.below_changed.push_back((index, self.tracks[index.0].alias));
-        let largest = body.parameters.largest_object();
-        let terms = Terms { alias: body.track_alias, largest, properties: body.properties };
-        self.establish_upstream(index, key, terms, now);
-    }
-
-    /// Another shard has got a SUBSCRIBE of ours: nothing that its publishers send is missed.
-    fn heard_by_shard(&mut self, key: RequestKey, now: Instant) {
-        let Some(&Owner::Upstream(index)) = self.peers[key.peer.0].requests.get(&key.request)
-        else {
-            return;
-        };
-        if let Some(upstream) = self.tracks[index.0].upstream_mut(key) {
-            upstream.is_heard = true;
-        }
-        self.serve_waiting(index, now);
-    }
-
-    /// Another shard refuses a SUBSCRIBE of ours, since it has offered the track.
-    pub(super) fn already_offered(&mut self, index: TrackIndex, key: RequestKey, now: Instant) {
-        let Some(track) = self.tracks.get_mut(index.0) else { return };
-        track.upstreams.retain(|upstream| upstream.key != key);
-        let Some(track) = self.tracks.get(index.0) else { return };
-        // The offer may have been refused since, by who did not want it then.
-        if !track.has_upstream_in(key.peer) && self.has_own_demand(track) {
-            self.ask_publishers(index, None, now);
-        }
-        self.serve_waiting(index, now);
-        self.forget_track_if_unused(index);
-    }
-
-    /// Other shards that have a track from here may miss something of it.
-    pub(super) fn tell_shards_of_gap(&mut self, index: TrackIndex) {
-        let Some(track) = self.tracks.get(index.0) else { return };
-        let Some(from) = track.missing_from() else { return };
-        for &shard in &track.shards {
-            if let Some(subscriber) = track.subscribers.get(shard) {
-                self.mesh.note_gap(subscriber.key, from, track.largest);
-            }
-        }
-    }
-
-    /// Something may be missing of what another shard sends.
-    fn gap_in_shard(
-        &mut self,
-        key: RequestKey,
-        from: Location,
-        largest: Option<Location>,
-        now: Instant,
-    ) {
-        let Some(&Owner::Upstream(index)) = self.peers[key.peer.0].requests.get(&key.request)
-        else {
-            return;
-        };
-        self.note_missing(index, from, ResetCode::INTERNAL_ERROR);
-        if let Some(largest) = largest {
-            self.tracks[index.0].note_largest(largest);
-        }
-        self.recover(index, now);
-    }
-
-    /// Publishes a track that is published to another shard or offered by another relay: to one who
-    /// wants every track under a prefix, or to all of them. Nothing, if there is none.
-    pub(super) fn publish_from_elsewhere(
-        &mut self,
-        name: &FullTrackName,
-        watcher: Option<RequestKey>,
-        now: Instant,
-    ) {
-        if self.namespaces.interested_in(name.namespace(), Interest::Tracks).is_empty() {
-            return;
-        }
-        let Some(index) = self.track_to_publish(name) else { return };
-        if self.tracks[index.0].is_established() {
-            match watcher {
-                Some(watcher) => self.publish_to(index, watcher, now),
-                None => self.publish_watched_now(index, now),
-            }
-            return;
-        }
-        self.tracks[index.0].is_watched = true;
-        if !self.ask_publishers(index, None, now) {
-            self.tracks[index.0].is_watched = false;
-            self.forget_track_if_unused(index);
-        }
-    }
-
-    /// A publisher has come of a track that is to be published to who watches.
-    pub(super) fn publish_watched(&mut self, index: TrackIndex, now: Instant) {
-        let Some(track) = self.tracks.get_mut(index.0) else { return };
-        if std::mem::take(&mut track.is_watched) {
-            self.publish_watched_now(index, now);
-        }
-    }
-
-    fn publish_watched_now(&mut self, index: TrackIndex, now: Instant) {
-        let namespace = self.tracks[index.0].name.namespace();
-        for watcher in self.namespaces.interested_in(namespace, Interest::Tracks) {
-            let track = &self.tracks[index.0];
-            let has_asked = track.waiting.iter().any(|it| it.key.peer == watcher.peer);
-            if !has_asked && !track.has_upstream_in(watcher.peer) {
-                self.publish_to(index, watcher, now);
-                self.answered.push_back(watcher.peer);
-            }
-        }
-    }
-
     /// Whether anyone but other shards wants a track.
     fn has_own_demand(&self, track: &Track) -> bool {
         let is_ours =
@@ -472,7 +208,7 @@ impl Relay {
 
     /// Asks the other shards that have publishers of a track which this one has, too, on behalf of
     /// the first session of its own that wants it.
-    fn ask_other_shards(&mut self, index: TrackIndex, asker: Asker, now: Instant) {
+    pub(super) fn ask_other_shards(&mut self, index: TrackIndex, asker: Asker, now: Instant) {
         let Some(track) = self.tracks.get(index.0) else { return };
         if !self.has_own_demand(track) {
             let mut publishers = self.publishers_for(track, Some(asker.key));
@@ -489,16 +225,6 @@ impl Relay {
         }
         self.ask_other_shards(index, asker, now);
         !self.tracks[index.0].awaits_shards()
-    }
-
-    /// Tells the shards that have publishers of a track that these contradict each other.
-    pub(super) fn tell_shards_of_malformed(&mut self, index: TrackIndex) {
-        let Some(track) = self.tracks.get(index.0) else { return };
-        for upstream in track.upstreams.iter().filter(|upstream| upstream.is_shard) {
-            if let Some(dirty) = self.mesh.shards.get_mut(&upstream.key.peer) {
-                dirty.malformed.insert(track.name.clone());
-            }
-        }
     }
 
     /// The shard that dials other relays, if it is another one.
@@ -580,6 +306,7 @@ impl Relay {
             false => serves_others,
         });
         track.waiting = stay;
+        self.update_rendezvous(index);
         go
     }
 
@@ -641,18 +368,6 @@ impl Relay {
         if !entry.is_shard {
             self.service.subscriptions_ended.count(code.name());
         }
-    }
-
-    /// The track of this name, begun if there is room.
-    pub(super) fn track_to_publish(&mut self, name: &FullTrackName) -> Option<TrackIndex> {
-        if let Some(&index) = self.by_name.get(name) {
-            return Some(index);
-        }
-        if self.config.tracks_max <= self.tracks.len() {
-            tracing::debug!(track = %name, "too many tracks to publish one more");
-            return None;
-        }
-        Some(self.begin_track(name))
     }
 }
 
