@@ -12,6 +12,8 @@ TARGETS ?=
 SOAK ?= 20000
 CASES ?=
 RELAY ?= target/release/aip-relay
+# All programs in one selection, so that no target builds again what another has built.
+PROGRAMS = $(CARGO) build --locked --release --workspace --bins --all-features
 ARGUMENTS ?=
 HOSTILE ?= no
 
@@ -44,25 +46,25 @@ conformance: moqt-conformance mcp-conformance ## both: what MOQT wants of our re
 moqt-conformance: ## what a relay must do, asked of any (RELAY_URL=moqt://host:port, ARGUMENTS="--insecure --draft 22"); ours if none
 	@.ci/require build
 ifdef RELAY_URL
-	$(CARGO) run --locked --release -p aip-tests --features conformance --bin aip-conformance -- -r $(RELAY_URL) $(ARGUMENTS)
+	$(PROGRAMS)
+	@target/release/aip-conformance -r $(RELAY_URL) $(ARGUMENTS)
 else
 	$(CARGO) test --locked -p aip-tests --all-features --test conformance
 endif
 
 interop: ## other people's MOQT with ours, both ways; writes tests/interop/RESULTS.md (HOSTILE=yes: malformed input to their relays, too)
 	@.ci/require build
-	$(CARGO) build --locked --release -p aip-engine -p aip-loadgen -p aip-tests --features aip-tests/conformance \
-		--bin aip-relay --bin aip-load --bin aip-conformance
+	$(PROGRAMS)
 	@INTEROP_HOSTILE=$(HOSTILE) tests/interop/run $(RELAY) target/release/aip-conformance target/release/aip-load
 
 overload: ## stalled subscribers and floods against a real relay: each figure beside its goal
 	@.ci/require build
-	$(CARGO) build --locked --release -p aip-engine
-	$(CARGO) run --locked --release -p aip-tests --features io --bin overload -- $(RELAY)
+	$(PROGRAMS)
+	@target/release/overload $(RELAY)
 
 faults: ## faults of network, machine and peers on real relays, at full size (SOAK=groups, CASES="loss relay")
 	@.ci/require build
-	$(CARGO) build --locked --release -p aip-engine -p aip-tests --all-features --bins
+	$(PROGRAMS)
 	@target/release/faults --soak $(SOAK) --json target/faults.json $(CASES)
 
 fuzz: ## eleven fuzz targets, a million executions each (EXECUTIONS=, TARGETS="control relay")
@@ -71,52 +73,50 @@ fuzz: ## eleven fuzz targets, a million executions each (EXECUTIONS=, TARGETS="c
 
 mcp-conformance: ## the official MCP conformance suite, directly and through 1, 2 and 3 relays, cached and not; its client side
 	@.ci/require build node
-	$(CARGO) build --locked --release -p aip-engine -p aip-gateway
-	$(CARGO) build --locked --release -p aip-tests --features io --bin mcp-fixture
+	$(PROGRAMS)
 	@tests/mcp_conformance/run target/release
 	@tests/mcp_conformance/run-client target/release
 
 mcp-interop: ## other people's MCP servers and clients, directly and through a relay (SERVERS="git time", CLIENTS="python")
 	@.ci/require build node
-	$(CARGO) build --locked --release -p aip-engine -p aip-gateway
-	$(CARGO) build --locked --release -p aip-tests --features io --bin mcp-fixture
+	$(PROGRAMS)
 	@tests/mcp_interop/run target/release
 
 mcp-faults: ## what MCP servers and agents do that they should not: each figure beside its goal (CASES="ids crash")
 	@.ci/require build
-	$(CARGO) build --locked --release -p aip-engine -p aip-gateway
+	$(PROGRAMS)
 	@tests/mcp_faults/run target/release $(CASES)
 
 benchmark: ## one MCP server by stdio, HTTP, public gateways, 1 and 3 relays; reports under bench/results (DURATION=10s RATE=100 WAYS=... LOADS=...)
 	@.ci/require build node
-	$(CARGO) build --locked --release -p aip-engine -p aip-gateway -p aip-loadgen
+	$(PROGRAMS)
 	@bench/benchmark
 
 crosscheck: ## aip-load beside wrk, oha and aiomoqt on the same targets: do they say the same? (ARGUMENTS="--only wrk --rounds 3")
 	@.ci/require build
-	$(CARGO) build --locked --release -p aip-engine -p aip-loadgen -p aip-bench --bins
+	$(PROGRAMS)
 	$(CARGO) build --locked --release -p aip-loadgen --example waiting_server
 	@target/release/aip-crosscheck --install --out bench/results/crosscheck.md $(ARGUMENTS)
 
 bench: ## what the hot paths cost: instructions against bench/baseline.json, then time
 	@.ci/require build valgrind
-	$(CARGO) build --locked --release -p aip-bench --bin aip-instructions
+	$(PROGRAMS)
 	@target/release/aip-instructions check
 	$(CARGO) bench --locked -p aip-bench
 
 bench-baseline: ## writes bench/baseline.json, where instruction counts have fallen (ARGUMENTS=--allow-worse: or risen)
 	@.ci/require build valgrind
-	$(CARGO) build --locked --release -p aip-bench --bin aip-instructions
+	$(PROGRAMS)
 	@target/release/aip-instructions update $(ARGUMENTS)
 
 bench-compare: ## our relay beside other people's, bare quiche and bare UDP; writes bench/compare (INSTALL=1 FULL=1 ARGUMENTS=)
 	@.ci/require build
-	$(CARGO) build --locked --release -p aip-engine -p aip-loadgen -p aip-bench
+	$(PROGRAMS)
 	@target/release/aip-compare $(if $(INSTALL),--install) $(if $(FULL),--full) $(ARGUMENTS)
 
 bench-scaling: ## 1 to 10,000 subscribers and to 1,000,000 namespaces; writes bench/SCALING.md
 	@.ci/require build
-	$(CARGO) build --locked --release -p aip-engine -p aip-loadgen -p aip-bench
+	$(PROGRAMS)
 	@target/release/aip-scaling $(ARGUMENTS)
 
 clean: ## remove what was built
