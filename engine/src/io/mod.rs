@@ -2,8 +2,8 @@
 //!
 //! [`spawn`] runs a driver on a thread of its own and leaves a [`Handle`], by whose [`Mailbox`]
 //! other threads talk to it, [`spawn_workers`] several; [`run`] runs them, one on the current thread,
-//! until they are told to end. All bind every address and read every file first, so that what is wrong with a [`Config`] is said
-//! before anything begins.
+//! until they are told to end. All bind every address and read every file first, so that what is
+//! wrong with a [`Config`] is said before anything begins.
 
 mod accept;
 mod admin;

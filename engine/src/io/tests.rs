@@ -230,3 +230,23 @@ fn a_key_that_does_not_fit_is_named() {
         spawn(Config::server(listen, identity), || Probe::new(tell)).unwrap_err().to_string();
     assert!(error.contains("key.pem") && error.contains("cert.pem"), "{error}");
 }
+
+#[track_caller]
+fn is_refused(config: Config, why: &str) {
+    let (tell, _told) = mpsc::channel();
+    let error = spawn(config, || Probe::new(tell)).unwrap_err().to_string();
+    assert!(error.contains(why), "{error}");
+}
+
+#[test]
+fn settings_that_cannot_be_kept_are_refused() {
+    let target = Target::new("moqt://127.0.0.1:1", Trust::Insecure).unwrap();
+    let mut config = Config::client(vec![target]).with_dial(Dial::default());
+    config.quic.keep_alive = Duration::ZERO;
+    is_refused(config, "dial.silence");
+    let listen = vec![(Ipv4Addr::LOCALHOST, 0).into()];
+    let mut config = Config::server(listen, Identity::Development);
+    config.handshake.connections_max = 1 << 24;
+    config.state_directory = Some("/nowhere".into());
+    is_refused(config, "state directory");
+}

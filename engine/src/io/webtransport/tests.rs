@@ -585,8 +585,11 @@ fn requests_beside_a_session_are_not_read() {
     // No frame of a request at all.
     server.hear(8, &[4, 0], true);
     let said = server.take();
-    let is_reset = |event: &&Event| matches!(event, Event::Reset { code, .. } if *code == Code::REQUEST_REJECTED.0);
-    assert_eq!(said.iter().filter(is_reset).count(), 2, "{said:?}");
+    let is_rejected = |event: &&Event| match event {
+        Event::Reset { code, .. } => *code == Code::REQUEST_REJECTED.0,
+        _ => false,
+    };
+    assert_eq!(said.iter().filter(is_rejected).count(), 2, "{said:?}");
     assert_eq!(server.closed, None);
 }
 
