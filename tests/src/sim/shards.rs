@@ -77,7 +77,8 @@ impl Shards {
         self.random = Random::new(seed);
     }
 
-    /// Chooses the shard that the next session comes to; those after it to the next ones in turn.
+    /// Chooses the shard that the next session comes to, counted round and round; those after it come
+    /// to the next ones in turn.
     pub const fn send_next_to(&mut self, shard: usize) {
         self.next_home = shard;
     }
