@@ -162,10 +162,10 @@ fn what_was_asked_for_watchers_that_are_gone_is_left_after_a_while() {
 fn an_offer_does_not_stand_before_who_publishes_the_namespace() {
     for version in DRAFTS {
         let mut stage = Stage::numbered(|_| {});
-        let other = stage.neighbour(1 % SHARDS, 5, version);
+        let other = stage.neighbour(1, 5, version);
         let offered = stage.publishes(other);
         assert_eq!(stage.refusal(other, offered), "UNINTERESTED", "{version:?}");
-        let (publisher, _) = stage.peer_in(2 % SHARDS, version);
+        let (publisher, _) = stage.peer_in(2, version);
         stage.announce(publisher, "live");
         stage.take(other);
         let (sink, _) = stage.peer_in(0, version);
@@ -184,8 +184,8 @@ fn a_track_that_one_shard_takes_of_a_relay_is_offered_to_the_others() {
         let mut stage = Stage::numbered(|_| {});
         let (sink, _) = stage.peer_in(0, version);
         stage.wants_all(sink, "live");
-        let neighbours = [(1, 5), (2, 6)]
-            .map(|(shard, number)| stage.neighbour(shard % SHARDS, number, version));
+        let neighbours =
+            [(1, 5), (2, 6)].map(|(shard, number)| stage.neighbour(shard, number, version));
         let taken = stage.publishes(neighbours[0]);
         let response = stage.response(neighbours[0], taken);
         assert!(matches!(response, Response::Ok(_)), "{version:?}: {response:?}");
@@ -284,14 +284,14 @@ fn who_refused_a_track_is_told_of_another_publication_only() {
             let mut stage = Stage::numbered(|_| {});
             let (sink, _) = stage.peer_in(shard, version);
             stage.wants_all(sink, "live");
-            let publishers = [0, 1 % SHARDS].map(|shard| stage.peer_in(shard, version).0);
+            let publishers = [0, 1].map(|shard| stage.peer_in(shard, version).0);
             let mut published = Vec::new();
             for publisher in publishers {
                 published.push(stage.publishes(publisher));
                 let [request] = stage.publications(sink)[..] else { panic!("{version:?}") };
                 stage.rejects(sink, request, RequestCode::UNINTERESTED);
             }
-            let neighbour = stage.neighbour(2 % SHARDS, 5, version);
+            let neighbour = stage.neighbour(2, 5, version);
             let offered = stage.publishes(neighbour);
             assert_eq!(stage.refusal(neighbour, offered), "UNINTERESTED", "{version:?}");
             assert!(stage.publications(sink).is_empty(), "{version:?}: an offer is none");
@@ -312,12 +312,12 @@ fn what_is_offered_here_and_published_elsewhere_is_one_track() {
     for version in DRAFTS {
         for shards in [[0, 1], [1, 0]] {
             let mut stage = Stage::numbered(|_| {});
-            let neighbour = stage.neighbour(shards[0] % SHARDS, 5, version);
+            let neighbour = stage.neighbour(shards[0], 5, version);
             let offered = stage.publishes(neighbour);
             assert_eq!(stage.refusal(neighbour, offered), "UNINTERESTED", "{version:?}");
-            let (publisher, link) = stage.peer_in(shards[1] % SHARDS, version);
+            let (publisher, link) = stage.peer_in(shards[1], version);
             let published = stage.publishes(publisher);
-            let (sink, _) = stage.peer_in(shards[0] % SHARDS, version);
+            let (sink, _) = stage.peer_in(shards[0], version);
             stage.wants_all(sink, "live");
             let [request] = stage.publications(sink)[..] else { panic!("{version:?}") };
             stage.tell(sink, |peer| peer.accept(request));

@@ -463,7 +463,7 @@ fn a_publisher_is_lost_as_another_shard_asks_for_its_track() {
         let mut stage = Stage::new();
         stage.relay(|relay| relay.set_pace(Pace::SLOW, seed));
         let (publisher, link) = stage.peer_in(0, Version::Draft22);
-        let (other, _) = stage.peer_in(1 % SHARDS, Version::Draft22);
+        let (other, _) = stage.peer_in(1, Version::Draft22);
         let (subscriber, _) = stage.peer_in(SHARDS - 1, Version::Draft22);
         stage.publish(other, "t", none());
         let writer = stage.world.with(publisher, |peer: &mut super::Peer, _| {
