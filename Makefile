@@ -67,7 +67,7 @@ faults: ## faults of network, machine and peers on real relays, at full size (SO
 	$(PROGRAMS)
 	@target/release/faults --soak $(SOAK) --json target/faults.json $(CASES)
 
-fuzz: ## eleven fuzz targets, a million executions each (EXECUTIONS=, TARGETS="control relay")
+fuzz: ## twelve fuzz targets, a million executions each (EXECUTIONS=, TARGETS="control relay")
 	@.ci/require build
 	@tests/fuzz/run $(EXECUTIONS) $(TARGETS)
 
