@@ -19,7 +19,7 @@ use super::{
     cache::Feeder,
     fetch_task::after,
     peer::{Owner, PeerIndex},
-    track::{Track, TrackIndex},
+    track::{Subscriber, Track, TrackIndex},
 };
 use crate::{session::StreamEnd, transport::StreamId};
 
@@ -92,6 +92,21 @@ impl Track {
             self.active.retain(|_, active| 0 < active.sources);
             self.orphans.clear();
         }
+    }
+
+    /// Whether a subscriber should have had something of what was missed and is not known.
+    fn is_missed_by(&self, subscriber: &Subscriber, now: Instant) -> bool {
+        let Some((recovery, end)) = self.recovery.as_ref().zip(self.missed_to()) else {
+            return false;
+        };
+        let joined = subscriber.joined_at.map_or_else(Location::default, after);
+        let from = recovery.from.max(joined);
+        from <= end && self.cache.first_unknown(from, end, now).is_some()
+    }
+
+    /// Up to where something may have been missed: what is behind that comes live.
+    fn missed_to(&self) -> Option<Location> {
+        self.recovery.as_ref().and_then(|recovery| recovery.end).or(self.largest)
     }
 
     /// Where to begin to ask for what may have been missed: what was on its way, one group more
@@ -230,11 +245,21 @@ impl Relay {
     /// All that was missed is here: it goes to the subscribers, and what has waited behind it.
     fn recovered(&mut self, index: TrackIndex, now: Instant) {
         let Some(track) = self.tracks.get_mut(index.0) else { return };
+        match track.largest {
+            Some(largest) => self.end_recovery(index, largest, now),
+            None => track.recovery = None,
+        }
+    }
+
+    /// What is here of what was missed goes to the subscribers that miss nothing up to `end`, and what
+    /// has waited behind it.
+    fn end_recovery(&mut self, index: TrackIndex, end: Location, now: Instant) {
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
         let Some(recovery) = track.recovery.take() else { return };
-        let Some(largest) = track.largest else { return };
-        track.recovered_to = Some(largest);
-        let mut keys = track.cache.want_forwarded(recovery.from, largest);
-        keys.extend(track.active.keys().filter(|(group, _)| *group <= largest.group));
+        track.recovered_to = Some(end);
+        let last = track.largest.map_or(end.group, |largest| largest.group);
+        let mut keys = track.cache.want_forwarded(recovery.from, end);
+        keys.extend(track.active.keys().filter(|(group, _)| *group <= last));
         for key in keys {
             let Some(track) = self.tracks.get_mut(index.0) else { return };
             track.active.entry(key).or_default();
@@ -262,11 +287,23 @@ impl Relay {
         }
     }
 
-    /// What was missed is not to be had: whoever misses it is told.
+    /// What was missed is not to be had: whoever misses it is told. For the others the track goes on,
+    /// among them other shards, which see to what they miss themselves.
     fn not_recovered(&mut self, index: TrackIndex, now: Instant) {
-        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        let Some(track) = self.tracks.get(index.0) else { return };
         tracing::warn!(track = %track.name, "what was missed is not to be had");
-        self.end_subscribers(index, PublishDoneCode::INTERNAL_ERROR);
+        let missing: Vec<usize> = track
+            .subscribers
+            .iter()
+            .filter(|(_, it)| !it.is_shard && track.is_missed_by(it, now))
+            .map(|(subscriber, _)| subscriber)
+            .collect();
+        for subscriber in missing {
+            self.finish_subscriber(index, subscriber, PublishDoneCode::INTERNAL_ERROR);
+        }
+        if let Some(end) = self.tracks.get(index.0).and_then(Track::missed_to) {
+            self.end_recovery(index, end, now);
+        }
         self.update_linger(index, now);
         self.forget_track_if_unused(index);
     }

@@ -3,7 +3,7 @@
 use aip_codec::{
     Version,
     moqt::{
-        error_code::{PublishDoneCode, ResetCode},
+        error_code::{PublishDoneCode, RequestCode, ResetCode},
         filter::LocationFilter,
         id::{RequestId, TrackAlias},
         message::RequestOk,
@@ -238,7 +238,7 @@ fn a_refused_track_is_left() {
         let publisher = stage.peer(drafts.0);
         let upstream = stage.publish(publisher, "t", none());
         let (request, _) = stage.published(watcher);
-        let code = aip_codec::moqt::error_code::RequestCode::UNINTERESTED;
+        let code = RequestCode::UNINTERESTED;
         stage.tell(watcher, |peer| peer.session().reject_with(request, code, ""));
         let group = Subgroup::new(7, 1);
         stage.tell(publisher, |peer| peer.send_subgroup(upstream, &group, &objects(&["a"])));
@@ -352,6 +352,71 @@ fn a_track_of_two_publishers_goes_on_when_one_leaves() {
         stage.run(100);
         let heard = stage.lines(subscriber).join(" ");
         assert!(heard.starts_with("1: 0=x"), "{drafts:?}: {heard}");
+    }
+}
+
+/// Who came after it has missed nothing: its streams go on as if nothing had been.
+#[test]
+fn what_is_not_to_be_had_of_a_lost_publisher_ends_only_who_misses_it() {
+    for (mut stage, drafts, [first, second, third]) in everywhere() {
+        let (first, link) = stage.peer_in(first, drafts.0);
+        let (second, _) = stage.peer_in(second, drafts.0);
+        stage.announce(first, "live");
+        stage.announce(second, "live");
+        let (early, _) = stage.peer_in(third, drafts.1);
+        stage.subscribe(early, "t", none());
+        stage.run(50);
+        let [lost, left] = [first, second].map(|publisher| {
+            let (upstream, _) = stage.request(publisher);
+            stage.tell(publisher, |peer| peer.accept_subscribe(upstream, 7, none()));
+            upstream
+        });
+        stage.run(50);
+        stage.tell(first, |peer| {
+            let mut writer = peer.open(lost, &Subgroup::new(7, 1)).unwrap();
+            writer.begin(peer.session(), 0, 10, Properties::default());
+            peer.session().send(writer.stream, Bytes::from("half"), false);
+        });
+        stage.run(50);
+        stage.world.kill(link);
+        stage.run(100);
+        let asked = stage.requests(second);
+        assert!(!asked.is_empty(), "{drafts:?}: what was missed is asked for");
+        let late: Vec<_> = (0..SHARDS)
+            .map(|shard| {
+                let (subscriber, _) = stage.peer_in(shard, drafts.1);
+                let subscription = stage.subscribe(subscriber, "t", none());
+                stage.run(50);
+                let response = stage.response(subscriber, subscription);
+                assert!(matches!(response, Response::SubscribeOk(_)), "{drafts:?} {response:?}");
+                subscriber
+            })
+            .collect();
+        let mut writer = stage.tell(second, |peer| {
+            let mut writer = peer.open(left, &Subgroup::new(7, 2)).unwrap();
+            writer.object(peer.session(), 0, super::payload("a"));
+            writer
+        });
+        stage.run(50);
+        for (request, _) in asked {
+            stage.tell(second, |peer| {
+                peer.session().reject_with(request, RequestCode::DOES_NOT_EXIST, "");
+            });
+        }
+        stage.run(50);
+        let told = stage.take(early);
+        let Some(Event::PublishDone { body, .. }) = told.last() else {
+            panic!("{drafts:?}: {told:?}");
+        };
+        assert_eq!(body.code, PublishDoneCode::INTERNAL_ERROR, "{drafts:?}");
+        stage.tell(second, |peer| {
+            writer.object(peer.session(), 1, super::payload("b"));
+            writer.finish(peer.session());
+        });
+        stage.run(50);
+        for subscriber in late {
+            assert_eq!(stage.lines(subscriber), ["2: 0=a 1=b fin"], "{drafts:?}");
+        }
     }
 }
 

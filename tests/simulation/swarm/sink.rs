@@ -203,11 +203,13 @@ impl Swarm {
     pub(super) fn pump_sinks(&mut self) {
         for index in 0..self.sinks.len() {
             let node = self.sinks[index].place.node;
-            let (events, connected) =
-                self.world.with(node, |peer: &mut Peer, _| (peer.take(), peer.is_connected()));
+            let (events, unnamed, connected) = self.world.with(node, |peer: &mut Peer, _| {
+                (peer.take(), peer.take_unnamed_resets(), peer.is_connected())
+            });
             for event in events {
                 self.sink_told(index, event);
             }
+            self.objects.unnamed_resets((node.0, self.sinks[index].connection), unnamed);
             let is_new = self.sinks[index].connection < self.sinks[index].place.connections;
             if !connected || is_new {
                 self.sink_lost(index);

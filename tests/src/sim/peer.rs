@@ -34,6 +34,10 @@ pub struct Peer {
     pub events: VecDeque<Event>,
     /// How the last connection ended, if it has.
     pub closed: Option<Closed>,
+    /// Subgroup streams whose header has come.
+    opened: BTreeSet<StreamId>,
+    /// Data streams that were reset before anything could be told of them.
+    unnamed_resets: usize,
     /// Whether data streams are left unread.
     stalled: bool,
     paused: BTreeSet<StreamId>,
@@ -54,6 +58,8 @@ impl Peer {
             current: None,
             events: VecDeque::new(),
             closed: None,
+            opened: BTreeSet::new(),
+            unnamed_resets: 0,
             stalled: false,
             paused: BTreeSet::new(),
             actions: VecDeque::new(),
@@ -85,6 +91,12 @@ impl Peer {
     /// The events so far, which are then forgotten.
     pub fn take(&mut self) -> Vec<Event> {
         self.events.drain(..).collect()
+    }
+
+    /// How many data streams were reset so far before their headers came, which is then forgotten: of
+    /// what, nobody can tell.
+    pub const fn take_unnamed_resets(&mut self) -> usize {
+        std::mem::replace(&mut self.unnamed_resets, 0)
     }
 
     /// The requests so far, other events are left.
@@ -202,6 +214,9 @@ impl Peer {
         };
         tell(session);
         while let Some(event) = session.poll_event() {
+            if let Event::SubgroupOpened { stream, .. } = event {
+                self.opened.insert(stream);
+            }
             self.events.push_back(event);
         }
     }
@@ -324,6 +339,8 @@ impl Node for Peer {
         let session = Session::new(self.config.clone(), peer.side, peer.version, now);
         self.current = Some((id, session));
         self.closed = None;
+        self.opened.clear();
+        self.unnamed_resets = 0;
     }
 
     fn handle_stream(
@@ -342,7 +359,10 @@ impl Node for Peer {
     }
 
     fn handle_reset(&mut self, id: SessionId, stream: StreamId, code: u64, now: Instant) {
+        let told = self.events.len();
         self.tell(id, |session| session.handle_reset(stream, code, now));
+        let is_named = self.events.len() != told || self.opened.contains(&stream);
+        self.unnamed_resets += usize::from(!stream.is_bidirectional() && !is_named);
     }
 
     fn handle_stop(&mut self, id: SessionId, stream: StreamId, code: u64, now: Instant) {
