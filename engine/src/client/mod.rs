@@ -334,6 +334,7 @@ impl Client {
             | SessionEvent::StateNotify { .. }
             | SessionEvent::PublishSkipped { .. }
             | SessionEvent::FetchRange { .. }
+            | SessionEvent::Hops { .. }
             | SessionEvent::Datagram { .. } => {}
         }
     }

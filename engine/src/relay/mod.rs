@@ -294,6 +294,9 @@ impl Relay {
             }
             Event::Request { request, body, .. } => self.refuse_excess(key(request), &body),
             Event::Response { request, body } => self.response(key(request), body, now),
+            Event::Hops { request, parameters } => {
+                self.note_hops_of_waiting(key(request), &parameters);
+            }
             Event::Update { request, update, parameters } if self.admits(peer, now) => {
                 self.update_received(key(request), update, &parameters, now);
             }

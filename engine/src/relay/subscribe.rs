@@ -104,6 +104,20 @@ impl Relay {
         }
     }
 
+    /// The same of a request that waits: relays that wait for each other in a ring would do so for
+    /// ever.
+    pub(super) fn note_hops_of_waiting(&mut self, key: RequestKey, parameters: &Parameters) {
+        let Some(&Owner::Waiting(index)) = self.peers[key.peer.0].requests.get(&key.request) else {
+            return;
+        };
+        let hops = self.hops_of(key, parameters);
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        if let Some(waiting) = track.waiting.iter_mut().find(|waiting| waiting.key == key) {
+            waiting.hops = hops;
+            self.below_changed.push_back((index, track.alias));
+        }
+    }
+
     /// Whether a track can be sent to who asks for it. What another relay sends us is no answer
     /// when that relay asks, or one that asks through it.
     fn is_served_to(&self, index: TrackIndex, key: RequestKey, hops: &Hops) -> bool {

@@ -120,6 +120,14 @@ pub enum Event {
         /// What changes.
         parameters: Parameters,
     },
+    /// The peer tells anew which relays a request of its comes through that is not answered yet; as an
+    /// update it is told behind the answer.
+    Hops {
+        /// The request.
+        request: RequestId,
+        /// What changes, the hops among it.
+        parameters: Parameters,
+    },
     /// The peer answers an update of ours.
     UpdateResponse {
         /// The request that was updated.

@@ -83,6 +83,10 @@ impl Session {
         let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
         let (parameters, update) = (update.parameters, update.request_id);
         if request.state == State::Pending && !request.kind.is_ours() {
+            if parameters.hops().is_some() {
+                let parameters = parameters.clone();
+                self.events.push_back(Event::Hops { request: id, parameters });
+            }
             request.updates_held.push((update, parameters));
         } else {
             self.events.push_back(Event::Update { request: id, update, parameters });

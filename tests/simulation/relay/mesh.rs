@@ -16,7 +16,7 @@ use aip_tests::sim::{
 };
 use bytes::Bytes;
 
-use super::{Stage, at, namespace, none, objects, payload, with};
+use super::{Stage, at, namespace, none, objects, payload, track, with};
 use crate::SHARDS;
 
 pub(super) const DRAFTS: [Version; 3] = [Version::Draft18, Version::Draft20, Version::Draft22];
@@ -117,6 +117,33 @@ fn a_way_that_is_lost_is_replaced_by_the_longer_one() {
         mesh.stage.tell(publisher, |peer| peer.send_subgroup(upstream, &group, &body));
         mesh.stage.run(50);
         assert_eq!(mesh.stage.lines(subscriber), ["1: 0=a fin"], "{version:?}");
+    }
+}
+
+/// Each asks the next one before it has heard that this one asks, too.
+#[test]
+fn relays_in_a_ring_do_not_wait_for_each_other() {
+    for (version, shard) in drafts_and_shards() {
+        let mut mesh = mesh(version, &RING);
+        let stage = &mut mesh.stage;
+        let subscribers: Vec<NodeId> = mesh
+            .relays
+            .iter()
+            .map(|relay| stage.peer_in_shard_of(*relay, shard, version).0)
+            .collect();
+        let asked: Vec<_> = subscribers
+            .into_iter()
+            .map(|peer| {
+                let request = stage.world.with(peer, |peer: &mut Peer, _| {
+                    peer.session().subscribe(track("t"), none()).unwrap()
+                });
+                (peer, request)
+            })
+            .collect();
+        stage.run(200);
+        for (peer, request) in asked {
+            assert_eq!(stage.refusal(peer, request), "DOES_NOT_EXIST", "{version:?}");
+        }
     }
 }
 
@@ -273,7 +300,7 @@ fn an_upstream_that_falls_silent_is_left_for_a_publisher_that_is_there_already()
             let published = mesh.stage.tell(second, |peer| {
                 let (alias, properties) = (TrackAlias(9), Properties::default());
                 let largest = with(Parameter::LargestObject(at(1, 1)));
-                peer.session().publish(super::track("t"), alias, largest, properties).unwrap()
+                peer.session().publish(track("t"), alias, largest, properties).unwrap()
             });
             mesh.stage.world.partition(mesh.links[0], true);
             let mut fetches = Vec::new();

@@ -38,6 +38,7 @@ fn word(event: &Event) -> String {
             Response::Error(error) => format!("{request}: {}", error.code.name()),
         },
         Event::Update { request, update, .. } => format!("{request}: update {update}"),
+        Event::Hops { request, .. } => format!("{request}: hops"),
         Event::UpdateResponse { request, update, result } => match result {
             Ok(_) => format!("{request}: update {update} OK"),
             Err(error) => format!("{request}: update {update} {}", error.code.name()),
