@@ -65,6 +65,9 @@ impl Memory {
             return None;
         }
         self.look_at = now + INTERVAL;
+        if self.is_short {
+            give_back();
+        }
         let is_short = is_short(self.is_short, resident()?, max);
         (std::mem::replace(&mut self.is_short, is_short) != is_short).then_some(is_short)
     }
@@ -73,6 +76,14 @@ impl Memory {
 /// Whether memory is short with so many bytes of so many in use.
 const fn is_short(was: bool, used: u64, max: u64) -> bool {
     if was { max / 8 * ENOUGH_EIGHTHS < used } else { max / 4 * SHORT_QUARTERS < used }
+}
+
+/// Gives back to the system what this thread has freed: the allocator keeps it for what comes next, and
+/// while memory is short nothing comes.
+fn give_back() {
+    // SAFETY: it takes nothing, and any thread may call it at any time. Where another allocator is in
+    // use, this one has nothing to give back.
+    unsafe { libmimalloc_sys::mi_collect(true) }
 }
 
 /// Bytes of this process that are in RAM.
