@@ -200,7 +200,7 @@ impl Path {
         let (mut near, mut far) = ([0; LENGTH_MAX], [0; LENGTH_MAX]);
         let mut rebind_at = None;
         loop {
-            let weather = *self.weather.lock().unwrap_or_else(PoisonError::into_inner);
+            let weather = self.weather();
             let now = Instant::now();
             let rebind = match weather.rebind_every {
                 Some(every) => *rebind_at.get_or_insert(now + every),
@@ -211,12 +211,12 @@ impl Path {
                 received = self.near.recv_from(&mut near) => {
                     let Ok((length, from)) = received else { continue };
                     self.client = Some(from);
-                    self.take(&weather, Way::ToRelay, &near[..length]);
+                    self.take(Way::ToRelay, &near[..length]);
                 }
                 received = self.far.recv(&mut far) => {
                     // Nobody there: the datagram is lost, as it would be further away.
                     let Ok(length) = received else { continue };
-                    self.take(&weather, Way::ToClient, &far[..length]);
+                    self.take(Way::ToClient, &far[..length]);
                 }
                 () = time::sleep_until(due) => {}
             }
@@ -231,8 +231,13 @@ impl Path {
         }
     }
 
-    /// Decides what befalls a datagram.
-    fn take(&mut self, weather: &Weather, way: Way, bytes: &[u8]) {
+    fn weather(&self) -> Weather {
+        *self.weather.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Decides what befalls a datagram that has come, by what the weather is now.
+    fn take(&mut self, way: Way, bytes: &[u8]) {
+        let weather = self.weather();
         let bursting = &mut self.bursting[way as usize];
         if *bursting == 0 && self.random.chance(weather.loss_per_thousand) {
             *bursting = self.random.between(1, weather.burst_max.max(1));
