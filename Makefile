@@ -17,7 +17,7 @@ PROGRAMS = $(CARGO) build --locked --release --workspace --bins --all-features
 ARGUMENTS ?=
 HOSTILE ?= no
 
-.PHONY: help demo test requirements simulate conformance moqt-conformance interop mcp-conformance mcp-interop mcp-faults overload faults fuzz benchmark crosscheck bench bench-baseline bench-compare bench-scaling clean
+.PHONY: help demo test requirements simulate conformance moqt-conformance interop mcp-conformance mcp-interop mcp-relays mcp-faults overload faults fuzz benchmark crosscheck bench bench-baseline bench-compare bench-scaling clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
@@ -81,6 +81,12 @@ mcp-interop: ## other people's MCP servers and clients, directly and through a r
 	@.ci/require build node
 	$(PROGRAMS)
 	@tests/mcp_interop/run target/release
+
+mcp-relays: ## calls, short and long, through relays of other people (installs those)
+	@.ci/require build
+	$(PROGRAMS)
+	@mkdir -p target/interop && tests/interop/install target/interop
+	@tests/mcp_interop/relays target/release target/interop
 
 mcp-faults: ## what MCP servers and agents do that they should not: each figure beside its goal (CASES="ids crash")
 	@.ci/require build

@@ -9,11 +9,9 @@ use aip_engine::{
 };
 
 use crate::{
+    closing,
     forwarder::Forwarder,
-    node::{
-        Habits, Node, PATIENCE, Pair, Told, client_bidi, client_uni, pair, pattern, server_config,
-        server_uni,
-    },
+    node::{Habits, Node, PATIENCE, Pair, Told, client_bidi, client_uni, pair, server_config},
 };
 
 const PLAIN: Habits = Habits { echo: false, quiet: false, drains: false };
@@ -35,35 +33,12 @@ fn a_session_knows_its_peer() {
 
 #[test]
 fn a_close_says_its_code_and_reason_after_what_was_queued() {
-    let pair = pair(PLAIN, PLAIN);
-    let bytes = pattern(1 << 20, 1);
-    pair.server.send(pair.accepted, server_uni(0), bytes.clone(), true);
-    pair.server.act(
-        pair.accepted,
-        Action::Close { code: SessionCode::UNAUTHORIZED, reason: "go away".to_owned() },
-    );
-    assert!(pair.client.whole_stream(pair.dialled, server_uni(0)) == bytes);
-    let expected = Closed::ByPeer { code: SessionCode::UNAUTHORIZED.0, reason: "go away".into() };
-    assert_eq!(pair.client.closed(pair.dialled), expected);
-    assert_eq!(pair.server.closed(pair.accepted), Closed::Locally);
+    closing::says_its_code_and_reason(&pair(PLAIN, PLAIN), 0);
 }
 
 #[test]
 fn a_close_waits_for_no_peer_that_does_not_read() {
-    let pair = pair(PLAIN, PLAIN);
-    pair.client.send(pair.dialled, client_uni(0), "first", false);
-    pair.server.bytes(pair.accepted, client_uni(0), 5);
-    pair.server.act(pair.accepted, Action::Pause { stream: client_uni(0) });
-    pair.client.send(pair.dialled, client_uni(0), pattern(16 << 20, 1), false);
-    let began = Instant::now();
-    let reason = "é".repeat(2_000);
-    pair.client.act(pair.dialled, Action::Close { code: SessionCode::NO_ERROR, reason });
-    assert_eq!(pair.client.closed(pair.dialled), Closed::Locally);
-    assert!(began.elapsed() < Duration::from_secs(3));
-    let Closed::ByPeer { code: 0, reason } = pair.server.closed(pair.accepted) else {
-        panic!("another end");
-    };
-    assert_eq!(reason, "é".repeat(512));
+    closing::waits_for_nobody(&pair(PLAIN, PLAIN), 0);
 }
 
 #[test]

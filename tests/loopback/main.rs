@@ -4,6 +4,8 @@
 #![expect(clippy::disallowed_methods, reason = "threads and the clock are what is tested")]
 
 #[cfg(test)]
+mod closing;
+#[cfg(test)]
 mod datagrams;
 #[cfg(test)]
 mod forwarder;

@@ -339,27 +339,21 @@ impl Endpoint {
                 out.out.push(from, out.socket.from(to), answer.bytes());
             }
             super::accept::Verdict::Accept { quic, initial, session } => {
-                let deadline = now + self.config.handshake.timeout;
-                let limits = &self.config.quic;
-                let (role, socket, local, peer) = (Role::Server, port, to, from);
-                let (silence, trust, webtransport) = (Duration::ZERO, None, None);
                 let begin = Begin {
                     session,
-                    role,
-                    socket,
-                    local,
-                    peer,
-                    limits,
-                    deadline,
-                    silence,
-                    trust,
-                    webtransport,
+                    role: Role::Server,
+                    socket: port,
+                    local: to,
+                    peer: from,
+                    limits: &self.config.quic,
+                    deadline: now + self.config.handshake.timeout,
+                    silence: Duration::ZERO,
+                    trust: None,
+                    webtransport: None,
                 };
                 let mut connection = Connection::new(begin, *quic);
                 connection.initial = Some(initial);
-                let slot = self.table.insert(connection);
-                self.counters.connections += 1;
-                self.site.hub.connection_begun();
+                let slot = self.admit(connection);
                 self.deliver(slot, way, datagram, now);
             }
         }
@@ -390,33 +384,33 @@ impl Endpoint {
             settings,
         )
         .map_err(|error| error.to_string())?;
-        let deadline = now + self.config.dial.timeout;
-        let limits = &self.config.quic;
-        let (socket, peer) = (port, address);
-        let silence = self.config.dial.silence;
         let Target { url, trust } = target;
         let webtransport = (url.scheme() == Scheme::Https)
             .then(|| WebTransport::client(&self.config.dial.versions, Destination::of(url)));
-        let trust = trust.clone();
         let begin = Begin {
             session,
             role,
-            socket,
+            socket: port,
             local,
-            peer,
-            limits,
-            deadline,
-            silence,
-            trust,
+            peer: address,
+            limits: &self.config.quic,
+            deadline: now + self.config.dial.timeout,
+            silence: self.config.dial.silence,
+            trust: trust.clone(),
             webtransport,
         };
-        let connection = Connection::new(begin, quic);
-        let slot = self.table.insert(connection);
-        self.counters.connections += 1;
-        self.site.hub.connection_begun();
+        let slot = self.admit(Connection::new(begin, quic));
         self.counters.dials_total += 1;
         self.attend(slot);
         Ok(session)
+    }
+
+    /// Takes a connection in; which slot is its.
+    fn admit(&mut self, connection: Connection) -> u32 {
+        let slot = self.table.insert(connection);
+        self.counters.connections += 1;
+        self.site.hub.connection_begun();
+        slot
     }
 
     /// Connections that wait to be attended to.
