@@ -79,6 +79,19 @@ impl Mesh {
         self.stage.run(50);
         (peer, link)
     }
+
+    /// A publisher takes the request that waits there, sends one object, and half of the next.
+    fn begins_and_breaks_off(&mut self, publisher: NodeId) {
+        let (request, _) = self.stage.request(publisher);
+        self.stage.tell(publisher, |peer| peer.accept_subscribe(request, 7, none()));
+        self.stage.run(50);
+        self.stage.tell(publisher, |peer| {
+            let mut writer = peer.open(request, &Subgroup::new(7, 1)).unwrap();
+            writer.object(peer.session(), 0, payload("a"));
+            writer.begin(peer.session(), 1, 6, Properties::default());
+            peer.session().send(writer.stream, Bytes::from_static(b"bro"), false);
+        });
+    }
 }
 
 #[test]
@@ -188,17 +201,7 @@ fn a_lost_upstream_leaves_no_gap_and_nothing_comes_twice() {
         let (subscriber, _) = mesh.stage.peer_in_shard_of(mesh.relays[2], shard, version);
         mesh.stage.subscribe(subscriber, "t", none());
         mesh.stage.run(50);
-        let (upstream, _) = mesh.stage.request(publishers[0]);
-        mesh.stage.tell(publishers[0], |peer| peer.accept_subscribe(upstream, 7, none()));
-        mesh.stage.run(50);
-        let mut writer = mesh
-            .stage
-            .tell(publishers[0], |peer| peer.open(upstream, &Subgroup::new(7, 1)).unwrap());
-        mesh.stage.tell(publishers[0], |peer| {
-            writer.object(peer.session(), 0, payload("a"));
-            writer.begin(peer.session(), 1, 6, Properties::default());
-            peer.session().send(writer.stream, Bytes::from_static(b"bro"), false);
-        });
+        mesh.begins_and_breaks_off(publishers[0]);
         mesh.stage.run(50);
         mesh.stage.world.kill(mesh.links[0]);
         mesh.stage.run(50);
@@ -239,16 +242,7 @@ fn an_upstream_that_falls_silent_is_not_waited_for() {
         let (subscriber, _) = mesh.stage.peer_in_shard_of(mesh.relays[2], shard, version);
         mesh.stage.subscribe(subscriber, "t", none());
         mesh.stage.run(50);
-        let (upstream, _) = mesh.stage.request(publishers[0]);
-        mesh.stage.tell(publishers[0], |peer| peer.accept_subscribe(upstream, 7, none()));
-        let mut writer = mesh
-            .stage
-            .tell(publishers[0], |peer| peer.open(upstream, &Subgroup::new(7, 1)).unwrap());
-        mesh.stage.tell(publishers[0], |peer| {
-            writer.object(peer.session(), 0, payload("a"));
-            writer.begin(peer.session(), 1, 6, Properties::default());
-            peer.session().send(writer.stream, Bytes::from_static(b"bro"), false);
-        });
+        mesh.begins_and_breaks_off(publishers[0]);
         mesh.stage.run(50);
         mesh.stage.world.partition(mesh.links[0], true);
         mesh.stage.run(900);
@@ -286,16 +280,7 @@ fn an_upstream_that_falls_silent_is_left_for_a_publisher_that_is_there_already()
             let (subscriber, _) = mesh.stage.peer_in_shard_of(below, shard, version);
             mesh.stage.subscribe(subscriber, "t", none());
             mesh.stage.run(50);
-            let (upstream, _) = mesh.stage.request(publisher);
-            mesh.stage.tell(publisher, |peer| peer.accept_subscribe(upstream, 7, none()));
-            let mut writer = mesh
-                .stage
-                .tell(publisher, |peer| peer.open(upstream, &Subgroup::new(7, 1)).unwrap());
-            mesh.stage.tell(publisher, |peer| {
-                writer.object(peer.session(), 0, payload("a"));
-                writer.begin(peer.session(), 1, 6, Properties::default());
-                peer.session().send(writer.stream, Bytes::from_static(b"bro"), false);
-            });
+            mesh.begins_and_breaks_off(publisher);
             let (second, _) = mesh.stage.peer_in_shard_of(below, other, version);
             let published = mesh.stage.tell(second, |peer| {
                 let (alias, properties) = (TrackAlias(9), Properties::default());

@@ -170,6 +170,8 @@ pub(super) struct Connection {
     /// When a peer that has said nothing by then is taken for dead. QUIC's own idle timeout begins
     /// anew with the sign of life that we ask for, and so would end later by that.
     dead_at: Option<Instant>,
+    /// Whether it was.
+    is_dead: bool,
     silence: Silence,
     /// Until when quiche's timers wait, since this process was stopped and the peer has not been
     /// heard again yet.
@@ -275,6 +277,7 @@ impl Connection {
             idle_timeout: limits.idle_timeout,
             keep_alive_at: None,
             dead_at: None,
+            is_dead: false,
             silence: Silence::new(silence),
             forgiven_until: None,
             spoken_to: None,
@@ -721,6 +724,7 @@ impl Connection {
             // In case that it lives after all, it is told.
             self.quic.close(false, 0, b"").ok();
             self.dead_at = None;
+            self.is_dead = true;
         }
         if self.prove_at.is_some_and(|deadline| deadline <= now) {
             self.prove_path(now);
@@ -764,7 +768,7 @@ impl Connection {
             } else {
                 Closed::Transport { code: error.error_code }
             }
-        } else if let Some(error) = self.quic.local_error() {
+        } else if let Some(error) = self.quic.local_error().filter(|_| !self.is_dead) {
             Closed::Transport { code: error.error_code }
         } else {
             Closed::TimedOut
