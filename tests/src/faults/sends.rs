@@ -22,6 +22,9 @@ const SUBSCRIBERS: usize = 2;
 /// Calls in a row that fail for want of memory. Were they made one after the other, it would all be
 /// over in milliseconds.
 const SHORTAGE: u64 = 400;
+/// The first of them. strace counts the calls of each worker on its own, and a busy one sends many
+/// groups with one call: so it is soon after the handshakes.
+const FIRST_SHORT: u64 = 20;
 /// How long everything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -32,7 +35,7 @@ pub(super) fn sends(_: Scale) -> io::Result<Vec<Figure>> {
         let injection = format!("inject=sendmmsg:error={error}:when=40+4");
         figures.extend(under(&format!("{error} now and then"), &injection)?);
     }
-    let injection = format!("inject=sendmmsg:error=ENOBUFS:when=60..{}", 60 + SHORTAGE);
+    let injection = format!("inject=sendmmsg:error=ENOBUFS:when={FIRST_SHORT}..{}", FIRST_SHORT + SHORTAGE);
     figures.extend(under("ENOBUFS for a while", &injection)?);
     if figures.is_empty() {
         let what = "cases left out, as strace cannot watch anyone here";
