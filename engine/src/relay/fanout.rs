@@ -73,6 +73,11 @@ impl ActiveSubgroup {
         }
     }
 
+    /// Whether the payload of the current object goes to anybody.
+    pub(crate) fn has_receivers(&self) -> bool {
+        self.receivers().next().is_some()
+    }
+
     /// The streams that the payload of the current object goes to, by subscriber.
     fn receivers(&self) -> impl Iterator<Item = (usize, Handle<StreamId>)> {
         self.streams
@@ -276,8 +281,9 @@ impl Relay {
     }
 
     /// Ends the subscribers' streams of a subgroup: with all there was, or by a reset. Other
-    /// publishers' streams of it may go on, on new streams. `ended_at` is when a publisher's stream
-    /// ended, if that is why.
+    /// publishers' streams of it may go on, on new streams. Streams that later objects of the
+    /// subgroup have overtaken are reset in any case, since their end would say that there are none.
+    /// `ended_at` is when a publisher's stream ended, if that is why.
     pub(super) fn end_streams(
         &mut self,
         track: TrackIndex,
@@ -287,6 +293,11 @@ impl Relay {
     ) {
         let Some(track) = self.tracks.get_mut(track.0) else { return };
         let Some(active) = track.active.get_mut(&key) else { return };
+        let overtaken = active.previous.filter(|previous| {
+            let last = Location { group: key.0, object: *previous };
+            reset.is_none() && track.cache.has_forwarded_behind(last, key.1)
+        });
+        let reset = reset.or(overtaken.map(|_| ResetCode::CANCELLED));
         let streams = std::mem::take(&mut active.streams);
         active.finished = false;
         active.current = None;

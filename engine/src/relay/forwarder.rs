@@ -331,7 +331,7 @@ impl Relay {
     }
 
     /// Sends the rest of an object whose publisher was lost in its midst, if it is here from
-    /// another one. False if it is not.
+    /// another one, or leaves it if nobody waits for it. False if it is not here.
     fn complete_interrupted(
         &mut self,
         index: TrackIndex,
@@ -343,6 +343,11 @@ impl Relay {
         let (Some(interrupted), Some(object)) = (active.interrupted, active.previous) else {
             return false;
         };
+        if !active.has_receivers() {
+            // Whoever was in its midst has left, and those who have come since do not want it.
+            active.interrupted = None;
+            return true;
+        }
         let location = Location { group: key.0, object };
         let Some(object) = track.cache.object(location).filter(|object| object.is_complete())
         else {

@@ -233,6 +233,40 @@ fn a_lost_upstream_leaves_no_gap_and_nothing_comes_twice() {
     }
 }
 
+/// Whoever was in the midst of an object when its publisher was lost has left. It is not fetched
+/// for the others, and what comes behind it does not wait for it.
+#[test]
+fn an_object_that_nobody_waits_for_holds_nothing_up() {
+    for (version, shard) in drafts_and_shards() {
+        let mut mesh = mesh(version, &TWO_UPSTREAMS);
+        let publishers = [0, 1].map(|relay| mesh.publisher(relay, version).0);
+        let (leaves, _) = mesh.stage.peer_in_shard_of(mesh.relays[2], shard, version);
+        let request = mesh.stage.subscribe(leaves, "t", none());
+        mesh.stage.run(50);
+        mesh.begins_and_breaks_off(publishers[0]);
+        mesh.stage.run(50);
+        mesh.stage.tell(leaves, |peer| peer.session().cancel(request, ResetCode::CANCELLED));
+        let (subscriber, _) = mesh.stage.peer_in_shard_of(mesh.relays[2], shard, version);
+        mesh.stage.subscribe(subscriber, "t", none());
+        mesh.stage.run(50);
+        mesh.stage.world.kill(mesh.links[0]);
+        mesh.stage.run(50);
+        let (second, _) = mesh.stage.request(publishers[1]);
+        let largest = with(Parameter::LargestObject(at(1, 2)));
+        mesh.stage.tell(publishers[1], |peer| peer.accept_subscribe(second, 9, largest));
+        mesh.stage.run(50);
+        let (fetch, ..) = mesh.stage.fetch_request(publishers[1]);
+        let missed = [FetchItem::Object(at(1, 2), payload("c"))];
+        mesh.stage.answer_fetch(publishers[1], fetch, &missed);
+        mesh.stage.run(50);
+        let live = Subgroup { first_object: false, ..Subgroup::new(9, 1) };
+        let next = [(3, payload("d"))];
+        mesh.stage.tell(publishers[1], |peer| peer.send_subgroup(second, &live, &next));
+        mesh.stage.run(100);
+        assert_eq!(mesh.stage.lines(subscriber), ["1: 2=c 3=d fin"], "{version:?}");
+    }
+}
+
 /// The relay that the track comes from falls silent in the midst of an object: it is not waited for.
 #[test]
 fn an_upstream_that_falls_silent_is_not_waited_for() {

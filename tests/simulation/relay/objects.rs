@@ -335,6 +335,25 @@ fn a_publisher_that_is_ahead_waits_for_the_others() {
     }
 }
 
+/// The end of a stream says that its subgroup has no further objects: not of one without the last,
+/// which went out before on a stream of its own.
+#[test]
+fn a_stream_that_was_overtaken_does_not_end_as_if_it_were_whole() {
+    for drafts in DRAFTS {
+        let (mut live, second, upstream) = two(drafts);
+        let last = Subgroup { first_object: false, ..Subgroup::new(3, 1) };
+        let object = [(2, payload("two"))];
+        live.stage.tell(second, |peer| peer.send_subgroup(upstream, &last, &object));
+        assert_eq!(live.heard(), ["1: 2=two fin"], "{drafts:?}");
+        let mut writer = live.open(&Subgroup::new(7, 1));
+        for (object, text) in objects(&["zero", "one", "two"]) {
+            live.stage.tell(live.publisher, |peer| writer.object(peer.session(), object, text));
+        }
+        live.finish(&writer);
+        assert_eq!(live.heard(), ["1: 0=zero 1=one CANCELLED"], "{drafts:?}");
+    }
+}
+
 #[test]
 fn a_stream_goes_on_only_with_what_is_known_to_be_next() {
     for drafts in DRAFTS {

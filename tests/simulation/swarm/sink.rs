@@ -28,9 +28,12 @@ pub(super) struct Sink {
     subscriptions: BTreeMap<RequestId, u64>,
     /// The subscription that an alias is heard for.
     aliases: BTreeMap<TrackAlias, RequestId>,
-    /// Its SUBSCRIBE_TRACKS, if it has one. It then takes what is published to it, and subscribes to
-    /// nothing itself: one alias is heard for one subscription.
+    /// Its SUBSCRIBE_TRACKS, if it has one.
     watch: Option<RequestId>,
+    /// Whether it had one on this connection. It then takes what is published to it, and subscribes
+    /// to nothing itself, also not later, when a PUBLISH may still be under way: one alias is heard
+    /// for one subscription.
+    has_watched: bool,
     /// The connection that these belong to.
     connection: u64,
 }
@@ -46,6 +49,7 @@ impl Sink {
             subscriptions: BTreeMap::new(),
             aliases: BTreeMap::new(),
             watch: None,
+            has_watched: false,
             connection: 0,
         }
     }
@@ -70,7 +74,7 @@ impl Swarm {
         let track = self.any_raw_track();
         let (index, node) = self.any_sink();
         let sink = &self.sinks[index];
-        if sink.watch.is_some() || sink.subscriptions.values().any(|other| *other == track) {
+        if sink.has_watched || sink.subscriptions.values().any(|other| *other == track) {
             return;
         }
         let patience = self.random.chance(500);
@@ -106,6 +110,7 @@ impl Swarm {
             ready.then(ask).flatten()
         });
         self.sinks[index].watch = request;
+        self.sinks[index].has_watched |= request.is_some();
     }
 
     /// A track is published to a sink, which takes it or not.
@@ -223,6 +228,7 @@ impl Swarm {
         let node = self.sinks[index].place.node.0;
         let connection = self.sinks[index].connection;
         self.sinks[index].watch = None;
+        self.sinks[index].has_watched = false;
         let mut requests = self.fetches.live(node, connection);
         requests.extend(self.sinks[index].subscriptions.keys().map(|request| request.0));
         for request in requests {

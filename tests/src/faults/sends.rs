@@ -35,7 +35,8 @@ pub(super) fn sends(_: Scale) -> io::Result<Vec<Figure>> {
         let injection = format!("inject=sendmmsg:error={error}:when=40+4");
         figures.extend(under(&format!("{error} now and then"), &injection)?);
     }
-    let injection = format!("inject=sendmmsg:error=ENOBUFS:when={FIRST_SHORT}..{}", FIRST_SHORT + SHORTAGE);
+    let injection =
+        format!("inject=sendmmsg:error=ENOBUFS:when={FIRST_SHORT}..{}", FIRST_SHORT + SHORTAGE);
     figures.extend(under("ENOBUFS for a while", &injection)?);
     if figures.is_empty() {
         let what = "cases left out, as strace cannot watch anyone here";

@@ -246,6 +246,12 @@ impl Group {
         objects.filter(|(_, object)| is_gone(object)).map(|(id, _)| *id).collect()
     }
 
+    /// Whether an object of a subgroup goes to the subscribers, or has, that is `first` or behind.
+    pub(super) fn has_forwarded_from(&self, first: ObjectId, subgroup: SubgroupId) -> bool {
+        let mut objects = self.objects.range(first..).map(|(_, object)| object);
+        objects.any(|it| it.subgroup == Some(subgroup) && it.standing == Standing::Forwarded)
+    }
+
     /// Whether everything that exists of the group is here and has gone to the subscribers.
     pub(super) fn is_forwarded_whole(&self) -> bool {
         (self.last.is_some() || self.end.is_some())

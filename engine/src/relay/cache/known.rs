@@ -64,6 +64,11 @@ impl Known {
         self.range_of(number).map(|(_, end)| end)
     }
 
+    /// Whether `number` or one above it is in.
+    pub(crate) fn has_any_from(&self, number: u64) -> bool {
+        self.ranges.last_key_value().is_some_and(|(_, &end)| number <= end)
+    }
+
     fn range_of(&self, number: u64) -> Option<(u64, u64)> {
         let (&start, &end) = self.ranges.range(..=number).next_back()?;
         (number <= end).then_some((start, end))
@@ -116,6 +121,14 @@ mod tests {
                 prop_assert_eq!(known.len(), runs, "ranges that touch are one");
             }
         }
+    }
+
+    #[test]
+    fn what_lies_at_a_number_or_above_is_found() {
+        let mut known = Known::default();
+        assert!(!known.has_any_from(0));
+        known.insert(3, 5);
+        assert!(known.has_any_from(0) && known.has_any_from(5) && !known.has_any_from(6));
     }
 
     #[test]

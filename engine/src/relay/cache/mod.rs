@@ -210,6 +210,17 @@ impl Cache {
         before.is_some_and(|before| before != Standing::Forwarded)
     }
 
+    /// Whether something is known to have gone to the subscribers of what is behind an object in its
+    /// subgroup; of what is not held any more, in its group.
+    pub(crate) fn has_forwarded_behind(&self, location: Location, subgroup: SubgroupId) -> bool {
+        let Some(next) = location.object.0.checked_add(1) else { return false };
+        self.sent.has_any_from(Location { object: ObjectId(next), ..location })
+            || self
+                .groups
+                .get(&location.group)
+                .is_some_and(|group| group.has_forwarded_from(ObjectId(next), subgroup))
+    }
+
     /// The next object of a subgroup after `previous` that waits to be forwarded.
     pub(crate) fn next_to_forward(
         &self,

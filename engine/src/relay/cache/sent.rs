@@ -39,6 +39,12 @@ impl Sent {
             || self.objects.get(&location.group).is_some_and(|it| it.contains(location.object.0))
     }
 
+    /// Whether an object is known to have gone that is there or behind, in the same group. Where a
+    /// group that has gone whole ended is not known any more.
+    pub(super) fn has_any_from(&self, location: Location) -> bool {
+        self.objects.get(&location.group).is_some_and(|it| it.has_any_from(location.object.0))
+    }
+
     /// Notes that all there is of a group has gone.
     pub(super) fn note_group(&mut self, group: GroupId) {
         self.forget(group);
