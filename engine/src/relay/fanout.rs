@@ -297,7 +297,7 @@ impl Relay {
             let last = Location { group: key.0, object: *previous };
             reset.is_none() && track.cache.has_forwarded_behind(last, key.1)
         });
-        let reset = reset.or(overtaken.map(|_| ResetCode::CANCELLED));
+        let reset = reset.or_else(|| overtaken.map(|_| ResetCode::CANCELLED));
         let streams = std::mem::take(&mut active.streams);
         active.finished = false;
         active.current = None;
