@@ -125,10 +125,12 @@ pub enum Action {
         /// The stream.
         stream: StreamId,
     },
-    /// Queue a datagram; dropped and counted if it does not fit the path or the queue.
+    /// Queue a datagram; dropped and counted if it does not fit the path or the queue, or is late.
     SendDatagram {
         /// Its bytes.
         bytes: Bytes,
+        /// When it is too late for it; `None` is never.
+        expires: Option<Instant>,
     },
     /// Close the connection once what is queued for it to be said has been handed to the network.
     Close {

@@ -140,7 +140,7 @@ impl Driver for Probe {
     fn handle_datagram(&mut self, session: SessionId, bytes: Bytes, _: Instant) {
         self.tell(Told::Datagram(session, bytes.clone()));
         if self.habits.echo {
-            self.actions.push_back((session, Action::SendDatagram { bytes }));
+            self.actions.push_back((session, Action::SendDatagram { bytes, expires: None }));
         }
     }
 

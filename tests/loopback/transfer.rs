@@ -66,7 +66,7 @@ fn a_hundred_thousand_streams_leave_nothing_behind() {
             _ => None,
         });
     }
-    pair.client.act(pair.dialled, Action::SendDatagram { bytes: "end".into() });
+    pair.client.act(pair.dialled, Action::SendDatagram { bytes: "end".into(), expires: None });
     pair.client
         .wait("the datagram", |told| matches!(told, crate::node::Told::Datagram(..)).then_some(()));
     let deadline = std::time::Instant::now() + crate::node::PATIENCE;

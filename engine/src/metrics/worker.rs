@@ -33,6 +33,7 @@ counters! {
         datagrams_received_total: Counter Count "datagrams_received" "QUIC datagrams handed up.",
         datagrams_sent_total: Counter Count "datagrams_sent" "QUIC datagrams handed to QUIC.",
         datagrams_dropped_total: Counter Count "datagrams_dropped" "QUIC datagrams too large for their path or its queue.",
+        datagrams_late_total: Counter Count "datagrams_late" "QUIC datagrams whose delivery timeout passed while they waited.",
         udp_received_total: Counter Count "udp_received" "UDP datagrams received.",
         udp_received_bytes_total: Counter Bytes "udp_received" "Bytes of UDP datagrams received.",
         udp_receive_calls_total: Counter Count "udp_receive_calls" "System calls that received.",

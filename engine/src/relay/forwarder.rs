@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     metrics::Drop,
-    session::{Candidate, ReceivedObject, StreamEnd},
+    session::{Candidate, DeliveryTimeouts, ReceivedObject, StreamEnd},
     transport::StreamId,
 };
 
@@ -479,6 +479,7 @@ impl Relay {
         let bytes = bytes.freeze();
         let properties = &outgoing.properties;
         let candidate = Candidate { location, subgroup: None, priority, properties };
+        let timeouts = DeliveryTimeouts::of_publisher(properties, &track.properties);
         for (_, subscriber) in &track.subscribers {
             // What a shard told is told to no other; the others see to copies themselves.
             let is_for_it = match subscriber.is_shard {
@@ -489,7 +490,9 @@ impl Relay {
                 continue;
             }
             if let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) {
-                peer.session.send_encoded_datagram(bytes.clone());
+                let timeout = subscriber.wish.timeouts.shorter(timeouts).object;
+                let expires = timeout.and_then(|timeout| now.checked_add(timeout));
+                peer.session.send_encoded_datagram(bytes.clone(), expires);
                 super::touch(&mut self.touched, peer, subscriber.key.peer);
             }
         }

@@ -1,5 +1,7 @@
 //! Data that we send: subgroups, fetch responses, datagrams.
 
+use std::time::Instant;
+
 use aip_codec::moqt::{
     datagram::ObjectDatagram,
     error_code::ResetCode,
@@ -176,7 +178,7 @@ impl Session {
             return;
         }
         let bytes = self.scratch.split().freeze();
-        self.actions.push_back(Action::SendDatagram { bytes });
+        self.actions.push_back(Action::SendDatagram { bytes, expires: None });
     }
 
     /// Resets every data stream of a subscription of the peer's.
@@ -204,10 +206,10 @@ impl Session {
         }
     }
 
-    /// Sends a datagram that is encoded already; it may be lost.
-    pub fn send_encoded_datagram(&mut self, bytes: Bytes) {
+    /// Sends a datagram that is encoded already; it may be lost, and is left once it has expired.
+    pub fn send_encoded_datagram(&mut self, bytes: Bytes, expires: Option<Instant>) {
         if !self.is_closed() {
-            self.actions.push_back(Action::SendDatagram { bytes });
+            self.actions.push_back(Action::SendDatagram { bytes, expires });
         }
     }
 

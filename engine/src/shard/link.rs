@@ -166,7 +166,8 @@ impl Link {
             Action::SendDatagram { .. } if DATAGRAMS_MAX <= self.datagrams => {
                 self.datagrams_dropped += 1;
             }
-            Action::SendDatagram { bytes } => {
+            // There is always room for it: it is on its way before it could be late.
+            Action::SendDatagram { bytes, .. } => {
                 self.datagrams += 1;
                 self.aside.push_back(Content::Datagram { bytes });
             }

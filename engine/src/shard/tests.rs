@@ -145,7 +145,7 @@ fn a_request_is_answered_on_its_stream_once() {
 fn datagrams_beyond_the_limit_are_dropped_and_counted() {
     let mut client = link(Side::Client);
     for _ in 0..1_030 {
-        client.execute(Action::SendDatagram { bytes: Bytes::from_static(b"x") });
+        client.execute(Action::SendDatagram { bytes: Bytes::from_static(b"x"), expires: None });
     }
     let left = std::iter::from_fn(|| poll(&mut client));
     let left = left.filter(|content| matches!(content, Content::Datagram { .. })).count();
@@ -158,7 +158,7 @@ fn what_waited_while_a_stream_was_paused_comes_before_what_came_behind_it() {
     for text in ["a", "b", "c"] {
         send(&mut client, UNI, text, false);
     }
-    client.execute(Action::SendDatagram { bytes: Bytes::from_static(b"d") });
+    client.execute(Action::SendDatagram { bytes: Bytes::from_static(b"d"), expires: None });
     while let Some(content) = client.poll_stream().or_else(|| client.poll_aside()) {
         server.receive(content);
     }

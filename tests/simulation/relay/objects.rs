@@ -1,5 +1,7 @@
 //! Objects through a relay: nothing altered, nothing out of order, nothing claimed that is not so.
 
+use std::time::Duration;
+
 use aip_codec::{
     Version,
     moqt::{
@@ -774,5 +776,22 @@ fn datagrams_go_on_as_datagrams() {
         let fetch = live.stage.fetch(live.subscriber, at(1, 0), at(1, 2), none());
         let (items, end) = heard::fetched(&live.stage.take(live.subscriber), fetch);
         assert_eq!((items.len(), end), (3, Some(StreamEnd::Fin)), "{drafts:?}");
+    }
+}
+
+/// A datagram may wait as long as its publisher and its subscriber both say; nothing said is for ever.
+#[test]
+fn datagrams_may_wait_as_long_as_both_sides_say() {
+    for drafts in DRAFTS {
+        let mut live = Stage::live(drafts, none());
+        let timeout = Parameter::ObjectDeliveryTimeout(300);
+        let (subscriber, link) = live.stage.peer_with_link(drafts.1);
+        live.stage.subscribe(subscriber, "t", with(timeout));
+        live.stage.run(50);
+        live.stage.tell(live.publisher, |peer: &mut Peer| {
+            peer.session().send_datagram(&datagram(1, 0, None, "x"));
+        });
+        let patience = Some(Duration::from_millis(300));
+        assert_eq!(live.stage.world.patience(link), [patience], "{drafts:?}");
     }
 }

@@ -475,7 +475,7 @@ impl Story {
                     node.handle_stop(id, stream, code, now);
                 }
             }
-            Action::SendDatagram { bytes } => node.handle_datagram(id, bytes, now),
+            Action::SendDatagram { bytes, .. } => node.handle_datagram(id, bytes, now),
             Action::Close { code, reason } => panic!("the relay closes: {code} {reason}"),
             Action::Prioritize { .. } | Action::Pause { .. } | Action::Resume { .. } => {}
         }
@@ -501,7 +501,7 @@ impl Story {
                     self.relay.handle_stop(id, stream, code, now);
                 }
             }
-            Action::SendDatagram { bytes } => self.relay.handle_datagram(id, bytes, now),
+            Action::SendDatagram { bytes, .. } => self.relay.handle_datagram(id, bytes, now),
             Action::Close { code, reason } => panic!("a peer closes: {code} {reason}"),
             Action::Prioritize { .. } | Action::Pause { .. } | Action::Resume { .. } => {}
         }

@@ -133,7 +133,7 @@ impl Story {
                 assert!(reason.len() <= 1_024, "a reason longer than what is sent");
                 self.closed = true;
             }
-            Action::Send { bytes, .. } | Action::SendDatagram { bytes } => {
+            Action::Send { bytes, .. } | Action::SendDatagram { bytes, .. } => {
                 self.queued += bytes.len();
             }
             Action::Reset { .. }

@@ -73,6 +73,8 @@ struct Link {
     /// Bytes that wait to be sent, by end.
     queued: [usize; 2],
     pipes: BTreeMap<(usize, StreamId), Pipe>,
+    /// How long each of its datagrams may wait to be sent.
+    patience: Vec<Option<Duration>>,
 }
 
 #[derive(Debug)]
@@ -215,6 +217,11 @@ impl World {
         self.trace
     }
 
+    /// How long each datagram may wait that was sent on a link, either way.
+    pub fn patience(&self, link: LinkId) -> &[Option<Duration>] {
+        &self.links[link.0].patience
+    }
+
     /// A node, to look at or to tell something; its actions are carried out afterwards.
     ///
     /// # Panics
@@ -255,6 +262,7 @@ impl World {
             silent: false,
             queued: [0; 2],
             pipes: BTreeMap::new(),
+            patience: Vec::new(),
         });
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 4433));
         let now = self.now;
@@ -508,7 +516,9 @@ impl World {
                 self.move_on(link, 1 - from, stream);
             }
             Action::Prioritize { .. } => {}
-            Action::SendDatagram { bytes } => {
+            Action::SendDatagram { bytes, expires } => {
+                let patience = expires.map(|expires| expires - self.now);
+                self.links[link.0].patience.push(patience);
                 if !self.random.chance(self.weather.datagram_loss) {
                     let delay = self.delay();
                     self.schedule(delay, Occurrence::Datagram { link, from, bytes });

@@ -1,5 +1,6 @@
 //! One QUIC connection: quiche, its streams' queues, and when it wants attention.
 
+mod datagrams;
 mod path;
 mod silence;
 mod web;
@@ -13,7 +14,7 @@ use std::{
 use aip_codec::{Version, moqt::error_code::SessionCode};
 use bytes::Bytes;
 
-use self::silence::Silence;
+use self::{datagrams::Datagrams, silence::Silence};
 use super::{
     chunk_pool::ChunkPool,
     cid::Cid,
@@ -158,6 +159,7 @@ pub(super) struct Connection {
     quic: Quic,
     phase: Phase,
     outgoing: Outgoing,
+    datagrams: Datagrams,
     incoming: Incoming,
     events: VecDeque<Event>,
     /// Why the server is believed, until it is.
@@ -265,6 +267,7 @@ impl Connection {
             quic,
             phase: Phase::Handshake { deadline },
             outgoing: Outgoing::new(side),
+            datagrams: Datagrams::new(limits.datagrams_max),
             incoming: Incoming::new(
                 side,
                 limits.streams_bidirectional_max,
@@ -542,23 +545,14 @@ impl Connection {
             }
             Action::Pause { stream } => self.incoming.pause(&mut self.quic, stream),
             Action::Resume { stream } => self.incoming.resume(stream),
-            Action::SendDatagram { bytes } => self.send_datagram(bytes, context.counters),
+            Action::SendDatagram { bytes, expires } => {
+                self.send_datagram(bytes, expires, context);
+            }
             Action::Close { code, reason } if !closing => {
                 let deadline = context.now + LINGER;
                 self.phase = Phase::Lingering { code, reason, deadline };
             }
             Action::Close { .. } => {}
-        }
-    }
-
-    fn send_datagram(&mut self, bytes: Bytes, counters: &mut Counters) {
-        // quiche would keep a datagram that fits the largest packet it hopes for, and hold up
-        // those behind it until the path carries such packets.
-        let fits = bytes.len() + DATAGRAM_OVERHEAD <= self.path_mtu;
-        if fits && self.quic.dgram_send_buf(bytes).is_ok() {
-            counters.datagrams_sent_total += 1;
-        } else {
-            counters.datagrams_dropped_total += 1;
         }
     }
 
@@ -594,7 +588,8 @@ impl Connection {
         let all_written =
             self.handed == 0 || self.handed / ROOM_SHARE < self.outgoing.room(&mut self.quic);
         let is_late = deadline <= context.now;
-        if !(is_late || self.outgoing.is_idle() && all_written) {
+        let is_idle = self.outgoing.is_idle() && self.datagrams.is_empty();
+        if !(is_late || is_idle && all_written) {
             return false;
         }
         if self.say_farewell(context) {
@@ -627,6 +622,9 @@ impl Connection {
         if self.unwritten < room.len() && self.outgoing.is_ready() {
             // A packet that is not full would end its train.
             self.pump(context);
+        }
+        if self.hand_datagrams(context) {
+            self.left = Left::Unknown;
         }
         if 0 < self.nudges
             && let Some(written) = self.write_nudge(room)

@@ -91,9 +91,9 @@ impl WebTransport {
             }
             Action::Pause { stream } => (None, Action::Pause { stream: to(streams, stream) }),
             Action::Resume { stream } => (None, Action::Resume { stream: to(streams, stream) }),
-            Action::SendDatagram { bytes } => {
+            Action::SendDatagram { bytes, expires } => {
                 let bytes = numbered.of(*session / 4, bytes);
-                (None, Action::SendDatagram { bytes })
+                (None, Action::SendDatagram { bytes, expires })
             }
             Action::Close { .. } => return None,
         })

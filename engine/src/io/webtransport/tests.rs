@@ -67,7 +67,7 @@ impl End {
                 }
                 Action::Reset { stream, code } => said.push(Event::Reset { stream, code }),
                 Action::Stop { stream, code } => said.push(Event::Stop { stream, code }),
-                Action::SendDatagram { bytes } => said.push(Event::Datagram(bytes)),
+                Action::SendDatagram { bytes, .. } => said.push(Event::Datagram(bytes)),
                 Action::Close { code, reason } => self.web.say_farewell(code, &reason),
                 _ => {}
             }
@@ -140,7 +140,8 @@ fn streams_and_datagrams_arrive_by_the_drivers_numbers() {
     server.handle(said);
     let said = client.act(send(2, " goes on", false));
     server.handle(said);
-    let said = client.act(Action::SendDatagram { bytes: Bytes::from_static(b"datagram") });
+    let said =
+        client.act(Action::SendDatagram { bytes: Bytes::from_static(b"datagram"), expires: None });
     server.handle(said);
     assert_eq!(
         server.told(),

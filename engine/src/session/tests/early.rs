@@ -153,7 +153,7 @@ fn objects_wait_for_their_alias() {
             pair.server.open_subgroup(request, &header(1, 7), &Delivery::default()).unwrap();
         pair.server.send(stream, object(0, "one"), false);
         pair.server.send(stream, object(0, "two"), true);
-        pair.server.send_encoded_datagram(hex("0001070361"));
+        pair.server.send_encoded_datagram(hex("0001070361"), None);
         assert_eq!(told(&pair.client_events()), [""; 0], "{version:?}");
         pair.release(Side::Client, answer);
         let told = told(&pair.client_events());
@@ -172,7 +172,7 @@ fn objects_of_an_alias_that_never_comes_are_dropped() {
         let stream =
             pair.server.open_subgroup(request, &header(1, 7), &Delivery::default()).unwrap();
         pair.server.send(stream, object(0, "one"), false);
-        pair.server.send_encoded_datagram(hex("0001070361"));
+        pair.server.send_encoded_datagram(hex("0001070361"), None);
         pair.shuttle();
         pair.pass(Duration::from_millis(4_999));
         assert!(pair.server.stream_queued_bytes(stream).is_some());

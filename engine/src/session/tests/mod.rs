@@ -180,7 +180,7 @@ impl Pair {
                 self.deliver(from, stream);
             }
             Action::Prioritize { .. } => {}
-            Action::SendDatagram { bytes } => self.side(to).handle_datagram(bytes, now),
+            Action::SendDatagram { bytes, .. } => self.side(to).handle_datagram(bytes, now),
             Action::Close { code, reason } => self.closed.push((from, code, reason)),
         }
     }
