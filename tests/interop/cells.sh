@@ -72,7 +72,7 @@ tap() {
             flush()
             verdict = /^ok/ ? "passed" : "failed"
             if (/# SKIP/) verdict = "not run"
-            name = $0; sub(/^(not )?ok [0-9]+ *-? */, "", name); sub(/ *#.*/, "", name)
+            name = $0; sub(/^(not )?ok( [0-9]+)? *-? */, "", name); sub(/ *#.*/, "", name)
             sub(/ .*/, "", name)
         }
         # What came says more than what was meant.

@@ -251,7 +251,7 @@ async fn live(relay: &Relay) -> Outcome<Live> {
         let header =
             SubgroupHeader::new_with_explicit_id(ALIAS, group, 0, Some(128), false, false, true);
         let mut stream = SendDataStream::new(stream, HeaderInfo::Subgroup { header }).await?;
-        for object in 0..3 {
+        for object in 0..3u64 {
             let previous = object.checked_sub(1);
             stream.send_object(&object_of(group, object), previous).await?;
         }
