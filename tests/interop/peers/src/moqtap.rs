@@ -183,12 +183,13 @@ async fn fetch(relay: Relay) -> Outcome {
     let mut live = live(&relay).await?;
     objects(&live).await?;
     let (namespace, name) = track(&live.namespace);
+    // Within a group: that one has ended, these streams cannot say.
     let range =
-        FetchRange { start_group: 0, start_object: 1, end_group: 1, end: FetchEnd::Object(1) };
+        FetchRange { start_group: 1, start_object: 1, end_group: 1, end: FetchEnd::Object(2) };
     let mut request = live.subscriber.fetch(namespace, name, range).await?;
     answer_is(&mut live.subscriber, &mut request, "FETCH_OK").await?;
     let (_, mut stream) = live.subscriber.accept_fetch(GroupOrder::Ascending).await?;
-    for (group, object) in [(0, 1), (0, 2), (1, 0), (1, 1)] {
+    for (group, object) in [(1, 1), (1, 2)] {
         let came = stream.read_object().await?;
         let wanted = format!("{group}/{object}");
         let same =
