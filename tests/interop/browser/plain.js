@@ -155,7 +155,8 @@ export const cases = (url, options, draft) => {
       const stream = (await publisher.transport.createUnidirectionalStream()).getWriter();
       await stream.write(join([0x14, 7, 1, 0, 0x80, 0, 1], text("x")));
       const came = await subscriber.stream();
-      await read(came, 8);
+      // The relay's header may be shorter than the publisher's.
+      while ((await read(came, 1))[0] !== text("x")[0]);
       await stream.abort(new WebTransportError({ message: "cancelled", streamErrorCode: 1 }));
       const end = await came.reader.read().then(() => "an end", (error) => error.streamErrorCode);
       if (end !== 1) throw new Error(`reset with ${end}`);
