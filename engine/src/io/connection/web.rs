@@ -1,21 +1,14 @@
 //! A connection over HTTP/3: its WebTransport session stands between its streams and the driver.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, time::Instant};
 
 use aip_codec::Version;
 
-use super::{Connection, Context, Event, Left, Output, Phase};
+use super::{Connection, Context, Event, LINGER, Left, Output, Phase};
 use crate::{
     io::webtransport::{Want, WebTransport},
     transport::{Action, Closed},
 };
-
-/// How long a peer has to answer that its session is closed. A browser under load takes longer than
-/// other programs, and says that the connection was lost if that ends before.
-const ANSWER: Duration = Duration::from_secs(3);
 
 /// The session, and what is to be told to it.
 #[derive(Debug)]
@@ -134,7 +127,8 @@ impl Connection {
         let web = self.web.as_mut().filter(|web| web.session.owes_farewell());
         let Some(web) = web else { return false };
         web.session.say_farewell(*code, reason);
-        *deadline = context.now + ANSWER;
+        // Time for the answer.
+        *deadline = context.now + LINGER;
         self.carry_out_wants(context);
         true
     }
