@@ -293,11 +293,10 @@ impl Relay {
     ) {
         let Some(track) = self.tracks.get_mut(track.0) else { return };
         let Some(active) = track.active.get_mut(&key) else { return };
-        let overtaken = active.previous.filter(|previous| {
-            let last = Location { group: key.0, object: *previous };
-            reset.is_none() && track.cache.has_forwarded_behind(last, key.1)
+        let is_overtaken = active.previous.is_some_and(|object| {
+            track.cache.has_forwarded_behind(Location { group: key.0, object }, key.1)
         });
-        let reset = reset.or_else(|| overtaken.map(|_| ResetCode::CANCELLED));
+        let reset = reset.or_else(|| is_overtaken.then_some(ResetCode::CANCELLED));
         let streams = std::mem::take(&mut active.streams);
         active.finished = false;
         active.current = None;

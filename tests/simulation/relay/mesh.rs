@@ -3,7 +3,13 @@
 use aip_codec::{
     Version,
     aip::hops::RelayId,
-    moqt::{error_code::ResetCode, id::TrackAlias, parameter::Parameter, property::Properties},
+    moqt::{
+        error_code::ResetCode,
+        id::{RequestId, TrackAlias},
+        location::Location,
+        parameter::Parameter,
+        property::Properties,
+    },
 };
 use aip_engine::{
     relay::Config,
@@ -91,6 +97,17 @@ impl Mesh {
             writer.begin(peer.session(), 1, 6, Properties::default());
             peer.session().send(writer.stream, Bytes::from_static(b"bro"), false);
         });
+    }
+
+    /// Another publisher is asked for the track, and says how far it is there.
+    #[track_caller]
+    fn takes_over(&mut self, publisher: NodeId, largest: Location) -> RequestId {
+        let (request, body) = self.stage.request(publisher);
+        assert!(matches!(body, Request::Subscribe(_)), "{body:?}");
+        let largest = with(Parameter::LargestObject(largest));
+        self.stage.tell(publisher, |peer| peer.accept_subscribe(request, 9, largest));
+        self.stage.run(50);
+        request
     }
 }
 
@@ -205,11 +222,7 @@ fn a_lost_upstream_leaves_no_gap_and_nothing_comes_twice() {
         mesh.stage.run(50);
         mesh.stage.world.kill(mesh.links[0]);
         mesh.stage.run(50);
-        let (second, body) = mesh.stage.request(publishers[1]);
-        assert!(matches!(body, Request::Subscribe(_)), "{version:?}");
-        let largest = with(Parameter::LargestObject(at(2, 0)));
-        mesh.stage.tell(publishers[1], |peer| peer.accept_subscribe(second, 9, largest));
-        mesh.stage.run(50);
+        let second = mesh.takes_over(publishers[1], at(2, 0));
         // What comes live of the groups that may lack something waits for it.
         let live = Subgroup { first_object: false, ..Subgroup::new(9, 2) };
         let next = [(1, payload("e"))];
@@ -251,10 +264,7 @@ fn an_object_that_nobody_waits_for_holds_nothing_up() {
         mesh.stage.run(50);
         mesh.stage.world.kill(mesh.links[0]);
         mesh.stage.run(50);
-        let (second, _) = mesh.stage.request(publishers[1]);
-        let largest = with(Parameter::LargestObject(at(1, 2)));
-        mesh.stage.tell(publishers[1], |peer| peer.accept_subscribe(second, 9, largest));
-        mesh.stage.run(50);
+        let second = mesh.takes_over(publishers[1], at(1, 2));
         let (fetch, ..) = mesh.stage.fetch_request(publishers[1]);
         let missed = [FetchItem::Object(at(1, 2), payload("c"))];
         mesh.stage.answer_fetch(publishers[1], fetch, &missed);
@@ -282,11 +292,7 @@ fn an_upstream_that_falls_silent_is_not_waited_for() {
         mesh.stage.run(900);
         assert!(mesh.stage.requests(publishers[1]).is_empty(), "{version:?}: too soon");
         mesh.stage.run(200);
-        let (second, body) = mesh.stage.request(publishers[1]);
-        assert!(matches!(body, Request::Subscribe(_)), "{version:?}");
-        let largest = with(Parameter::LargestObject(at(1, 1)));
-        mesh.stage.tell(publishers[1], |peer| peer.accept_subscribe(second, 9, largest));
-        mesh.stage.run(50);
+        let second = mesh.takes_over(publishers[1], at(1, 1));
         let (fetch, ..) = mesh.stage.fetch_request(publishers[1]);
         let missed = [FetchItem::Object(at(1, 1), payload("broken"))];
         mesh.stage.answer_fetch(publishers[1], fetch, &missed);
@@ -388,11 +394,7 @@ fn a_relay_that_goes_away_is_left_for_the_one_that_it_names() {
         mesh.stage.run(50);
         mesh.stage.world.connect(below, mesh.relays[1], version, Some(0));
         mesh.stage.run(50);
-        let (second, body) = mesh.stage.request(publishers[1]);
-        assert!(matches!(body, Request::Subscribe(_)), "{version:?}");
-        let largest = with(Parameter::LargestObject(at(1, 0)));
-        mesh.stage.tell(publishers[1], |peer| peer.accept_subscribe(second, 9, largest));
-        mesh.stage.run(50);
+        let second = mesh.takes_over(publishers[1], at(1, 0));
         let group = Subgroup::new(9, 2);
         mesh.stage.tell(publishers[1], |peer| peer.send_subgroup(second, &group, &objects(&["b"])));
         mesh.stage.run(50);
@@ -480,10 +482,7 @@ fn a_gap_that_cannot_be_filled_ends_the_subscription() {
         let _told = mesh.stage.take(subscriber);
         mesh.stage.world.kill(mesh.links[0]);
         mesh.stage.run(50);
-        let (second, _) = mesh.stage.request(publishers[1]);
-        let largest = with(Parameter::LargestObject(at(2, 0)));
-        mesh.stage.tell(publishers[1], |peer| peer.accept_subscribe(second, 9, largest));
-        mesh.stage.run(50);
+        let second = mesh.takes_over(publishers[1], at(2, 0));
         let (fetch, ..) = mesh.stage.fetch_request(publishers[1]);
         mesh.stage.tell(publishers[1], |peer| {
             let code = aip_codec::moqt::error_code::RequestCode::NOT_SUPPORTED;

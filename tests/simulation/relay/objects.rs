@@ -10,7 +10,7 @@ use aip_codec::{
         filter::LocationFilter,
         id::{GroupId, ObjectId, TrackAlias},
         parameter::Parameter,
-        property::{PRIOR_GROUP_ID_GAP, PRIOR_OBJECT_ID_GAP, Properties},
+        property::{OBJECT_DELIVERY_TIMEOUT, PRIOR_GROUP_ID_GAP, PRIOR_OBJECT_ID_GAP, Properties},
         stream::subgroup::{ObjectStatus, SubgroupMode},
     },
 };
@@ -779,19 +779,30 @@ fn datagrams_go_on_as_datagrams() {
     }
 }
 
-/// A datagram may wait as long as its publisher and its subscriber both say; nothing said is for ever.
+/// A datagram may wait as long as the stricter of publisher and subscriber says; nothing said is for
+/// ever.
 #[test]
 fn datagrams_may_wait_as_long_as_both_sides_say() {
     for drafts in DRAFTS {
         let mut live = Stage::live(drafts, none());
-        let timeout = Parameter::ObjectDeliveryTimeout(300);
-        let (subscriber, link) = live.stage.peer_with_link(drafts.1);
-        live.stage.subscribe(subscriber, "t", with(timeout));
-        live.stage.run(50);
-        live.stage.tell(live.publisher, |peer: &mut Peer| {
-            peer.session().send_datagram(&datagram(1, 0, None, "x"));
+        let timeout = with(Parameter::ObjectDeliveryTimeout(300));
+        let links = [timeout, none()].map(|parameters| {
+            let (subscriber, link) = live.stage.peer_with_link(drafts.1);
+            live.stage.subscribe(subscriber, "t", parameters);
+            link
         });
-        let patience = Some(Duration::from_millis(300));
-        assert_eq!(live.stage.world.patience(link), [patience], "{drafts:?}");
+        live.stage.run(50);
+        for (object, timeout) in [(0, None), (1, Some(200)), (2, Some(400))] {
+            let properties = timeout.map_or_else(Properties::default, |timeout| {
+                Properties::builder().integer(OBJECT_DELIVERY_TIMEOUT, timeout).build().unwrap()
+            });
+            let object = ObjectDatagram { properties, ..datagram(1, object, None, "x") };
+            live.stage
+                .tell(live.publisher, |peer: &mut Peer| peer.session().send_datagram(&object));
+        }
+        let [one, other] = links.map(|link| live.stage.world.patience(link).to_vec());
+        let all = |times: [Option<u64>; 3]| times.map(|it| it.map(Duration::from_millis));
+        assert_eq!(one, all([Some(300), Some(200), Some(300)]), "{drafts:?}");
+        assert_eq!(other, all([None, Some(200), Some(400)]), "{drafts:?}");
     }
 }

@@ -87,8 +87,19 @@ impl Connection {
         expires: Option<Instant>,
         context: &mut Context<'_>,
     ) {
-        self.datagrams.push(bytes, expires, context.now).count(context.counters);
-        self.hand_datagrams(context);
+        // What is too large now would only take room from others.
+        if self.fits(&bytes) {
+            self.datagrams.push(bytes, expires, context.now).count(context.counters);
+            self.hand_datagrams(context);
+        } else {
+            context.counters.datagrams_dropped_total += 1;
+        }
+    }
+
+    /// Whether the path carries it. quiche would keep a datagram that fits the largest packet it
+    /// hopes for, and hold up those behind it until the path carries such packets.
+    const fn fits(&self, bytes: &Bytes) -> bool {
+        bytes.len() + DATAGRAM_OVERHEAD <= self.path_mtu
     }
 
     /// Hands on what quiche has room for; says whether that was anything.
@@ -98,10 +109,8 @@ impl Connection {
             let (next, dropped) = self.datagrams.pop(context.now);
             dropped.count(context.counters);
             let Some(bytes) = next else { break };
-            // quiche would keep a datagram that fits the largest packet it hopes for, and hold up
-            // those behind it until the path carries such packets.
-            let fits = bytes.len() + DATAGRAM_OVERHEAD <= self.path_mtu;
-            if fits && self.quic.dgram_send_buf(bytes).is_ok() {
+            // The path may be narrower by now.
+            if self.fits(&bytes) && self.quic.dgram_send_buf(bytes).is_ok() {
                 context.counters.datagrams_sent_total += 1;
                 has_handed = true;
             } else {
