@@ -482,7 +482,7 @@ fn a_gap_that_cannot_be_filled_ends_the_subscription() {
         let _told = mesh.stage.take(subscriber);
         mesh.stage.world.kill(mesh.links[0]);
         mesh.stage.run(50);
-        let second = mesh.takes_over(publishers[1], at(2, 0));
+        mesh.takes_over(publishers[1], at(2, 0));
         let (fetch, ..) = mesh.stage.fetch_request(publishers[1]);
         mesh.stage.tell(publishers[1], |peer| {
             let code = aip_codec::moqt::error_code::RequestCode::NOT_SUPPORTED;
