@@ -598,6 +598,7 @@ impl Driver for Relay {
         self.sessions_timed_out(now);
         self.tracks_timed_out(now);
         self.ask_again(now);
+        self.namespaces_gone(now);
         self.evict(now);
         self.settle(now);
     }

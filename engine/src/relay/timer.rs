@@ -41,7 +41,8 @@ impl Relay {
         let track = self.track_timers.first().map(|(when, _)| *when);
         let cache = self.retention.next_timeout(self.config.cache_age_max);
         let asks = self.asks_again.first().map(|(when, _)| *when);
-        [session, track, cache, asks].into_iter().flatten().min()
+        let namespaces = self.mesh.believes_at();
+        [session, track, cache, asks, namespaces].into_iter().flatten().min()
     }
 
     pub(super) fn sessions_timed_out(&mut self, now: Instant) {

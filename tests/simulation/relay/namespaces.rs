@@ -1,8 +1,11 @@
 //! Namespaces through a relay.
 
-use aip_codec::moqt::{error_code::ResetCode, id::RequestId, parameter::Parameter};
+use aip_codec::{
+    Version,
+    moqt::{error_code::ResetCode, id::RequestId, parameter::Parameter},
+};
 use aip_engine::session::{Event, Response};
-use aip_tests::sim::NodeId;
+use aip_tests::sim::{NodeId, shards::Pace};
 
 use super::{DRAFTS, Stage, namespace, none, with};
 
@@ -55,6 +58,30 @@ fn watchers_are_told_of_every_namespace() {
         stage.withdraw(publisher, hall);
         stage.withdraw(publisher, room);
         assert_eq!(stage.told(watcher), ["-hall-left", "-room"], "{drafts:?}");
+    }
+}
+
+/// A shard hears that one publisher is gone before it hears that another one had come before.
+#[test]
+fn a_namespace_that_another_shard_has_goes_on_in_every_shard() {
+    for seed in 0..100 {
+        let mut stage = Stage::new();
+        let (watcher, _) = stage.peer_in(2, Version::Draft22);
+        stage.watch_namespaces(watcher, "");
+        let (first, _) = stage.peer_in(0, Version::Draft22);
+        let (second, _) = stage.peer_in(1, Version::Draft22);
+        let one = stage.announce(first, "live");
+        assert_eq!(stage.told(watcher), ["ok", "+live"]);
+        stage.relay(|relay| relay.set_pace(Pace::SLOW, seed));
+        let other = stage.world.with(second, |peer: &mut super::Peer, _| {
+            peer.session().publish_namespace(namespace("live"), none()).unwrap()
+        });
+        stage.run(3);
+        assert!(matches!(stage.response(second, other), Response::Ok(_)), "{seed}");
+        stage.withdraw(first, one);
+        assert_eq!(stage.told(watcher), [""; 0], "{seed}");
+        stage.withdraw(second, other);
+        assert_eq!(stage.told(watcher), ["-live"], "{seed}");
     }
 }
 

@@ -47,6 +47,8 @@ pub(super) struct Mesh {
     shards: BTreeMap<PeerIndex, Dirty>,
     /// Tracks that are published or offered to other shards.
     published: BTreeMap<FullTrackName, Publication>,
+    /// Namespaces that nobody publishes to a shard any more, and until when that is not believed.
+    going: BTreeMap<(PeerIndex, TrackNamespace), Instant>,
 }
 
 /// A track that is published to other shards, or offered there by other relays.
@@ -114,6 +116,11 @@ impl Mesh {
         for dirty in self.shards.values_mut() {
             dirty.tracks.insert(track.clone());
         }
+    }
+
+    /// When it is believed that what other shards have told of is gone.
+    pub(super) fn believes_at(&self) -> Option<Instant> {
+        self.going.values().min().copied()
     }
 
     /// How many requests of other shards wait for a publisher to come.
@@ -282,6 +289,7 @@ impl Relay {
             return;
         }
         self.forget_interests_of_shard(peer);
+        self.mesh.going.retain(|(shard, _), _| *shard != peer);
         let root = TrackNamespace::default();
         for track in self.mesh.published_under(&root) {
             self.forget_published(&track, peer);

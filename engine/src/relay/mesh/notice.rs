@@ -1,8 +1,15 @@
 //! What shards tell each other beside their sessions, and what comes of it.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
-use aip_codec::moqt::{error_code::ResetCode, location::Location, name::FullTrackName};
+use aip_codec::moqt::{
+    error_code::ResetCode,
+    location::Location,
+    name::{FullTrackName, TrackNamespace},
+};
 
 use super::{
     super::{
@@ -17,6 +24,9 @@ use crate::{
     shard::{Notice, Way},
     transport::SessionId,
 };
+
+/// So long after a turn that the next one is not before it, and waits for nothing else.
+const NEXT_TURN: Duration = Duration::from_nanos(1);
 
 impl Relay {
     /// What another shard is to be told next.
@@ -61,15 +71,7 @@ impl Relay {
     pub fn handle_notice(&mut self, shard: SessionId, notice: Notice, now: Instant) {
         let Some(&peer) = self.by_session.get(&shard) else { return };
         match notice {
-            Notice::Namespace { namespace, way } => {
-                let key = RequestKey { peer, request: TOLD };
-                let route = way.map(|Way { hops, cost }| Route { key, hops, cost, shard: true });
-                let is_known =
-                    self.namespaces.routes(&namespace).iter().any(|route| route.key == key);
-                if is_known || route.is_some() {
-                    self.set_route(key, &namespace, route, now);
-                }
-            }
+            Notice::Namespace { namespace, way } => self.namespace_told(peer, namespace, way, now),
             Notice::Interest { prefix, wishes } => {
                 self.note_interest_of_shard(peer, &prefix, wishes);
             }
@@ -104,6 +106,41 @@ impl Relay {
             }
         }
         self.drain_events(peer, now);
+    }
+
+    /// Another shard tells how to get to a namespace by it, or that nobody publishes it there any more.
+    ///
+    /// The latter is believed at the next turn: what a third shard has told before that, of another
+    /// publisher, may be heard after it in this one, and would be an end and a beginning of what has
+    /// gone on.
+    fn namespace_told(
+        &mut self,
+        peer: PeerIndex,
+        namespace: TrackNamespace,
+        way: Option<Way>,
+        now: Instant,
+    ) {
+        let key = RequestKey { peer, request: TOLD };
+        match way {
+            Some(Way { hops, cost }) => {
+                self.mesh.going.remove(&(peer, namespace.clone()));
+                let route = Route { key, hops, cost, shard: true };
+                self.set_route(key, &namespace, Some(route), now);
+            }
+            None if self.namespaces.routes(&namespace).iter().any(|route| route.key == key) => {
+                self.mesh.going.insert((peer, namespace), now + NEXT_TURN);
+            }
+            None => {}
+        }
+    }
+
+    /// Believes what was told in earlier turns.
+    pub(in crate::relay) fn namespaces_gone(&mut self, now: Instant) {
+        let gone: Vec<(PeerIndex, TrackNamespace)> =
+            self.mesh.going.extract_if(.., |_, when| *when <= now).map(|(it, _)| it).collect();
+        for (peer, namespace) in gone {
+            self.set_route(RequestKey { peer, request: TOLD }, &namespace, None, now);
+        }
     }
 
     /// Another shard tells of a track that is published or offered to it; what it had told before.
