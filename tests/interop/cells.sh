@@ -27,6 +27,8 @@ have() {
 start() {
     local log=$1
     shift
+    # It is there before anyone looks into it.
+    : >"$log"
     "$@" >"$log" 2>&1 &
     child=$!
     children+=("$child")

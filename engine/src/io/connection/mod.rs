@@ -38,6 +38,10 @@ use crate::{
 
 /// How long a closing connection may take to hand over what is queued.
 const LINGER: Duration = Duration::from_millis(500);
+/// How long a client has to close the connection itself once it has heard that its WebTransport session
+/// is closed. One that hears both ends at once may tell only the connection's: Chromium forgets the
+/// session's code and reason.
+const PARTING: Duration = Duration::from_millis(100);
 /// All bytes handed over are on their way if there is still room for this share of them: packets
 /// are larger than the bytes in them.
 const ROOM_SHARE: usize = 8;
@@ -595,11 +599,17 @@ impl Connection {
         if self.say_farewell(context) {
             return true;
         }
-        let is_heard = self.web.as_ref().is_none_or(|web| web.is_farewell_heard());
-        if !(is_late || is_heard) {
-            return false;
+        let Phase::Lingering { code, reason, deadline } = &mut self.phase else { return false };
+        if let Some(web) = self.web.as_ref().filter(|_| !is_late) {
+            match (web.is_farewell_heard(), self.role) {
+                (true, Role::Client { .. }) => {}
+                (true, Role::Server) => {
+                    *deadline = (context.now + PARTING).min(*deadline);
+                    return false;
+                }
+                (false, _) => return false,
+            }
         }
-        let Phase::Lingering { code, reason, .. } = &mut self.phase else { return false };
         let (code, reason) = match &self.web {
             // Code and reason are said in the session.
             Some(_) => (http3::Code::NO_ERROR.0, String::new()),
