@@ -48,6 +48,14 @@ struct Subgroup {
     priority: u8,
     /// Its last object, once a stream of it has ended with all there was.
     last: Option<ObjectId>,
+    /// The highest of its objects that goes to the subscribers, or has.
+    forwarded_to: Option<ObjectId>,
+}
+
+impl Subgroup {
+    const fn new(priority: u8) -> Self {
+        Self { priority, last: None, forwarded_to: None }
+    }
 }
 
 impl Group {
@@ -106,7 +114,10 @@ impl Group {
             self.end = Some(self.end.map_or(id, |end| end.min(id)));
         } else if let Some(subgroup) = object.subgroup {
             let priority = object.priority;
-            self.subgroups.entry(subgroup).or_insert(Subgroup { priority, last: None });
+            self.subgroups.entry(subgroup).or_insert(Subgroup::new(priority));
+        }
+        if object.standing == Standing::Forwarded {
+            self.note_forwarded(id, object.subgroup);
         }
         if !object.properties.is_empty() {
             self.prior_gap = self.prior_gap.or_else(|| object.properties.prior_group_id_gap());
@@ -246,10 +257,25 @@ impl Group {
         objects.filter(|(_, object)| is_gone(object)).map(|(id, _)| *id).collect()
     }
 
+    /// Notes that an object goes to the subscribers; false if it did before, or is gone.
+    pub(super) fn mark_forwarded(&mut self, id: ObjectId) -> bool {
+        let Some(object) = self.objects.get_mut(&id) else { return false };
+        let before = std::mem::replace(&mut object.standing, Standing::Forwarded);
+        let subgroup = object.subgroup;
+        self.note_forwarded(id, subgroup);
+        before != Standing::Forwarded
+    }
+
+    fn note_forwarded(&mut self, id: ObjectId, subgroup: Option<SubgroupId>) {
+        if let Some(entry) = subgroup.and_then(|subgroup| self.subgroups.get_mut(&subgroup)) {
+            entry.forwarded_to = entry.forwarded_to.max(Some(id));
+        }
+    }
+
     /// Whether an object of a subgroup goes to the subscribers, or has, that is `first` or behind.
     pub(super) fn has_forwarded_from(&self, first: ObjectId, subgroup: SubgroupId) -> bool {
-        let mut objects = self.objects.range(first..).map(|(_, object)| object);
-        objects.any(|it| it.subgroup == Some(subgroup) && it.standing == Standing::Forwarded)
+        let subgroup = self.subgroups.get(&subgroup);
+        subgroup.is_some_and(|it| it.forwarded_to.is_some_and(|to| first <= to))
     }
 
     /// Whether everything that exists of the group is here and has gone to the subscribers.

@@ -204,10 +204,8 @@ impl Cache {
 
     /// Notes that an object goes to the subscribers; false if it did before, or is gone.
     pub(crate) fn mark_forwarded(&mut self, location: Location) -> bool {
-        let before = self.change_object(location, |object| {
-            std::mem::replace(&mut object.standing, Standing::Forwarded)
-        });
-        before.is_some_and(|before| before != Standing::Forwarded)
+        self.change_held(location.group, |group| group.mark_forwarded(location.object))
+            .unwrap_or(false)
     }
 
     /// Whether something is known to have gone to the subscribers of what is behind an object in its
