@@ -1,6 +1,10 @@
 //! One cached group: its objects, and what is known of those that are not here.
 
-use std::{collections::BTreeMap, ops::RangeBounds};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU64,
+    ops::RangeBounds,
+};
 
 use aip_codec::moqt::{
     id::{ObjectId, SubgroupId},
@@ -15,7 +19,7 @@ use super::{
 
 /// What a group costs beyond its objects: itself, its trees' first nodes, its place in the relay's
 /// order, about.
-pub(super) const GROUP_OVERHEAD: usize = 1_024;
+pub(super) const GROUP_OVERHEAD: usize = 1_088;
 /// What a range of numbers costs.
 const RANGE_OVERHEAD: usize = 48;
 /// What a subgroup costs beyond its objects.
@@ -35,6 +39,8 @@ pub(super) struct Group {
     /// What its objects say of the groups before it (PRIOR_GROUP_ID_GAP).
     prior_gap: Option<u64>,
     subgroups: BTreeMap<SubgroupId, Subgroup>,
+    /// Objects that wait to be forwarded.
+    waiting: BTreeSet<(SubgroupId, ObjectId)>,
     /// Its place in the relay's order of cached groups.
     pub(super) order: Option<u64>,
     /// Objects that have not been compacted.
@@ -46,15 +52,28 @@ pub(super) struct Group {
 #[derive(Clone, Copy, Debug)]
 struct Subgroup {
     priority: u8,
+    /// The highest of its objects that has come.
+    highest: Mark,
     /// Its last object, once a stream of it has ended with all there was.
-    last: Option<ObjectId>,
+    last: Mark,
     /// The highest of its objects that goes to the subscribers, or has.
-    forwarded_to: Option<ObjectId>,
+    forwarded: Mark,
 }
 
 impl Subgroup {
     const fn new(priority: u8) -> Self {
-        Self { priority, last: None, forwarded_to: None }
+        Self { priority, highest: Mark(None), last: Mark(None), forwarded: Mark(None) }
+    }
+}
+
+/// An object's number, or none, which is lowest, in eight bytes: most groups have one subgroup, and are
+/// many. The highest two numbers are one.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Mark(Option<NonZeroU64>);
+
+impl From<ObjectId> for Mark {
+    fn from(id: ObjectId) -> Self {
+        Self(NonZeroU64::new(id.0.saturating_add(1)))
     }
 }
 
@@ -79,7 +98,8 @@ impl Group {
         self.last.is_none_or(|last| id <= last)
             && self.end.is_none_or(|end| id < end)
             && subgroup.is_none_or(|subgroup| {
-                subgroup.priority == object.priority && subgroup.last.is_none_or(|last| id <= last)
+                subgroup.priority == object.priority
+                    && (subgroup.last == Mark(None) || Mark::from(id) <= subgroup.last)
             })
             && !self.absent.contains(id.0)
             && self.admits_gaps(id, &object.properties)
@@ -113,12 +133,10 @@ impl Group {
         if object.status != ObjectStatus::Normal {
             self.end = Some(self.end.map_or(id, |end| end.min(id)));
         } else if let Some(subgroup) = object.subgroup {
-            let priority = object.priority;
-            self.subgroups.entry(subgroup).or_insert(Subgroup::new(priority));
+            let entry = self.subgroups.entry(subgroup).or_insert(Subgroup::new(object.priority));
+            entry.highest = entry.highest.max(id.into());
         }
-        if object.standing == Standing::Forwarded {
-            self.note_forwarded(id, object.subgroup);
-        }
+        self.note_standing(id, object.subgroup, object.standing);
         if !object.properties.is_empty() {
             self.prior_gap = self.prior_gap.or_else(|| object.properties.prior_group_id_gap());
             let gap = object.properties.prior_object_id_gap().unwrap_or(0);
@@ -141,6 +159,7 @@ impl Group {
         if let Some(object) = self.objects.remove(&id) {
             self.object_bytes -= object.size();
             self.known.remove(id.0);
+            self.note_not_waiting(id, object.subgroup);
         }
     }
 
@@ -149,6 +168,7 @@ impl Group {
         if let Some(object) = self.objects.remove(&id) {
             self.object_bytes -= object.size();
             self.mark_known(id, id);
+            self.note_not_waiting(id, object.subgroup);
         }
     }
 
@@ -194,16 +214,12 @@ impl Group {
             return true;
         }
         let Some(entry) = self.subgroups.get_mut(&subgroup) else { return true };
-        if entry.last.is_some_and(|known| known != last) {
+        let last = Mark::from(last);
+        if entry.last != Mark(None) && entry.last != last {
             return false;
         }
-        entry.last = Some(last);
-        let later = ObjectId(last.0.saturating_add(1));
-        later == last
-            || !self
-                .objects
-                .range(later..)
-                .any(|(_, object)| object.subgroup == Some(subgroup) && is_object(object))
+        entry.last = last;
+        entry.highest <= last
     }
 
     /// The first object number from `from` to `to` of which nothing is known; `None` if all is
@@ -259,23 +275,48 @@ impl Group {
 
     /// Notes that an object goes to the subscribers; false if it did before, or is gone.
     pub(super) fn mark_forwarded(&mut self, id: ObjectId) -> bool {
-        let Some(object) = self.objects.get_mut(&id) else { return false };
-        let before = std::mem::replace(&mut object.standing, Standing::Forwarded);
-        let subgroup = object.subgroup;
-        self.note_forwarded(id, subgroup);
-        before != Standing::Forwarded
+        self.set_standing(id, Standing::Forwarded).is_some_and(|old| old != Standing::Forwarded)
     }
 
-    fn note_forwarded(&mut self, id: ObjectId, subgroup: Option<SubgroupId>) {
-        if let Some(entry) = subgroup.and_then(|subgroup| self.subgroups.get_mut(&subgroup)) {
-            entry.forwarded_to = entry.forwarded_to.max(Some(id));
+    /// Changes where an object stands; where it stood.
+    pub(super) fn set_standing(&mut self, id: ObjectId, standing: Standing) -> Option<Standing> {
+        let object = self.objects.get_mut(&id)?;
+        let subgroup = object.subgroup;
+        let before = std::mem::replace(&mut object.standing, standing);
+        self.note_standing(id, subgroup, standing);
+        Some(before)
+    }
+
+    fn note_standing(&mut self, id: ObjectId, subgroup: Option<SubgroupId>, standing: Standing) {
+        let Some(subgroup) = subgroup else { return };
+        if standing == Standing::Waiting {
+            self.waiting.insert((subgroup, id));
+            return;
         }
+        self.waiting.remove(&(subgroup, id));
+        if standing == Standing::Forwarded
+            && let Some(entry) = self.subgroups.get_mut(&subgroup)
+        {
+            entry.forwarded = entry.forwarded.max(id.into());
+        }
+    }
+
+    fn note_not_waiting(&mut self, id: ObjectId, subgroup: Option<SubgroupId>) {
+        if let Some(subgroup) = subgroup {
+            self.waiting.remove(&(subgroup, id));
+        }
+    }
+
+    /// The first object of a subgroup, `from` or behind, that waits to be forwarded.
+    pub(super) fn first_waiting(&self, subgroup: SubgroupId, from: ObjectId) -> Option<ObjectId> {
+        let rest = (subgroup, from)..=(subgroup, ObjectId(u64::MAX));
+        self.waiting.range(rest).next().map(|(_, id)| *id)
     }
 
     /// Whether an object of a subgroup goes to the subscribers, or has, that is `first` or behind.
     pub(super) fn has_forwarded_from(&self, first: ObjectId, subgroup: SubgroupId) -> bool {
         let subgroup = self.subgroups.get(&subgroup);
-        subgroup.is_some_and(|it| it.forwarded_to.is_some_and(|to| first <= to))
+        subgroup.is_some_and(|it| Mark::from(first) <= it.forwarded)
     }
 
     /// Whether everything that exists of the group is here and has gone to the subscribers.

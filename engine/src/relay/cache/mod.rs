@@ -157,7 +157,9 @@ impl Cache {
             }
             let feeder = held.feeder;
             if object.standing != Standing::Fetched && held.standing == Standing::Fetched {
-                self.change_object(location, |held| held.standing = Standing::Waiting);
+                self.change(location.group, |group| {
+                    group.set_standing(location.object, Standing::Waiting);
+                });
             }
             match (feeder, object.feeder) {
                 (None, _) if fresh => return Inserted::Duplicate,
@@ -229,11 +231,9 @@ impl Cache {
             Some(previous) => ObjectId(previous.0.checked_add(1)?),
             None => ObjectId(0),
         };
-        let mut objects = self.groups.get(&group)?.objects.range(from..);
-        let (id, object) = objects.find(|(_, object)| {
-            object.subgroup == Some(subgroup) && object.standing == Standing::Waiting
-        })?;
-        Some((Location { group, object: *id }, object))
+        let held = self.groups.get(&group)?;
+        let id = held.first_waiting(subgroup, from)?;
+        Some((Location { group, object: id }, held.objects.get(&id)?))
     }
 
     /// The oldest group of which something is here.
@@ -250,16 +250,19 @@ impl Cache {
     ) -> BTreeSet<(GroupId, SubgroupId)> {
         let mut subgroups = BTreeSet::new();
         for (id, group) in self.groups.range_mut(start.group..=end.group.max(start.group)) {
-            for (object, held) in &mut group.objects {
-                let location = Location { group: *id, object: *object };
-                let is_wanted = start <= location && location <= end;
-                if let Some(subgroup) = held.subgroup
-                    && is_wanted
-                    && held.standing != Standing::Forwarded
-                {
-                    held.standing = Standing::Waiting;
-                    subgroups.insert((*id, subgroup));
-                }
+            let wanted: Vec<(ObjectId, SubgroupId)> = group
+                .objects
+                .iter()
+                .filter(|(object, held)| {
+                    let location = Location { group: *id, object: **object };
+                    let is_asked = start <= location && location <= end;
+                    is_asked && held.standing != Standing::Forwarded
+                })
+                .filter_map(|(object, held)| Some((*object, held.subgroup?)))
+                .collect();
+            for (object, subgroup) in wanted {
+                group.set_standing(object, Standing::Waiting);
+                subgroups.insert((*id, subgroup));
             }
         }
         subgroups
