@@ -17,6 +17,9 @@ pub struct Description {
     pub notifies: Notifies,
     /// Whether the edge beside the server takes calls in `compact`.
     pub takes_compact: bool,
+    /// Whether agents that can be asked have a process of the server for themselves, which may have
+    /// other lists for them.
+    pub own_processes: bool,
 }
 
 /// Changes that a server tells of by itself.
@@ -98,7 +101,7 @@ impl Description {
             resources: listed(&capabilities.resources),
             updates: capabilities.resources.is_some_and(|resources| resources.subscribe),
         };
-        Some(Self { revision, raw, notifies, takes_compact: false })
+        Some(Self { revision, raw, notifies, takes_compact: false, own_processes: false })
     }
 
     /// The result as text.
@@ -117,10 +120,11 @@ impl Description {
             concat!(
                 r#"{{"type":"mcp","availability":"{}","#,
                 r#""access":{{"read":"allow","call":"allow","train":"deny","cache":"allow"}},"#,
-                r#""maxVerificationLevel":0,"contentTypes":["{}"],"mcp":{}}}"#,
+                r#""maxVerificationLevel":0,"contentTypes":["{}"],"ownProcesses":{},"mcp":{}}}"#,
             ),
             availability.as_str(),
             CONTENT_TYPES.join(r#"",""#),
+            self.own_processes,
             self.text()
         ))
     }
@@ -134,6 +138,8 @@ impl Description {
             kind: String,
             #[serde(default)]
             content_types: Vec<String>,
+            #[serde(default)]
+            own_processes: bool,
             #[serde(borrow)]
             mcp: &'a RawValue,
         }
@@ -143,7 +149,7 @@ impl Description {
         }
         let takes_compact = announcement.content_types.iter().any(|name| name == "compact");
         let description = Self::from_result(Bytes::from(announcement.mcp.get().to_owned()))?;
-        Some(Self { takes_compact, ..description })
+        Some(Self { takes_compact, own_processes: announcement.own_processes, ..description })
     }
 }
 
@@ -156,7 +162,8 @@ mod tests {
         let raw = Bytes::from_static(
             br#"{ "protocolVersion":"2025-11-25", "x":1.50, "capabilities":{"tools":{"listChanged":true},"resources":{"subscribe":true}},"serverInfo":{"name":"n","version":"1"}}"#,
         );
-        let description = Description::from_result(raw.clone()).unwrap();
+        let mut description = Description::from_result(raw.clone()).unwrap();
+        description.own_processes = true;
         assert_eq!(description.revision, Revision::V2025_11_25);
         let notifies = Notifies { tools: true, updates: true, ..Notifies::default() };
         assert_eq!(description.notifies, notifies);

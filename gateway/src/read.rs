@@ -30,6 +30,10 @@ pub enum Read {
     },
 }
 
+/// The methods that list what a server has.
+pub(crate) const LISTS: [&str; 4] =
+    ["tools/list", "prompts/list", "resources/list", "resources/templates/list"];
+
 /// Members of `_meta` that tell who asks, not what is asked. A progress token asks for nothing: a
 /// server may leave progress unsaid, and some clients put one into every request.
 const INNOCENT_META: [&str; 10] = [

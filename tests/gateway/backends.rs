@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use aip_gateway::{
-    backend::{Backend, stdio},
+    backend::{Backend, ClientSide, stdio},
     connect::{self, Connector},
     fleet,
     link::{self, Link},
@@ -15,15 +15,19 @@ use aip_gateway::{
 use serde_json::{Value, json};
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::tier::{
-    Agent, Listening, PATIENCE, Relay, Serving, behind_with, connector, lines_of, modern_shell,
-    shell, shell_options, until,
+use crate::{
+    revisions::modern,
+    tier::{
+        Agent, Listening, PATIENCE, Relay, Serving, behind_with, connector, lines_of, modern_shell,
+        shell, shell_options, until,
+    },
 };
 
 /// A server with sessions that asks for roots as soon as one has begun, and tells by any call what
 /// it was told, of whom, and how many calls it has had.
 const ROOTED: &str = r#"case "$line" in
     *'"id":"roots"'*) roots=${line#*\"uri\":\"}; roots=${roots%%\"*};;
+    *'"tools/list"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"tools":[],"sampling":%s}}\n' "$id" "$sampling";;
     *'"tools/call"'*) n=$((n+1)); printf '{"jsonrpc":"2.0","id":%s,"result":{"roots":"%s","calls":%s,"sampling":%s}}\n' "$id" "$roots" "$n" "$sampling";;
     *) printf '{"jsonrpc":"2.0","id":%s,"result":{}}\n' "$id";; esac"#;
 
@@ -89,6 +93,28 @@ async fn agents_that_can_be_asked_have_processes_of_their_own() {
     }
     first.close().await;
     second.close().await;
+    serving.end().await;
+}
+
+/// A server with sessions lists what its client's capabilities allow: so it does for agents without.
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_suit_what_an_agent_can_do() {
+    let relay = Relay::start();
+    let mut stdio = rooted();
+    let own = OwnProcesses { stdio: stdio.clone(), processes: Processes::Auto, processes_max: 8 };
+    stdio.client = ClientSide::silent();
+    let (backend, news) = stdio::Stdio::start(stdio);
+    let serving =
+        Serving::start_own(&relay, (Backend::Stdio(backend), news), Some(own), |_| {}).await;
+    let (link, _served, _worker) = relay.link();
+    let mut agent = Agent::new(connector(link).await).await;
+    let able = [json!({}), json!({"sampling": {}}), json!({"roots": {}}), json!({})];
+    for capabilities in able {
+        let listed = agent.ask("tools/list", modern(json!({}), &capabilities)).await.unwrap();
+        let samples = capabilities.get("sampling").is_some();
+        assert_eq!(listed["sampling"], samples, "{capabilities}: {listed}");
+    }
+    agent.close().await;
     serving.end().await;
 }
 

@@ -11,7 +11,7 @@ use crate::tier::{
 };
 
 /// The params of a request without a session.
-fn modern(mut params: Value, capabilities: &Value) -> Value {
+pub(super) fn modern(mut params: Value, capabilities: &Value) -> Value {
     params["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!("2026-07-28");
     params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = capabilities.clone();
     params["_meta"]["io.modelcontextprotocol/clientInfo"] = json!({"name": "a", "version": "1"});

@@ -36,8 +36,9 @@ use crate::{
     name::{SERVER_TRACK, ServerName},
     observed::Observer,
     random::unguessable_bytes,
-    read::Read,
+    read::{LISTS, Read},
     revision::Revision,
+    serve::can_be_asked,
     version,
 };
 
@@ -281,6 +282,7 @@ impl Connector {
         }
         if self.options.reads_tracks
             && client.process.is_none()
+            && !lists_for_itself(client, &description, request)
             && let Some(read) = Read::of_request(request)
             && let Ok((group, result)) = self.read(&read).await
         {
@@ -347,6 +349,15 @@ pub(crate) fn check_modern(request: &Message) -> Option<Message> {
         return Some(Message::error(id, code::INVALID_PARAMS, &reason, ""));
     }
     None
+}
+
+/// Whether a request is for what a server with sessions lists for clients that it can ask, which a track
+/// does not say. A client with a session has a process for that anyway.
+fn lists_for_itself(client: &Client, description: &Description, request: &Message) -> bool {
+    client.revision.is_modern()
+        && description.own_processes
+        && LISTS.contains(&request.method())
+        && meta(request.body(), CLIENT_CAPABILITIES).is_some_and(|able| can_be_asked(able.value))
 }
 
 /// The request of a client with a session as a server without sessions needs it.

@@ -18,7 +18,7 @@ use super::{
     publisher::Wish,
 };
 use crate::{
-    link::{Link, ReadError},
+    link::{Link, ReadError, Subscription, SubscriptionEvent},
     message::{Kind, Message, code, string_member},
     name::{CALLER_CALL, request_of_track},
     version,
@@ -31,6 +31,8 @@ const KEPT_MS: u64 = 10_000;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait before it is asked for again.
 const AGAIN: Duration = Duration::from_millis(50);
+/// How long the caller's track may go on behind its request.
+const LEFT_OPEN: Duration = Duration::from_secs(10);
 
 /// What becomes of a track that is a call.
 #[derive(Debug)]
@@ -78,13 +80,23 @@ async fn request_of(caller: &str, context: &Context, link: &Link) -> Option<Byte
     let track = context.options.name.requests_track(caller).ok()?;
     let until = Instant::now() + PATIENCE;
     loop {
-        match tokio::time::timeout_at(until, link.read(track.clone())).await.ok()? {
-            Ok(version) => return Some(version::result_of(&version)),
+        let mut subscription = link.subscribe(track.clone()).await;
+        match tokio::time::timeout_at(until, subscription.next()).await.ok()?? {
+            SubscriptionEvent::Version(version) => {
+                tokio::spawn(tokio::time::timeout(LEFT_OPEN, ended(subscription)));
+                return Some(version::result_of(&version));
+            }
             // The relay may not know yet who publishes it.
-            Err(ReadError::Refused(_)) => tokio::time::sleep(AGAIN).await,
-            Err(ReadError::Unavailable(_) | ReadError::Lost) => return None,
+            SubscriptionEvent::Refused(ReadError::Refused(_)) => tokio::time::sleep(AGAIN).await,
+            SubscriptionEvent::Refused(_) | SubscriptionEvent::Ended(_) => return None,
         }
     }
+}
+
+/// Waits for a subscription's end. The caller ends its track when it has the reply; there are relays to
+/// which a subscription that is cancelled is the end of the session, and so of the reply.
+async fn ended(mut subscription: Subscription) {
+    while let Some(SubscriptionEvent::Version(_)) = subscription.next().await {}
 }
 
 async fn reply_to(

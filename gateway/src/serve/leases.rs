@@ -1,8 +1,8 @@
 //! Processes for calls of agents without sessions that can be asked.
 //!
-//! On one pair of standard streams nothing tells to which of several calls a question belongs. So
-//! each such call has a process to itself, begun with what its agent can do, and leaves it to the
-//! next call of the same kind of agent.
+//! On one pair of standard streams nothing tells to which of several calls a question belongs, and a
+//! server shows a client what suits its capabilities. So each such call has a process to itself, begun
+//! with what its agent can do, and leaves it to the next call of the same kind of agent.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -61,6 +61,11 @@ impl Leases {
     pub(super) fn new(own: Option<OwnProcesses>) -> Arc<Self> {
         let own = own.filter(|own| own.processes != Processes::Shared);
         Arc::new(Self { own, state: Mutex::default() })
+    }
+
+    /// Whether there are any.
+    pub(super) const fn are_given(&self) -> bool {
+        self.own.is_some()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -420,7 +420,8 @@ impl Publisher {
         let modern = description.revision.is_modern();
         self.calls.backend_is_up(modern);
         self.subscribing.restart(&description);
-        self.description = Some(description);
+        let own_processes = !modern && self.calls.leases.are_given();
+        self.description = Some(Description { own_processes, ..description });
         self.publish_announcement(Availability::Available).await;
         if !self.announcing {
             self.announcing = true;

@@ -21,6 +21,7 @@ use crate::{
     level,
     message::{Message, code, meta, object_members, string_member},
     random::unguessable,
+    read::LISTS,
 };
 
 /// Calls that may be held; what one more asks is refused.
@@ -183,10 +184,12 @@ impl Round {
         }
     }
 
-    /// Who asks, as a server with sessions is told; `None` if nothing can be asked of it in this
-    /// call, or the call goes on where it was.
+    /// Who asks, as a server with sessions is told; `None` if that makes no difference to this call,
+    /// or the call goes on where it was.
     pub(super) fn client(&self, request: &Message) -> Option<ClientSide> {
-        let able = super::can_be_asked(&self.capabilities) && ASKING.contains(&request.method());
+        let method = request.method();
+        let matters = ASKING.contains(&method) || LISTS.contains(&method);
+        let able = matters && super::can_be_asked(&self.capabilities);
         let info = meta(request.body(), CLIENT_INFO).map(|member| member.value.to_owned());
         (able && self.state.is_none())
             .then(|| ClientSide { capabilities: self.capabilities.clone(), info })
