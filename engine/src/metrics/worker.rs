@@ -32,7 +32,7 @@ counters! {
         stream_bytes_dropped_total: Counter Bytes "stream_dropped" "Queued stream bytes that were never sent.",
         datagrams_received_total: Counter Count "datagrams_received" "QUIC datagrams handed up.",
         datagrams_sent_total: Counter Count "datagrams_sent" "QUIC datagrams handed to QUIC.",
-        datagrams_dropped_total: Counter Count "datagrams_dropped" "QUIC datagrams too large for their path or its queue.",
+        datagrams_dropped_total: Counter Count "datagrams_dropped" "QUIC datagrams too large for their path or its queue, or left when their connection ended.",
         datagrams_late_total: Counter Count "datagrams_late" "QUIC datagrams whose delivery timeout passed while they waited.",
         udp_received_total: Counter Count "udp_received" "UDP datagrams received.",
         udp_received_bytes_total: Counter Bytes "udp_received" "Bytes of UDP datagrams received.",

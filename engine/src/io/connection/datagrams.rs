@@ -65,6 +65,12 @@ impl Datagrams {
         }
         (None, dropped)
     }
+
+    /// Drops all of them, for good.
+    pub(super) fn clear(&mut self, counters: &mut Counters) {
+        Dropped { late: 0, without_room: self.waiting.len() }.count(counters);
+        self.waiting.clear();
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -143,5 +149,9 @@ mod tests {
         let long_after = later + Duration::from_secs(1);
         assert_eq!(datagrams.pop(long_after), (Some("e".into()), late));
         assert_eq!(datagrams.pop(long_after), (None, Dropped::default()));
+        datagrams.push("f".into(), None, now);
+        let mut counters = Counters::default();
+        datagrams.clear(&mut counters);
+        assert_eq!((datagrams.is_empty(), counters.datagrams_dropped_total), (true, 1));
     }
 }

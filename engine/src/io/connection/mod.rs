@@ -755,6 +755,7 @@ impl Connection {
     /// Forgets its queues, for good.
     pub(super) fn clear(&mut self, counters: &mut Counters) {
         self.outgoing.clear(counters);
+        self.datagrams.clear(counters);
     }
 
     /// Whether quiche says that it ends, or has ended.

@@ -133,7 +133,8 @@ impl Group {
         if object.status != ObjectStatus::Normal {
             self.end = Some(self.end.map_or(id, |end| end.min(id)));
         } else if let Some(subgroup) = object.subgroup {
-            let entry = self.subgroups.entry(subgroup).or_insert(Subgroup::new(object.priority));
+            let new = || Subgroup::new(object.priority);
+            let entry = self.subgroups.entry(subgroup).or_insert_with(new);
             entry.highest = entry.highest.max(id.into());
         }
         self.note_standing(id, object.subgroup, object.standing);
