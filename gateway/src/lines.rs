@@ -32,8 +32,32 @@ pub struct Lines<R> {
     /// Bytes of `held` that hold no line's end.
     searched: usize,
     length_max: usize,
-    /// Head and tail of the line that is being dropped.
-    dropping: Option<(Bytes, Vec<u8>)>,
+    /// The line that is being dropped.
+    dropping: Option<Ends>,
+}
+
+/// The first and the last bytes of a line.
+#[derive(Debug, Default)]
+struct Ends {
+    head: Vec<u8>,
+    tail: Vec<u8>,
+}
+
+impl Ends {
+    /// Takes what follows of the line.
+    fn take(&mut self, bytes: &[u8]) {
+        let wanted = END_KEPT.saturating_sub(self.head.len()).min(bytes.len());
+        self.head.extend_from_slice(&bytes[..wanted]);
+        self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(END_KEPT)..]);
+        let surplus = self.tail.len().saturating_sub(END_KEPT);
+        self.tail.drain(..surplus);
+    }
+}
+
+impl From<Ends> for Line {
+    fn from(Ends { head, tail }: Ends) -> Self {
+        Self::TooLong { head: head.into(), tail: tail.into() }
+    }
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
@@ -102,14 +126,14 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     }
 
     fn finish(&mut self, line: Bytes) -> Option<Line> {
-        if let Some((head, mut tail)) = self.dropping.take() {
-            keep_tail(&mut tail, &line);
-            return Some(Line::TooLong { head, tail: tail.into() });
+        if let Some(mut ends) = self.dropping.take() {
+            ends.take(&line);
+            return Some(ends.into());
         }
         if self.length_max < line.len() {
-            let head = Bytes::from(line[..END_KEPT.min(line.len())].to_vec());
-            let tail = Bytes::from(line[line.len().saturating_sub(END_KEPT)..].to_vec());
-            return Some(Line::TooLong { head, tail });
+            let mut ends = Ends::default();
+            ends.take(&line);
+            return Some(ends.into());
         }
         let trimmed = line.trim_ascii();
         (!trimmed.is_empty()).then(|| Line::Whole(line.slice_ref(trimmed)))
@@ -117,10 +141,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 
     /// Lets go of what is held of a line that is too long, but for its ends.
     fn drop_held(&mut self) {
-        let (_, tail) = self.dropping.get_or_insert_with(|| {
-            (Bytes::from(self.held[..END_KEPT.min(self.held.len())].to_vec()), Vec::new())
-        });
-        keep_tail(tail, &self.held);
+        self.dropping.get_or_insert_default().take(&self.held);
         self.held.clear();
         if self.length_max < self.held.capacity() {
             self.held = BytesMut::new();
@@ -142,13 +163,6 @@ pub fn on_one_line(text: Bytes) -> Bytes {
         }
     }
     changed.freeze()
-}
-
-fn keep_tail(tail: &mut Vec<u8>, bytes: &[u8]) {
-    let kept = &bytes[bytes.len().saturating_sub(END_KEPT)..];
-    tail.extend_from_slice(kept);
-    let surplus = tail.len().saturating_sub(END_KEPT);
-    tail.drain(..surplus);
 }
 
 #[cfg(test)]
@@ -182,6 +196,10 @@ mod tests {
         assert!(tail.ends_with(b"end}"));
         assert!(tail.len() <= END_KEPT);
         assert_eq!(*next, Line::Whole(Bytes::from_static(b"next")));
+        // However it comes: a limit may be less than what is kept of either end.
+        let mut lines = Lines::new((&b"123"[..]).chain(&b"45\n1234\n"[..]), 2);
+        let expected = Line::TooLong { head: "12345".into(), tail: "12345".into() };
+        assert_eq!(lines.next().await.unwrap(), Some(expected));
         let lines = all(b"12345\n1234\n", 4).await;
         assert!(matches!(&lines[..], [Line::TooLong { .. }, Line::Whole(_)]), "{lines:?}");
     }
