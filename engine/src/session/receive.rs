@@ -525,7 +525,9 @@ impl Session {
     pub fn stop_incoming(&mut self, stream: StreamId, code: ResetCode) {
         self.partial.forget(stream);
         if let Some(incoming) = self.incoming.remove(&stream) {
-            self.actions.push_back(Action::Stop { stream, code: code.0 });
+            if !self.is_closed() {
+                self.actions.push_back(Action::Stop { stream, code: code.0 });
+            }
             match incoming {
                 Incoming::Subgroup(SubgroupStream { alias: Some(alias), .. }) => {
                     self.count_stream(alias, false);

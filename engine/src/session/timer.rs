@@ -84,6 +84,9 @@ impl Session {
         }
         self.reset_late(now);
         self.look_at_queues(now);
+        if self.is_closed() {
+            return;
+        }
         self.drop_unknown_aliases(now);
         while let Some(&(deadline, request)) = self.stopped.first() {
             if now < deadline {

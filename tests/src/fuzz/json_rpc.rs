@@ -7,7 +7,7 @@ use std::{
 
 use aip_gateway::{
     lines::{Line, Lines, on_one_line},
-    message::{Id, Limits, Message, object_members},
+    message::{Id, Limits, Message},
 };
 use bytes::Bytes;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -88,5 +88,7 @@ fn message(text: &Bytes, limits: &Limits) {
         assert_eq!(id, message.id().map(|_| 7), "only what has an id gets another");
     }
     let text = std::str::from_utf8(message.text()).expect("a message is UTF-8");
-    assert!(object_members(text).is_some(), "a message is an object");
+    // A member that nobody knows may stand there twice.
+    let parsed: Result<serde_json::Map<String, serde_json::Value>, _> = serde_json::from_str(text);
+    assert!(parsed.is_ok(), "a message is an object");
 }

@@ -4,7 +4,7 @@
 //! neither they nor the relay may find a fault in the other. A fourth sends bytes.
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -44,8 +44,8 @@ const CACHE_MAX: usize = 4_096;
 
 /// Tracks that the relay may know.
 const TRACKS_MAX: usize = 16;
-/// Times that everyone is asked before they must be at rest.
-const ROUNDS_MAX: usize = 200;
+/// Actions that one operation may cause before all must be at rest.
+const ACTIONS_MAX: usize = 100_000;
 
 /// One thing that happens.
 #[derive(Arbitrary, Debug)]
@@ -159,8 +159,10 @@ struct Story {
     stranger: bool,
     /// How often the stranger was sent away.
     faults: u64,
-    /// Streams of which nothing more arrives, and where it does not.
+    /// Streams of which nothing more arrives, and who wrote them.
     stopped: HashSet<(SessionId, StreamId, Side)>,
+    /// What is on its way, and from where: from peers, which are clients, or from the relay.
+    wire: VecDeque<(Side, SessionId, Action)>,
     next_session: u64,
     now: Instant,
 }
@@ -193,6 +195,7 @@ impl Story {
             stranger: false,
             faults: 0,
             stopped: HashSet::new(),
+            wire: VecDeque::new(),
             next_session: 100,
             now,
         };
@@ -419,88 +422,101 @@ impl Story {
 
     /// Carries what each has to say to the other, until nobody has.
     fn settle(&mut self) {
-        for _ in 0..ROUNDS_MAX {
-            let mut quiet = true;
-            while let Some((id, action)) = self.relay.poll_action() {
-                quiet = false;
-                self.act_for_relay(id, action);
-            }
-            for peer in 0..PEERS {
-                while let Some((_, action)) = self.peers[peer].poll_action() {
-                    quiet = false;
-                    self.act_for_peer(peer, action);
-                }
-                // What else they hear is of no use here.
-                self.peers[peer].events.retain(|event| matches!(event, Event::Request { .. }));
-            }
-            if quiet {
-                return;
+        for _ in 0..ACTIONS_MAX {
+            self.take_actions();
+            match self.wire.pop_front() {
+                Some((Side::Server, id, action)) => self.act_for_relay(id, action),
+                Some((Side::Client, id, action)) => self.act_for_peer(id, action),
+                None => return,
             }
         }
         panic!("they never come to rest");
     }
 
-    fn act_for_relay(&mut self, id: SessionId, action: Action) {
-        let now = self.now;
-        if id == STRANGER {
-            match action {
-                Action::Send { stream, bytes, .. } => {
-                    self.relay.handle_sent(id, stream, bytes.len(), now);
-                }
-                Action::Close { code, .. } => {
-                    self.faults += u64::from(code != SessionCode::NO_ERROR);
-                    self.stranger_leaves(Closed::Locally);
-                }
-                _ => {}
+    /// Takes what everyone wants, as has to be done whenever one was told something.
+    fn take_actions(&mut self) {
+        while let Some((id, action)) = self.relay.poll_action() {
+            if id == STRANGER {
+                self.act_for_stranger(action);
+            } else {
+                self.put_on_wire(Side::Server, id, action);
             }
+        }
+        for peer in 0..PEERS {
+            let id = self.sessions[peer];
+            while let Some((_, action)) = self.peers[peer].poll_action() {
+                self.put_on_wire(Side::Client, id, action);
+            }
+            // What else they hear is of no use here.
+            self.peers[peer].events.retain(|event| matches!(event, Event::Request { .. }));
+        }
+    }
+
+    /// Nothing more arrives of what its reader has stopped, from now on.
+    fn put_on_wire(&mut self, from: Side, id: SessionId, action: Action) {
+        let writer = from.peer();
+        if let Action::Stop { stream, .. } = action
+            && !self.stopped.insert((id, stream, writer))
+        {
             return;
         }
+        self.wire.push_back((from, id, action));
+    }
+
+    fn act_for_stranger(&mut self, action: Action) {
+        match action {
+            Action::Send { stream, bytes, .. } => {
+                self.relay.handle_sent(STRANGER, stream, bytes.len(), self.now);
+            }
+            Action::Close { code, .. } => {
+                self.faults += u64::from(code != SessionCode::NO_ERROR);
+                self.stranger_leaves(Closed::Locally);
+            }
+            _ => {}
+        }
+    }
+
+    fn act_for_relay(&mut self, id: SessionId, action: Action) {
+        let now = self.now;
         let Some(peer) = self.sessions.iter().position(|other| *other == id) else { return };
         let node = &mut self.peers[peer];
         match action {
             Action::Send { stream, bytes, fin } => {
                 let length = bytes.len();
-                if !self.stopped.contains(&(id, stream, Side::Client)) {
+                if !self.stopped.contains(&(id, stream, Side::Server)) {
                     node.handle_stream(id, stream, bytes, fin, now);
                 }
                 self.relay.handle_sent(id, stream, length, now);
             }
             Action::Reset { stream, code } => {
-                if self.stopped.insert((id, stream, Side::Client)) {
+                if self.stopped.insert((id, stream, Side::Server)) {
                     node.handle_reset(id, stream, code, now);
                 }
             }
-            Action::Stop { stream, code } => {
-                if self.stopped.insert((id, stream, Side::Server)) {
-                    node.handle_stop(id, stream, code, now);
-                }
-            }
+            Action::Stop { stream, code } => node.handle_stop(id, stream, code, now),
             Action::SendDatagram { bytes, .. } => node.handle_datagram(id, bytes, now),
             Action::Close { code, reason } => panic!("the relay closes: {code} {reason}"),
             Action::Prioritize { .. } | Action::Pause { .. } | Action::Resume { .. } => {}
         }
     }
 
-    fn act_for_peer(&mut self, peer: usize, action: Action) {
-        let (id, now) = (self.sessions[peer], self.now);
+    fn act_for_peer(&mut self, id: SessionId, action: Action) {
+        let now = self.now;
+        let Some(peer) = self.sessions.iter().position(|other| *other == id) else { return };
         match action {
             Action::Send { stream, bytes, fin } => {
                 let length = bytes.len();
-                if !self.stopped.contains(&(id, stream, Side::Server)) {
+                if !self.stopped.contains(&(id, stream, Side::Client)) {
                     self.relay.handle_stream(id, stream, bytes, fin, now);
                 }
                 self.peers[peer].handle_sent(id, stream, length, now);
             }
             Action::Reset { stream, code } => {
-                if self.stopped.insert((id, stream, Side::Server)) {
+                if self.stopped.insert((id, stream, Side::Client)) {
                     self.relay.handle_reset(id, stream, code, now);
                 }
             }
-            Action::Stop { stream, code } => {
-                if self.stopped.insert((id, stream, Side::Client)) {
-                    self.relay.handle_stop(id, stream, code, now);
-                }
-            }
+            Action::Stop { stream, code } => self.relay.handle_stop(id, stream, code, now),
             Action::SendDatagram { bytes, .. } => self.relay.handle_datagram(id, bytes, now),
             Action::Close { code, reason } => panic!("a peer closes: {code} {reason}"),
             Action::Prioritize { .. } | Action::Pause { .. } | Action::Resume { .. } => {}
