@@ -85,22 +85,23 @@ impl Relay {
             patience: body.parameters.fill_timeout().map(Duration::from_millis),
             ranges: Wish::of(&body.parameters).ranges,
         };
-        self.begin_fetch_task(index, key, wanted, now);
+        let task = self.begin_fetch_task(index, key, wanted, now);
+        self.pump_fetch(index, task, now);
+        self.update_linger(index, now);
     }
 
-    /// Begins to answer a FETCH that was accepted.
+    /// Begins to answer a FETCH that was accepted; to be pumped. The track is there until it is.
     pub(super) fn begin_fetch_task(
         &mut self,
         index: TrackIndex,
         key: RequestKey,
         wanted: Wanted,
         now: Instant,
-    ) {
+    ) -> u64 {
         let task_key = FillKey { owner: key, asked_by: key.request };
         let task = self.begin_task(index, task_key, false, wanted, now);
         self.own(key, Owner::Fetch { track: index, task });
-        self.pump_fetch(index, task, now);
-        self.update_linger(index, now);
+        task
     }
 
     /// First and last location that a FETCH asks for, inclusive.

@@ -162,6 +162,8 @@ impl Relay {
         properties: &Properties,
         now: Instant,
     ) {
+        // The track may be gone with the last of them: all begin before the first is sent.
+        let mut begun = Vec::new();
         for entry in self.take_passed_on(index, above) {
             self.end_passed_on(entry.key);
             let (WaitingBody::Fetch(body), Some((start, asked_end))) = (&entry.body, entry.range)
@@ -188,9 +190,14 @@ impl Relay {
                 patience: body.parameters.fill_timeout().map(Duration::from_millis),
                 ranges: Wish::of(&body.parameters).ranges,
             };
-            self.begin_fetch_task(index, entry.key, wanted, now);
+            begun.push(self.begin_fetch_task(index, entry.key, wanted, now));
             self.answered.push_back(entry.key.peer);
         }
+        for task in begun {
+            self.pump_fetch(index, task, now);
+        }
+        self.update_linger(index, now);
+        self.forget_track_if_unused(index);
     }
 
     /// A publisher has answered our TRACK_STATUS.

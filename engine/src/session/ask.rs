@@ -259,7 +259,7 @@ impl Session {
         let id = self.requests.next_id();
         let stream = self.open_stream(true);
         let precedence = Precedence::request(id);
-        self.actions.push_back(Action::Prioritize { stream, precedence });
+        self.act(Action::Prioritize { stream, precedence });
         self.queue_message(stream, &message(id), false);
         let is_call = matches!(kind, Kind::CallSent);
         let mut request = Request::new(stream, kind, FrameDecoder::new(self.version), self.clock);
@@ -300,10 +300,10 @@ impl Session {
         }
         self.drop_outgoing(request.stream);
         if request.send_open {
-            self.actions.push_back(Action::Reset { stream: request.stream, code: code.0 });
+            self.act(Action::Reset { stream: request.stream, code: code.0 });
         }
         if request.receive_open {
-            self.actions.push_back(Action::Stop { stream: request.stream, code: code.0 });
+            self.act(Action::Stop { stream: request.stream, code: code.0 });
         }
     }
 

@@ -55,7 +55,7 @@ impl Session {
     pub fn reset_call(&mut self, call: RequestId, code: ResetCode) {
         let Some(stream) = self.open_call(call) else { return };
         self.drop_outgoing(stream);
-        self.actions.push_back(Action::Reset { stream, code: code.0 });
+        self.act(Action::Reset { stream, code: code.0 });
         self.call_send_ended(call);
     }
 
@@ -65,7 +65,7 @@ impl Session {
         let stream = request.stream;
         let was_open = std::mem::replace(&mut request.receive_open, false);
         if was_open && !self.is_closed() {
-            self.actions.push_back(Action::Stop { stream, code: code.0 });
+            self.act(Action::Stop { stream, code: code.0 });
         }
         self.forget_call_if_over(call);
     }
@@ -77,11 +77,7 @@ impl Session {
             return;
         }
         let stream = request.stream;
-        self.actions.push_back(if paused {
-            Action::Pause { stream }
-        } else {
-            Action::Resume { stream }
-        });
+        self.act(if paused { Action::Pause { stream } } else { Action::Resume { stream } });
     }
 
     /// Answers a call with an error record, and reads no more of it.

@@ -51,7 +51,7 @@ impl Session {
     pub(super) fn send_setup(&mut self) {
         let stream = self.open_stream(false);
         self.control.outgoing = Some(stream);
-        self.actions.push_back(Action::Prioritize { stream, precedence: Precedence::CONTROL });
+        self.act(Action::Prioritize { stream, precedence: Precedence::CONTROL });
         let mut setup = Setup::default();
         if self.side == Side::Client {
             setup.path = self.config.path.clone().map(Bytes::from);

@@ -187,7 +187,7 @@ impl Session {
     fn next_subgroup_is_late(&mut self) {
         let Some(Reverse((_, stream))) = self.late.subgroups.pop() else { return };
         // A stream that the transport has forgotten is acknowledged; then this does nothing.
-        self.actions.push_back(Action::Reset { stream, code: ResetCode::DELIVERY_TIMEOUT.0 });
+        self.act(Action::Reset { stream, code: ResetCode::DELIVERY_TIMEOUT.0 });
         self.outgoing_ended(stream);
     }
 

@@ -263,8 +263,15 @@ impl Session {
         if self.is_closed() {
             return;
         }
+        self.act(Action::Close { code, reason: reason.to_owned() });
         self.state = State::Closed;
-        self.actions.push_back(Action::Close { code, reason: reason.to_owned() });
+    }
+
+    /// Has the transport do something; nothing once the session is closed.
+    fn act(&mut self, action: Action) {
+        if !self.is_closed() {
+            self.actions.push_back(action);
+        }
     }
 
     /// The connection is gone: nothing can be said or heard any more. What the peer had said, and
@@ -320,7 +327,7 @@ impl Session {
     fn queue(&mut self, stream: StreamId, bytes: Bytes, fin: bool) {
         debug_assert!(!self.outgoing.contains(stream), "a stream that the layer above writes");
         self.charge_messages(Account::piece(bytes.len()));
-        self.actions.push_back(Action::Send { stream, bytes, fin });
+        self.act(Action::Send { stream, bytes, fin });
     }
 
     /// Queues a message on a request's or the control stream.

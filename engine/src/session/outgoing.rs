@@ -119,7 +119,7 @@ impl Session {
         let (account, written, fin) = (Account::OPEN_STREAM, 0, false);
         let outgoing = Outgoing { owner, precedence, account, written, fin, is_pulled, timed };
         self.outgoing.insert(stream, outgoing);
-        self.actions.push_back(Action::Prioritize { stream, precedence });
+        self.act(Action::Prioritize { stream, precedence });
         self.streams_account += account;
         if let Some(publication) = self.requests.publication_at(owner) {
             publication.account += account;
@@ -244,7 +244,7 @@ impl Session {
     /// Ends a data stream at once, with what is queued on it.
     pub fn reset_stream(&mut self, stream: StreamId, code: ResetCode) {
         if self.outgoing.contains(stream) && !self.is_closed() {
-            self.actions.push_back(Action::Reset { stream, code: code.0 });
+            self.act(Action::Reset { stream, code: code.0 });
             self.outgoing_ended(stream);
         }
     }

@@ -223,7 +223,7 @@ impl Session {
         self.unknown_alias.streams.entry(alias).or_default().push(stream);
         let deadline = now + self.config.unknown_alias_timeout;
         self.unknown_alias.streams_by_deadline.push_back((deadline, alias, stream));
-        self.actions.push_back(Action::Pause { stream });
+        self.act(Action::Pause { stream });
         false
     }
 
@@ -238,7 +238,7 @@ impl Session {
             subgroup.alias = Some(alias);
             self.count_stream(alias, true);
             self.events.push_back(Event::SubgroupOpened { stream, header });
-            self.actions.push_back(Action::Resume { stream });
+            self.act(Action::Resume { stream });
             let now = self
                 .unknown_alias
                 .streams_by_deadline
@@ -525,9 +525,7 @@ impl Session {
     pub fn stop_incoming(&mut self, stream: StreamId, code: ResetCode) {
         self.partial.forget(stream);
         if let Some(incoming) = self.incoming.remove(&stream) {
-            if !self.is_closed() {
-                self.actions.push_back(Action::Stop { stream, code: code.0 });
-            }
+            self.act(Action::Stop { stream, code: code.0 });
             match incoming {
                 Incoming::Subgroup(SubgroupStream { alias: Some(alias), .. }) => {
                     self.count_stream(alias, false);

@@ -67,7 +67,7 @@ impl Session {
             // It ended before its request was whole: only that request fails.
             self.opening.remove(&stream);
             self.partial.forget(stream);
-            self.actions.push_back(Action::Reset { stream, code: ResetCode::CANCELLED.0 });
+            self.act(Action::Reset { stream, code: ResetCode::CANCELLED.0 });
         } else {
             self.partial.note(stream, true, now + self.config.control_message_timeout, true);
         }
@@ -93,9 +93,9 @@ impl Session {
             return;
         }
         self.forget_early(stream);
-        self.actions.push_back(Action::Stop { stream, code: ResetCode::EXCESSIVE_LOAD.0 });
+        self.act(Action::Stop { stream, code: ResetCode::EXCESSIVE_LOAD.0 });
         if stream.is_bidirectional() {
-            self.actions.push_back(Action::Reset { stream, code: ResetCode::EXCESSIVE_LOAD.0 });
+            self.act(Action::Reset { stream, code: ResetCode::EXCESSIVE_LOAD.0 });
         }
     }
 
@@ -149,7 +149,7 @@ impl Session {
             self.begin_outgoing(stream, Begin::pulled(id, Precedence::data(id, priority)));
         } else {
             let precedence = Precedence::request(id);
-            self.actions.push_back(Action::Prioritize { stream, precedence });
+            self.act(Action::Prioritize { stream, precedence });
         }
         self.events.push_back(Event::Request { request: id, body, tokens });
         if let Some(alias) = alias {
@@ -477,7 +477,7 @@ impl Session {
         self.partial.forget(stream);
         let opening = self.opening.remove(&stream).map(|(_, began)| began);
         if opening.is_some() {
-            self.actions.push_back(Action::Reset { stream, code: ResetCode::CANCELLED.0 });
+            self.act(Action::Reset { stream, code: ResetCode::CANCELLED.0 });
         }
         self.forget_early(stream);
         self.draining.remove(&stream);

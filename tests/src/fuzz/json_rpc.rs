@@ -1,6 +1,7 @@
 //! What an MCP program may write on its standard output: lines, each a JSON-RPC message or not.
 
 use std::{
+    collections::BTreeMap,
     pin::Pin,
     task::{Context, Poll, Waker},
 };
@@ -10,6 +11,7 @@ use aip_gateway::{
     message::{Id, Limits, Message},
 };
 use bytes::Bytes;
+use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::choice;
@@ -89,6 +91,6 @@ fn message(text: &Bytes, limits: &Limits) {
     }
     let text = std::str::from_utf8(message.text()).expect("a message is UTF-8");
     // A member that nobody knows may stand there twice.
-    let parsed: Result<serde_json::Map<String, serde_json::Value>, _> = serde_json::from_str(text);
+    let parsed: Result<BTreeMap<String, &RawValue>, _> = serde_json::from_str(text);
     assert!(parsed.is_ok(), "a message is an object");
 }
