@@ -14,7 +14,7 @@ use aip_codec::moqt::{
 use super::{
     Relay,
     namespace_tree::RequestKey,
-    peer::{Owner, PeerIndex},
+    peer::{Owner, Peer, PeerIndex},
     subscribe::{Asker, done_code},
     track::{Track, TrackIndex, Upstream},
 };
@@ -30,8 +30,7 @@ impl Relay {
         track: &Track,
         on_behalf_of: Option<RequestKey>,
     ) -> Vec<PeerIndex> {
-        let is_relay =
-            |peer: &PeerIndex| self.peers.get(peer.0).is_some_and(super::peer::Peer::is_relay);
+        let is_relay = |peer: &PeerIndex| self.peers.get(peer.0).is_some_and(Peer::is_relay);
         let asks_shards = self.asks_shards(track, on_behalf_of);
         let routes = || {
             let all = self.namespaces.routes_to(track.name.namespace());
@@ -54,7 +53,7 @@ impl Relay {
         let below = track.relays_below();
         let asks = |peer: PeerIndex| on_behalf_of.is_some_and(|key| key.peer == peer);
         let is_below = |peer: PeerIndex| {
-            let relay = self.peers.get(peer.0).and_then(super::peer::Peer::relay_id);
+            let relay = self.peers.get(peer.0).and_then(Peer::relay_id);
             asks(peer)
                 || track.has_downstream_in(peer)
                 || relay.is_some_and(|relay| below.contains(&relay))
@@ -311,8 +310,34 @@ impl Relay {
             self.end_subscribers(index, ended_with);
         } else {
             self.serve_waiting(index, now);
+            self.refuse_waiting_for_themselves(index, code, now);
         }
         self.forget_track_if_unused(index);
+    }
+
+    /// Refuses other relays that wait for a track which nobody but they are still asked for. They ask
+    /// on our behalf: each would wait for the other.
+    fn refuse_waiting_for_themselves(
+        &mut self,
+        index: TrackIndex,
+        code: RequestCode,
+        now: Instant,
+    ) {
+        let Some(track) = self.tracks.get(index.0).filter(|track| !track.is_established()) else {
+            return;
+        };
+        let may_come = code == RequestCode::DOES_NOT_EXIST;
+        let keys: Vec<RequestKey> = track
+            .waiting
+            .iter()
+            .filter(|waiting| !may_come || waiting.deadline <= now)
+            .map(|waiting| waiting.key)
+            .filter(|key| self.peers.get(key.peer.0).is_some_and(Peer::is_upstream_relay))
+            .filter(|key| track.upstreams.iter().all(|upstream| upstream.key.peer == key.peer))
+            .collect();
+        for key in keys {
+            self.refuse_waiting(index, key, code, "nobody else sends this track");
+        }
     }
 
     pub(super) fn refuse_waiting(

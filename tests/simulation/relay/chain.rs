@@ -2,13 +2,20 @@
 
 use aip_codec::{
     Version,
-    moqt::{error_code::ResetCode, parameter::Parameter},
+    moqt::{
+        error_code::{RequestCode, ResetCode},
+        parameter::Parameter,
+    },
 };
 use aip_engine::{
     relay::Config,
     session::{Event, Request, Response},
 };
-use aip_tests::sim::{LinkId, NodeId, peer::Subgroup, shards::Shards};
+use aip_tests::sim::{
+    LinkId, NodeId,
+    peer::{Peer, Subgroup},
+    shards::Shards,
+};
 
 use super::{DRAFTS, Stage, at, namespace, none, objects, with};
 
@@ -283,5 +290,29 @@ fn a_rendezvous_waits_across_relays() {
             let response = chain.stage.response(subscriber, subscription);
             assert!(matches!(response, Response::SubscribeOk(_)), "{version:?}: {response:?}");
         }
+    }
+}
+
+/// A relay above that has no number is asked for a track, and asks for it as soon as it hears of a
+/// publisher: it has it of nobody else.
+#[test]
+fn two_relays_do_not_wait_for_each_other() {
+    for drafts in DRAFTS {
+        let mut stage = Stage::new();
+        let above = stage.world.add(Peer::default());
+        stage.world.connect(stage.relay, above, drafts.0, Some(0));
+        stage.run(20);
+        stage.requests(above);
+        let subscriber = stage.peer(drafts.1);
+        let subscription = stage.subscribe(subscriber, "t", none());
+        let (asked, _) = stage.request(above);
+        let publisher = stage.publisher(drafts.0, "live");
+        let back = stage.subscribe(above, "t", none());
+        let (upstream, _) = stage.request(publisher);
+        let code = RequestCode::DOES_NOT_EXIST;
+        stage.tell(publisher, |peer| peer.session().reject_with(upstream, code, ""));
+        assert_eq!(stage.refusal(above, back), "DOES_NOT_EXIST", "{drafts:?}");
+        stage.tell(above, |peer| peer.session().reject_with(asked, code, ""));
+        assert_eq!(stage.refusal(subscriber, subscription), "DOES_NOT_EXIST", "{drafts:?}");
     }
 }
