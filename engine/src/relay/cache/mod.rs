@@ -318,7 +318,7 @@ impl Cache {
         self.change_held(last.group, |group| group.end_at(last.object)).unwrap_or(true)
     }
 
-    /// Notes a subgroup's last object. False if a later one is here: the track is malformed.
+    /// Notes a subgroup's last object. False if a later one has come: the track is malformed.
     pub(crate) fn end_subgroup(&mut self, subgroup: SubgroupId, last: Location) -> bool {
         self.change_held(last.group, |group| group.end_subgroup_at(subgroup, last.object))
             .unwrap_or(true)
