@@ -70,7 +70,8 @@ impl Relay {
         self.set_route(key, namespace, None, now);
     }
 
-    /// Tracks with subscribers are asked of every publisher, also one that comes later.
+    /// Tracks that somebody has or waits for are asked of every publisher, also one that comes
+    /// later: who was asked before may never answer.
     pub(super) fn subscribe_to_new_publisher(
         &mut self,
         key: RequestKey,
@@ -90,7 +91,8 @@ impl Relay {
             .tracks
             .iter()
             .filter(|(_, track)| {
-                !track.subscribers.is_empty()
+                let is_wanted = !track.subscribers.is_empty() || !track.waiting.is_empty();
+                is_wanted
                     && namespace.is_prefix_of(track.name.namespace())
                     && !track.has_upstream_in(key.peer)
             })

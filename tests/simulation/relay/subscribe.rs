@@ -75,6 +75,21 @@ fn a_publisher_that_comes_later_is_asked_too() {
 }
 
 #[test]
+fn a_publisher_that_comes_while_another_says_nothing_serves_who_waits() {
+    for drafts in DRAFTS {
+        let mut stage = Stage::new();
+        let silent = stage.publisher(drafts.0, "live");
+        let subscriber = stage.peer(drafts.1);
+        let subscription = stage.subscribe(subscriber, "t", none());
+        stage.request(silent);
+        let second = stage.publisher(drafts.0, "live");
+        let (upstream, _) = stage.request(second);
+        stage.tell(second, |peer| peer.accept_subscribe(upstream, 1, none()));
+        assert!(matches!(stage.response(subscriber, subscription), Response::SubscribeOk(_)));
+    }
+}
+
+#[test]
 fn if_every_publisher_refuses_so_does_the_relay() {
     for drafts in DRAFTS {
         let mut stage = Stage::new();
