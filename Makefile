@@ -9,6 +9,9 @@ SEED ?=
 TRACE ?=
 EXECUTIONS ?= 1000000
 TARGETS ?=
+PERCENT ?= 95
+# Tests that run within themselves; those of the gateway start programs, which are built otherwise.
+SANITIZED = --lib --test loopback --test conformance --test simulation --test shards --test codec_vectors
 SOAK ?= 20000
 CASES ?=
 RELAY ?= target/release/aip-relay
@@ -17,7 +20,7 @@ PROGRAMS = $(CARGO) build --locked --release --workspace --bins --all-features
 ARGUMENTS ?=
 HOSTILE ?= no
 
-.PHONY: help demo test requirements simulate conformance moqt-conformance interop mcp-conformance mcp-interop mcp-relays mcp-faults overload faults fuzz benchmark crosscheck bench bench-baseline bench-compare bench-scaling clean
+.PHONY: help demo test requirements simulate conformance moqt-conformance interop mcp-conformance mcp-interop mcp-relays mcp-faults overload faults fuzz fuzz-coverage sanitize benchmark crosscheck bench bench-baseline bench-compare bench-scaling clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
@@ -67,9 +70,19 @@ faults: ## faults of network, machine and peers on real relays, at full size (SO
 	$(PROGRAMS)
 	@target/release/faults --soak $(SOAK) --json target/faults.json $(CASES)
 
-fuzz: ## twelve fuzz targets, a million executions each (EXECUTIONS=, TARGETS="control relay")
+fuzz: ## fourteen fuzz targets, a million executions each (EXECUTIONS=, TARGETS="control relay")
 	@.ci/require build
 	@tests/fuzz/run $(EXECUTIONS) $(TARGETS)
+
+fuzz-coverage: ## how much of the codec the fuzz targets reach, with what fuzzing has found so far (PERCENT=95 or it fails)
+	@.ci/require build coverage
+	@tests/fuzz/measure $(PERCENT)
+
+sanitize: ## the tests of codec, sessions, relay and sockets under AddressSanitizer and LeakSanitizer (minutes)
+	@.ci/require build nextest
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) nextest run --locked \
+		--target $(shell rustc -vV | sed -n 's/^host: //p') --target-dir target/sanitize \
+		-p aip-codec -p aip-engine -p aip-tests --all-features $(SANITIZED)
 
 mcp-conformance: ## the official MCP conformance suite, directly and through 1, 2 and 3 relays, cached and not; its client side
 	@.ci/require build node

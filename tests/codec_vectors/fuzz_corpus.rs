@@ -69,3 +69,19 @@ fn compact() {
 fn call_records() {
     replay("call_records", fuzz::call_records);
 }
+
+#[test]
+fn encode() {
+    replay("encode", fuzz::encode);
+}
+
+#[test]
+fn text() {
+    replay("text", fuzz::text);
+}
+
+#[cfg(feature = "io")]
+#[test]
+fn webtransport() {
+    replay("webtransport", fuzz::webtransport);
+}

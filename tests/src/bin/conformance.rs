@@ -125,8 +125,11 @@ fn start(arguments: &Arguments) -> Result<bool, Trouble> {
         cases.retain(|case| arguments.test.iter().any(|pattern| matches(pattern, case)));
     }
     if arguments.list {
-        list(&cases, arguments.verbose)?;
-        return Ok(true);
+        return match list(&cases, arguments.verbose) {
+            // Who reads, `head` for one, has enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(true),
+            listed => Ok(listed.map(|()| true)?),
+        };
     }
     let endpoint = endpoint(arguments)?;
     let drafts = spoken(arguments, &endpoint)?;

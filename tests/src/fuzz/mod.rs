@@ -5,10 +5,12 @@
 //! peer sends.
 
 mod compact;
+mod encode;
 #[cfg(feature = "io")]
 mod json_rpc;
 mod relay;
 mod session;
+mod text;
 #[cfg(feature = "io")]
 mod webtransport;
 
@@ -28,7 +30,7 @@ use aip_codec::{
 };
 use bytes::{Bytes, BytesMut};
 
-pub use self::{compact::compact, relay::relay, session::session};
+pub use self::{compact::compact, encode::encode, relay::relay, session::session, text::text};
 #[cfg(feature = "io")]
 pub use self::{json_rpc::json_rpc, webtransport::webtransport};
 
