@@ -140,3 +140,39 @@ async fn one_upstream_listen_serves_all_listeners() {
     assert_eq!(counts.track_reads, 1 + ROUNDS as u64, "once at first, and once for each change");
     drop(workers);
 }
+
+/// Ends what it was asked to tell of when it is called, and is another afterwards.
+fn ending() -> String {
+    r#"case "$line" in
+        *'"subscriptions/listen"'*) sub=$id
+            printf '{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":%s},"notifications":{"resourceSubscriptions":["u:x"]}}}\n' "$id";;
+        *'"tools/call"'*) n=$((n+1))
+            printf '{"jsonrpc":"2.0","id":%s,"result":{"resultType":"complete"}}\n' "$sub"
+            printf '{"jsonrpc":"2.0","id":%s,"result":{"resultType":"complete"}}\n' "$id";;
+        *) printf '{"jsonrpc":"2.0","id":%s,"result":{"resultType":"complete","contents":[],"n":"%s","ttlMs":60000,"cacheScope":"public"}}\n' "$id" "$n";; esac"#
+        .to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listen_that_the_server_ends_is_asked_for_again() {
+    let relay = Relay::start();
+    let backend = modern_shell(r#"{"resources":{"subscribe":true},"tools":{}}"#, &ending());
+    let serving = Serving::start(&relay, backend).await;
+    let (link, _served, _worker) = relay.link();
+    let connectors = [connector(link).await];
+    let (heard, mut all) = mpsc::unbounded_channel();
+    let mut listening = listen(&connectors, 1, &heard);
+    let mut hears = async || tokio::time::timeout(PATIENCE, all.recv()).await.unwrap().unwrap().1;
+    assert_eq!(hears().await.method(), "notifications/subscriptions/acknowledged");
+    let mut agent = Agent::new(Arc::clone(&connectors[0])).await;
+    for round in 1..=2 {
+        // What changes between two subscriptions is heard of, though the server tells of nothing.
+        agent.ask("tools/call", json!({"name": "t", "_meta": meta()})).await.unwrap();
+        assert_eq!(hears().await.method(), "notifications/resources/updated");
+        let read = json!({"uri": "u:x", "_meta": meta()});
+        assert_eq!(agent.ask("resources/read", read).await.unwrap()["n"], round.to_string());
+    }
+    listening.shutdown().await;
+    agent.close().await;
+    serving.end().await;
+}

@@ -24,7 +24,7 @@ use super::{
     interop::{self, Reply},
     policy::{self, Verdict},
     sessions::{self, Sessions},
-    subscribing::Subscribing,
+    subscribing::{Subject, Subscribing},
     tracks::{Step, Tracks},
 };
 use crate::{
@@ -85,6 +85,8 @@ pub(super) enum Wish {
     Answered(FullTrackName, Option<Message>),
     /// The backend tells of something.
     Notified(Message),
+    /// For a while the backend has told of no changes of this, or tells of them again.
+    Unheard(Subject),
     /// A session has begun.
     SessionBegun(u64, mpsc::Sender<Message>),
     /// A session wants to be told of a resource's changes, or no longer.
@@ -312,6 +314,14 @@ impl Publisher {
         match wish {
             Wish::Answered(track, answer) => self.handle_answer(track, answer).await,
             Wish::Notified(message) => self.handle_notification(&message).await,
+            Wish::Unheard(subject) => {
+                self.revisit(|read| subject.covers(read), Tracks::doubt).await;
+                if let Subject::Resource(uri) = &subject {
+                    let params = format!(r#"{{"uri":{}}}"#, serde_json::Value::from(&**uri));
+                    let updated = Message::notification("notifications/resources/updated", &params);
+                    self.sessions.tell_followers(uri, &updated);
+                }
+            }
             Wish::SessionBegun(session, messages) => self.sessions.begin(session, messages),
             Wish::SessionFollows(session, uri, follows) => {
                 self.sessions.follow(session, uri, follows);
@@ -391,12 +401,12 @@ impl Publisher {
     /// Whether the backend tells of every change of a track.
     fn is_notified(&mut self, name: &FullTrackName) -> bool {
         let Some(description) = &self.description else { return false };
-        let notifies = description.notifies;
+        let (notifies, lists) = (description.notifies, self.subscribing.holds_lists());
         let Some(track) = self.tracks.track_mut(name) else { return false };
         match &track.read {
-            Read::Tools => notifies.tools,
-            Read::Prompts => notifies.prompts,
-            Read::Resources | Read::Templates => notifies.resources,
+            Read::Tools => lists && notifies.tools,
+            Read::Prompts => lists && notifies.prompts,
+            Read::Resources | Read::Templates => lists && notifies.resources,
             Read::Resource { uri } => track.subscribed && self.subscribing.holds(uri),
             Read::Prompt { .. } => false,
         }
@@ -458,8 +468,16 @@ impl Publisher {
     }
 
     async fn change(&mut self, which: impl Fn(&Read) -> bool) {
+        self.revisit(which, Tracks::change).await;
+    }
+
+    async fn revisit(
+        &mut self,
+        which: impl Fn(&Read) -> bool,
+        step: fn(&mut Tracks, &FullTrackName) -> Step,
+    ) {
         for name in self.tracks.named(which) {
-            match self.tracks.change(&name) {
+            match step(&mut self.tracks, &name) {
                 Step::Read => self.begin_read(name, SETTLE),
                 step @ (Step::Nothing | Step::Expire(_)) => self.step(name, step).await,
             }

@@ -94,6 +94,17 @@ impl Tracks {
         }
     }
 
+    /// A track may not be what it was: it is read as if it were not, but the same bytes are no change.
+    pub(super) fn doubt(&mut self, name: &FullTrackName) -> Step {
+        let step = self.change(name);
+        if let Some(track) = self.tracks.get_mut(name)
+            && step == Step::Read
+        {
+            track.told = false;
+        }
+        step
+    }
+
     /// The tracks of these reads.
     pub(super) fn named(&self, which: impl Fn(&Read) -> bool) -> Vec<FullTrackName> {
         let found = self.tracks.iter().filter(|(_, track)| which(&track.read));
@@ -206,6 +217,17 @@ mod tests {
         assert_eq!(published(&mut tracks, &tools, "b"), 1_001, "other bytes");
         assert_eq!(tracks.change(&tools), Step::Read);
         assert_eq!(published(&mut tracks, &tools, "b"), 1_002, "told as changed");
+    }
+
+    #[test]
+    fn the_same_bytes_after_a_doubt_are_no_change() {
+        let (mut tracks, tools) = (Tracks::default(), name("tools"));
+        tracks.want(&tools, Read::Tools, 10);
+        assert_eq!(published(&mut tracks, &tools, "a"), 1_000);
+        assert_eq!(tracks.doubt(&tools), Step::Read);
+        assert_eq!(tracks.doubt(&tools), Step::Nothing, "it is being read");
+        assert_eq!(published(&mut tracks, &tools, "a"), 1_000, "the same");
+        assert_eq!(tracks.again(&tools), Step::Read, "there was a doubt meanwhile");
     }
 
     #[test]
