@@ -114,7 +114,7 @@ benchmark: ## one MCP server by stdio, HTTP, public gateways, 1 and 3 relays; re
 crosscheck: ## aip-load beside wrk, oha and aiomoqt on the same targets: do they say the same? (ARGUMENTS="--only wrk --rounds 3")
 	@.ci/require build
 	$(PROGRAMS)
-	$(CARGO) build --locked --release -p aip-loadgen --example waiting_server
+	$(CARGO) build --locked --release --workspace --all-features --example waiting_server
 	@target/release/aip-crosscheck --install --out bench/results/crosscheck.md $(ARGUMENTS)
 
 bench: ## what the hot paths cost: instructions against bench/baseline.json, then time
