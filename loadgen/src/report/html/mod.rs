@@ -103,17 +103,27 @@ fn escape(text: &str) -> String {
 }
 
 /// Latency over percentiles, which lie by 1 / (1 − share): each nine has the same room.
+/// One plot, and one of its own for what is of another size: the times to connect.
 fn percentiles(report: &Report) -> Result<String, String> {
     let shown = |series: &&Series| {
         let is_part = series.name == "service" && !series.labels.is_empty();
         series.name != "lag" && !is_part && 1 < series.summary.count
     };
-    let mut lines = Vec::new();
-    for series in report.series.iter().filter(shown).take(LINES_MAX) {
-        lines.push(Line::of_percentiles(series.title(), &series.times()?));
+    let (connects, others): (Vec<_>, Vec<_>) =
+        report.series.iter().filter(shown).partition(|series| series.name == "connect");
+    let mut plots = String::new();
+    for (series, title) in
+        [(others, "latency by percentile (ms)"), (connects, "time to connect by percentile (ms)")]
+    {
+        let most = series.iter().map(|series| series.summary.count.max(10)).max();
+        let Some(most) = most else { continue };
+        let mut lines = Vec::new();
+        for series in series.into_iter().take(LINES_MAX) {
+            lines.push(Line::of_percentiles(series.title(), &series.times()?));
+        }
+        plots += &percentile_plot(&lines, title, most)?;
     }
-    let most = report.main().map_or(10, |series| series.summary.count.max(10));
-    percentile_plot(&lines, "latency by percentile (ms)", most)
+    Ok(plots)
 }
 
 fn percentile_plot(lines: &[Line], title: &str, most: u64) -> Result<String, String> {
@@ -172,12 +182,13 @@ mod tests {
         }
         let mut report = report();
         report.target = "<script>alert(1)</script>".to_owned();
-        report.series = vec![Series::new("latency", [("tool", "<b>")], &times)];
+        let latency = Series::new("latency", [("tool", "<b>")], &times);
+        report.series = vec![latency, Series::new("connect", [], &times)];
         report.timeline =
             (0..5).map(|at| Interval { at: f64::from(at), ok: 7, ..Interval::default() }).collect();
         report.validity.invalid.push("late & lost".to_owned());
         let page = text(&report).unwrap();
-        assert_eq!(page.matches("<svg").count(), 3);
+        assert_eq!(page.matches("<svg").count(), 4);
         assert!(page.contains("<polyline"), "lines are drawn");
         assert!(page.contains("INVALID: late &amp; lost"));
         for absent in ["<script", "<b>", "http-equiv", "src=", "href=", "@import"] {
