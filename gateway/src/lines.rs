@@ -1,5 +1,6 @@
 //! Messages that are lines, as stdio has them, without trust in their length.
 
+use aip_engine::io::give_back;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
@@ -139,12 +140,16 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         (!trimmed.is_empty()).then(|| Line::Whole(line.slice_ref(trimmed)))
     }
 
-    /// Lets go of what is held of a line that is too long, but for its ends.
+    /// Lets go of what is held of a line that is too long, but for its ends. A long one's memory is
+    /// given back at once: the next such line may come before the allocator would.
     fn drop_held(&mut self) {
         self.dropping.get_or_insert_default().take(&self.held);
         self.held.clear();
         if self.length_max < self.held.capacity() {
             self.held = BytesMut::new();
+            if LONG <= self.length_max {
+                give_back();
+            }
         }
         self.searched = 0;
     }

@@ -78,9 +78,9 @@ const fn is_short(was: bool, used: u64, max: u64) -> bool {
     if was { max / 8 * ENOUGH_EIGHTHS < used } else { max / 4 * SHORT_QUARTERS < used }
 }
 
-/// Gives back to the system what this thread has freed: the allocator keeps it for what comes next, and
-/// while memory is short nothing comes.
-fn give_back() {
+/// Gives back to the system what this thread has freed. The allocator keeps that for about a second,
+/// for what comes next; where memory is short, or what was freed is much and seldom, that is too long.
+pub fn give_back() {
     // SAFETY: it takes nothing, and any thread may call it at any time. Where another allocator is in
     // use, this one has nothing to give back.
     unsafe { libmimalloc_sys::mi_collect(true) }

@@ -69,7 +69,7 @@ pub use self::{
     error::Error,
     log::{LogFormat, log_to_stderr},
     mailbox::{Mailbox, Rejected},
-    memory::memory_limit,
+    memory::{give_back, memory_limit},
     runtime::{Handle, Ready, run, spawn, spawn_workers},
     target::{Scheme, Target, Trust, Url, random_relay_id},
 };
