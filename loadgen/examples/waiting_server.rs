@@ -42,7 +42,11 @@ async fn answer(State(wait): State<Wait>, Json(request): Json<Value>) -> Json<Va
         "tools/call" => {
             // 1 - f64() lies in (0, 1], so that the time is finite.
             let drawn = wait.mean.mul_f64(-(1.0 - fastrand::f64()).ln());
-            tokio::time::sleep(LEAST + drawn).await;
+            // On a thread of its own: the runtime's timers tick each millisecond, and a client that
+            // calls right after an answer would wait for the rest of each tick, another would not.
+            let slept = tokio::task::spawn_blocking(move || std::thread::sleep(LEAST + drawn));
+            // A thread that sleeps does not fail.
+            _ = slept.await;
             complete("content", json!([{"type": "text", "text": "waited"}]))
         }
         _ => {

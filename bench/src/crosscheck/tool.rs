@@ -47,6 +47,16 @@ impl Tool {
         }
     }
 
+    /// Why its latencies hold time of its own, if they do.
+    pub const fn own_time(self) -> Option<&'static str> {
+        match self {
+            Self::Wrk | Self::Oha => None,
+            Self::Aiomoqt => Some(
+                "aiomoqt sends and receives in Python, whose time is in its latencies: ours may be less.",
+            ),
+        }
+    }
+
     /// Where its program is: below a folder, or of the system.
     fn program(self, tools: &Path) -> PathBuf {
         match self {

@@ -29,12 +29,22 @@ pub struct Row {
     pub ours: f64,
     /// How far apart they may be: the wider of both tools' rounds.
     pub noise: f64,
+    /// Whether theirs holds time of the tool itself, so that ours may be less by any amount.
+    pub less_too: bool,
 }
 
 impl Row {
     /// Whether they differ by no more than the noise.
     pub fn agrees(&self) -> bool {
-        (self.theirs - self.ours).abs() <= self.noise
+        self.verdict() != "NO"
+    }
+
+    fn verdict(&self) -> &'static str {
+        match self.ours - self.theirs {
+            difference if difference.abs() <= self.noise => "yes",
+            difference if self.less_too && difference < 0.0 => "less",
+            _ => "NO",
+        }
     }
 }
 
@@ -53,10 +63,12 @@ impl Figures {
             self.values.iter().filter(|((name, _, ours), _)| *name == tool.name() && !ours);
         let row = |((_, name, _), theirs): (&(&'static str, String, bool), &Vec<f64>)| {
             let ours = self.values.get(&(tool.name(), name.clone(), true))?;
-            let least = if name.ends_with("ms") { MILLISECONDS } else { 0.0 };
+            let is_time = name.ends_with("ms");
+            let least = if is_time { MILLISECONDS } else { 0.0 };
             let noise = spread(theirs).max(spread(ours)).max(least).max(SHARE * median(theirs));
             let (theirs, ours) = (median(theirs), median(ours));
-            Some(Row { name: name.clone(), theirs, ours, noise })
+            let less_too = is_time && tool.own_time().is_some();
+            Some(Row { name: name.clone(), theirs, ours, noise, less_too })
         };
         theirs.filter_map(row).collect()
     }
@@ -76,7 +88,7 @@ impl Figures {
                     format!("{:.2}", row.ours),
                     format!("{:+.2}", row.ours - row.theirs),
                     format!("{:.2}", row.noise),
-                    if row.agrees() { "yes" } else { "NO" }.to_owned(),
+                    row.verdict().to_owned(),
                 ]);
             }
             for column in table.column_iter_mut().skip(1) {
@@ -84,6 +96,9 @@ impl Figures {
             }
             // Writing to a string cannot fail.
             _ = writeln!(text, "## {}\n\n{table}\n", tool.title());
+            if let Some(reason) = tool.own_time() {
+                _ = writeln!(text, "{reason}\n");
+            }
         }
         (text, all)
     }
@@ -123,6 +138,17 @@ mod tests {
         let far = figures([10.0, 11.0, 10.5], [11.8, 11.6, 11.7]);
         let (text, all) = far.text();
         assert!(!all && text.contains("NO"), "{text}");
+    }
+
+    #[test]
+    fn a_tool_with_time_of_its_own_bounds_ours_from_above() {
+        let mut figures = Figures::default();
+        for (name, theirs, ours) in [("p50 ms", 2.0, 1.0), ("p99 ms", 2.0, 3.0)] {
+            figures.keep(Tool::Aiomoqt, name, false, theirs);
+            figures.keep(Tool::Aiomoqt, name, true, ours);
+        }
+        let verdicts: Vec<_> = figures.rows(Tool::Aiomoqt).iter().map(Row::verdict).collect();
+        assert_eq!(verdicts, ["less", "NO"]);
     }
 
     #[test]
