@@ -42,11 +42,8 @@ async fn answer(State(wait): State<Wait>, Json(request): Json<Value>) -> Json<Va
         "tools/call" => {
             // 1 - f64() lies in (0, 1], so that the time is finite.
             let drawn = wait.mean.mul_f64(-(1.0 - fastrand::f64()).ln());
-            // On a thread of its own: the runtime's timers tick each millisecond, and a client that
-            // calls right after an answer would wait for the rest of each tick, another would not.
-            let slept = tokio::task::spawn_blocking(move || std::thread::sleep(LEAST + drawn));
             // A thread that sleeps does not fail.
-            _ = slept.await;
+            _ = tokio::task::spawn_blocking(move || sleep(LEAST + drawn)).await;
             complete("content", json!([{"type": "text", "text": "waited"}]))
         }
         _ => {
@@ -55,6 +52,13 @@ async fn answer(State(wait): State<Wait>, Json(request): Json<Value>) -> Json<Va
         }
     };
     Json(json!({"jsonrpc": "2.0", "id": request["id"], "result": result}))
+}
+
+/// On a thread of its own: the runtime's timers tick each millisecond, and a client that calls right
+/// after an answer would wait for the rest of each tick, another would not.
+#[expect(clippy::disallowed_methods, reason = "the call takes a time")]
+fn sleep(time: Duration) {
+    std::thread::sleep(time);
 }
 
 #[tokio::main]

@@ -121,7 +121,8 @@ impl Tool {
         let mut times = report.main().ok_or("aip-load counted no times")?.times()?;
         if self == Self::Wrk {
             // wrk adds what its connections would have asked while they waited, one call in so long.
-            times = times.corrected((1e9 * CONNECTIONS as f64 / report.rate()) as u64);
+            let interval = Duration::try_from_secs_f64(CONNECTIONS as f64 / report.rate());
+            times = times.corrected(interval.map_err(|_| "aip-load counted no calls")?);
         }
         let summary = times.summary();
         let mut keep = |name: &str, value: f64| figures.keep(self, name, true, value);

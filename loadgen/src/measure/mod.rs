@@ -4,7 +4,7 @@ mod coarse;
 mod sequence;
 mod timeline;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use hdrhistogram::{
     Histogram,
@@ -70,11 +70,12 @@ impl Times {
         debug_assert!(added.is_ok(), "the bounds are the same everywhere");
     }
 
-    /// As a tool would count them that asks once every `interval` nanoseconds and adds, for each
-    /// time longer than two of those, what it did not ask meanwhile (wrk does).
+    /// As a tool would count them that asks once every `interval` and adds, for each time longer
+    /// than two of those, what it did not ask meanwhile (wrk does).
     #[must_use]
-    pub fn corrected(&self, interval: u64) -> Self {
-        Self { histogram: self.histogram.clone_correct(interval) }
+    pub fn corrected(&self, interval: Duration) -> Self {
+        let nanoseconds = u64::try_from(interval.as_nanos()).unwrap_or(LONGEST);
+        Self { histogram: self.histogram.clone_correct(nanoseconds) }
     }
 
     /// Forgets all times.
@@ -236,7 +237,7 @@ mod tests {
         for time in [5, 19, 35] {
             times.record(time);
         }
-        let corrected = times.corrected(10);
+        let corrected = times.corrected(Duration::from_nanos(10));
         assert_eq!(corrected.count(), 5, "35 adds 25 and 15");
         assert_eq!((corrected.quantile(0.5), times.quantile(0.5)), (19, 19));
     }
