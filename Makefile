@@ -52,7 +52,7 @@ ifdef RELAY_URL
 	$(PROGRAMS)
 	@target/release/aip-conformance -r $(RELAY_URL) $(ARGUMENTS)
 else
-	$(CARGO) test --locked -p aip-tests --all-features --test conformance
+	$(CARGO) test --locked --workspace --all-features --test conformance
 endif
 
 interop: ## other people's MOQT with ours, both ways; writes tests/interop/RESULTS.md (HOSTILE=yes: malformed input to their relays, too)
