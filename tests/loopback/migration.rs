@@ -104,10 +104,7 @@ fn streams_go_on_when_the_path_becomes_narrower() {
     pair.client.send(pair.dialled, client_uni(0), bytes.clone(), true);
     assert!(pair.server.whole_stream(pair.accepted, client_uni(0)) == bytes);
     forwarder.narrow(1_280);
-    let began = std::time::Instant::now();
     pair.client.send(pair.dialled, client_uni(1), bytes.clone(), true);
     assert!(pair.server.whole_stream(pair.accepted, client_uni(1)) == bytes);
-    let taken = began.elapsed();
-    assert!(taken.as_secs() < 5, "{taken:?}");
     pair.client.counted("a new search", |counters| 0 < counters.path_mtu_revalidations_total);
 }

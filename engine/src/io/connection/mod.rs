@@ -4,6 +4,7 @@ mod datagrams;
 mod path;
 mod silence;
 mod web;
+mod width;
 
 use std::{
     collections::VecDeque,
@@ -14,7 +15,7 @@ use std::{
 use aip_codec::{Version, moqt::error_code::SessionCode};
 use bytes::Bytes;
 
-use self::{datagrams::Datagrams, silence::Silence};
+use self::{datagrams::Datagrams, silence::Silence, width::Width};
 use super::{
     chunk_pool::ChunkPool,
     cid::Cid,
@@ -201,8 +202,7 @@ pub(super) struct Connection {
     prove_at: Option<Instant>,
     /// Bytes of the largest packet that the path is known to carry.
     path_mtu: usize,
-    acknowledged: u64,
-    silent_timeouts: u32,
+    width: Width,
     /// Stream bytes handed to quiche since it last heard of its peer.
     handed: usize,
     /// About as many of them are in no packet yet.
@@ -298,8 +298,7 @@ impl Connection {
             nudges: 0,
             prove_at: None,
             path_mtu: PATH_MIN,
-            acknowledged: 0,
-            silent_timeouts: 0,
+            width: Width::default(),
             handed: 0,
             unwritten: 0,
             speechless: false,
@@ -650,6 +649,7 @@ impl Connection {
         };
         match written {
             Ok((length, info)) => {
+                self.width.note_written(length);
                 let full = self.quic.pmtu().unwrap_or(PATH_MIN).min(room.len());
                 if self.left == Left::OneStream && length + ROOM_CERTAIN <= full {
                     self.left = Left::Nothing;
@@ -710,7 +710,7 @@ impl Connection {
         self.left = Left::Unknown;
         if self.quic_deadline(context.stopped).is_some_and(|deadline| deadline <= now) {
             self.quic.on_timeout();
-            self.suspect_path(context.counters);
+            self.suspect_silence(context.counters);
             if self.left_until.is_some_and(|until| now < until) {
                 self.nudges = self.paths.len();
             }

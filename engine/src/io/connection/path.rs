@@ -8,9 +8,6 @@ use std::{
 use super::{Connection, DATAGRAM_OVERHEAD, PATH_MIN};
 use crate::metrics::Counters;
 
-/// Timeouts without an acknowledgement between, after which the path is taken to have become
-/// narrower.
-const SILENT_TIMEOUTS: u32 = 2;
 /// How long packets are looked after that were under way to an address that the peer has left.
 const LEFT_BEHIND: Duration = Duration::from_secs(10);
 /// How long to wait for the proof that a new path is the peer's before asking again.
@@ -90,21 +87,26 @@ impl Connection {
             }
         }
         while self.quic.retired_scid_next().is_some() {}
+        if self.width.is_due() {
+            let counted = self.quic.stats().into();
+            if self.width.is_doubtful(counted) {
+                self.search_width(counters);
+            }
+        }
     }
 
-    /// quiche searches the path's width once. If large packets vanish later, it goes on sending
-    /// them; so it is asked to search again when nothing is acknowledged any more.
-    pub(super) fn suspect_path(&mut self, counters: &mut Counters) {
-        let acknowledged = self.quic.stats().acked_bytes;
-        if self.acknowledged != acknowledged {
-            self.acknowledged = acknowledged;
-            self.silent_timeouts = 0;
+    /// A timeout of quiche's has passed.
+    pub(super) fn suspect_silence(&mut self, counters: &mut Counters) {
+        let counted = self.quic.stats().into();
+        if self.width.is_silent(counted) {
+            self.search_width(counters);
         }
-        self.silent_timeouts += 1;
-        if SILENT_TIMEOUTS <= self.silent_timeouts
-            && self.quic.pmtu().is_some_and(|pmtu| PATH_MIN < pmtu)
-        {
-            self.silent_timeouts = 0;
+    }
+
+    /// quiche searches the path's width once. If wide packets vanish later, it goes on sending
+    /// them; so it is asked to search again.
+    fn search_width(&mut self, counters: &mut Counters) {
+        if self.quic.pmtu().is_some_and(|pmtu| PATH_MIN < pmtu) {
             counters.path_mtu_revalidations_total += 1;
             self.quic.revalidate_pmtu();
         }
