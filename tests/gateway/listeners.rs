@@ -19,7 +19,7 @@ fn number(variable: &str, default: usize) -> usize {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-fn meta() -> Value {
+pub(crate) fn meta() -> Value {
     json!({
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
         "io.modelcontextprotocol/clientCapabilities": {},
@@ -34,7 +34,7 @@ fn resident_kilobytes() -> u64 {
 }
 
 /// A server that tells of a change whenever it is called, and writes to a file when it is asked to.
-fn telling(seen: &std::path::Path) -> String {
+pub(crate) fn telling(seen: &std::path::Path) -> String {
     format!(
         r#"case "$line" in
         *'"subscriptions/listen"'*) echo x >> {}; sub=$id
@@ -48,10 +48,14 @@ fn telling(seen: &std::path::Path) -> String {
 }
 
 /// What listeners hear: which one, what, and when.
-type Heard = mpsc::UnboundedSender<(usize, Message, Instant)>;
+pub(crate) type Heard = mpsc::UnboundedSender<(usize, Message, Instant)>;
 
 /// So many listeners, on the edges in turn.
-fn listen(connectors: &[Arc<Connector>], listeners: usize, heard: &Heard) -> JoinSet<()> {
+pub(crate) fn listen(
+    connectors: &[Arc<Connector>],
+    listeners: usize,
+    heard: &Heard,
+) -> JoinSet<()> {
     let mut listening = JoinSet::new();
     for listener in 0..listeners {
         let connector = Arc::clone(&connectors[listener % connectors.len()]);

@@ -15,6 +15,8 @@ mod http;
 #[cfg(test)]
 mod listeners;
 #[cfg(test)]
+mod moves;
+#[cfg(test)]
 mod revisions;
 #[cfg(test)]
 mod stdio;

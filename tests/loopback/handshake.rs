@@ -11,11 +11,9 @@ use aip_engine::{
     io::{Config, Dial, Handshake, RetryPolicy, Target, Trust},
     transport::Closed,
 };
+use aip_tests::forwarder::Forwarder;
 
-use crate::{
-    forwarder::Forwarder,
-    node::{Habits, Node, Pair, Told, client_bidi, pattern, server_config},
-};
+use crate::node::{Habits, Node, Pair, Told, client_bidi, pattern, server_config};
 
 const PLAIN: Habits = Habits { echo: false, quiet: false, drains: false };
 const ECHO: Habits = Habits { echo: true, quiet: false, drains: false };

@@ -7,10 +7,10 @@ use aip_engine::{
     io::{Config, Dial, Quic, Trust},
     transport::{Action, Closed, Connect, Side},
 };
+use aip_tests::forwarder::Forwarder;
 
 use crate::{
     closing,
-    forwarder::Forwarder,
     node::{Habits, Node, PATIENCE, Pair, Told, client_bidi, client_uni, pair, server_config},
 };
 

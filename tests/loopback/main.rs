@@ -8,8 +8,6 @@ mod closing;
 #[cfg(test)]
 mod datagrams;
 #[cfg(test)]
-mod forwarder;
-#[cfg(test)]
 mod handshake;
 #[cfg(test)]
 mod lifecycle;

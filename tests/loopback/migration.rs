@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use aip_engine::io::Config;
+use aip_tests::forwarder::Forwarder;
 
-use crate::{
-    forwarder::Forwarder,
-    node::{Habits, Node, Pair, Told, client_bidi, client_uni, pattern, server_config, server_uni},
+use crate::node::{
+    Habits, Node, Pair, Told, client_bidi, client_uni, pattern, server_config, server_uni,
 };
 
 const PLAIN: Habits = Habits { echo: false, quiet: false, drains: false };

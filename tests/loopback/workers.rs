@@ -6,11 +6,9 @@ use aip_engine::{
     io::{Config, Identity},
     transport::SessionId,
 };
+use aip_tests::forwarder::Forwarder;
 
-use crate::{
-    forwarder::Forwarder,
-    node::{Habits, Node, Told, client_bidi, pattern},
-};
+use crate::node::{Habits, Node, Told, client_bidi, pattern};
 
 const ECHO: Habits = Habits { echo: true, quiet: true, drains: true };
 const PLAIN: Habits = Habits { echo: false, quiet: false, drains: true };

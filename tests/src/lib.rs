@@ -10,6 +10,9 @@ pub mod conformance;
 #[cfg(feature = "io")]
 #[expect(clippy::disallowed_methods, reason = "real clocks, real sockets, real threads")]
 pub mod faults;
+#[cfg(feature = "io")]
+#[expect(clippy::disallowed_methods, reason = "real clocks, real sockets, real threads")]
+pub mod forwarder;
 pub mod fuzz;
 pub mod requirements;
 pub mod sim;

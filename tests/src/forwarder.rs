@@ -10,15 +10,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::node::PATIENCE;
-
 /// Forwards datagrams between one client and one server.
-pub(crate) struct Forwarder {
+#[derive(Debug)]
+pub struct Forwarder {
     port: u16,
     path: Arc<Path>,
     threads: Vec<thread::JoinHandle<()>>,
 }
 
+#[derive(Debug)]
 struct Path {
     server: SocketAddr,
     near: UdpSocket,
@@ -37,6 +37,8 @@ struct Path {
     lost: AtomicUsize,
 }
 
+/// How long anything that is waited for may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 const TICK: Duration = Duration::from_millis(20);
 
 fn socket() -> UdpSocket {
@@ -46,7 +48,7 @@ fn socket() -> UdpSocket {
 }
 
 impl Forwarder {
-    pub(crate) fn new(server_port: u16) -> Self {
+    pub fn new(server_port: u16) -> Self {
         let near = socket();
         let port = near.local_addr().unwrap().port();
         let path = Arc::new(Path {
@@ -68,32 +70,32 @@ impl Forwarder {
     }
 
     /// Where a client finds it.
-    pub(crate) const fn port(&self) -> u16 {
+    pub const fn port(&self) -> u16 {
         self.port
     }
 
     /// From now on the server sees another port.
-    pub(crate) fn rebind(&self) {
+    pub fn rebind(&self) {
         *self.path.far.lock().unwrap() = Arc::new(socket());
     }
 
     /// From now on nothing passes.
-    pub(crate) fn cut(&self) {
+    pub fn cut(&self) {
         self.path.broken.store(true, Ordering::SeqCst);
     }
 
     /// From now on everything passes again.
-    pub(crate) fn mend(&self) {
+    pub fn mend(&self) {
         self.path.broken.store(false, Ordering::SeqCst);
     }
 
     /// Whether the client hears nothing from now on.
-    pub(crate) fn deafen(&self, deaf: bool) {
+    pub fn deafen(&self, deaf: bool) {
         self.path.deaf.store(deaf, Ordering::SeqCst);
     }
 
     /// Waits until the client has sent so many more datagrams.
-    pub(crate) fn wait_for_words(&self, count: usize) {
+    pub fn wait_for_words(&self, count: usize) {
         let wanted = self.path.said.load(Ordering::SeqCst) + count;
         let deadline = Instant::now() + PATIENCE;
         while self.path.said.load(Ordering::SeqCst) < wanted {
@@ -103,7 +105,7 @@ impl Forwarder {
     }
 
     /// Waits until something has vanished.
-    pub(crate) fn wait_for_loss(&self) {
+    pub fn wait_for_loss(&self) {
         let deadline = Instant::now() + PATIENCE;
         while self.path.lost.load(Ordering::SeqCst) == 0 {
             assert!(Instant::now() < deadline, "nothing is lost");
@@ -112,7 +114,7 @@ impl Forwarder {
     }
 
     /// From now on no datagram longer than this passes.
-    pub(crate) fn narrow(&self, length: usize) {
+    pub fn narrow(&self, length: usize) {
         self.path.narrow.store(length, Ordering::Relaxed);
     }
 }
