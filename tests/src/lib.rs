@@ -11,7 +11,12 @@ pub mod conformance;
 #[expect(clippy::disallowed_methods, reason = "real clocks, real sockets, real threads")]
 pub mod faults;
 #[cfg(feature = "io")]
-#[expect(clippy::disallowed_methods, reason = "real clocks, real sockets, real threads")]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    reason = "real clocks, sockets and threads; where they fail, so does the test"
+)]
 pub mod forwarder;
 pub mod fuzz;
 pub mod requirements;
