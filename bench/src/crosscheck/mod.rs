@@ -1,18 +1,20 @@
 //! aip-load beside load generators that others wrote, on the same target in one run.
 
+#[expect(clippy::disallowed_methods, reason = "its threads and its clock are all that it is")]
+mod delay;
 pub mod tool;
 pub mod verdict;
 
 use std::{
     io,
-    net::TcpStream,
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use self::{tool::Tool, verdict::Figures};
+use self::{delay::Delay, tool::Tool, verdict::Figures};
 
 /// How long a target may take until it listens.
 const START: Duration = Duration::from_secs(20);
@@ -20,6 +22,9 @@ const START: Duration = Duration::from_secs(20);
 const HTTP: u16 = 17_990;
 const RELAY: u16 = 17_991;
 const ADMIN: u16 = 17_992;
+/// Where the relay is reached by a longer way, and by how much.
+const FAR_RELAY: u16 = 17_993;
+const FARTHER: Duration = Duration::from_millis(20);
 
 /// What is run.
 #[derive(Clone, Debug)]
@@ -52,6 +57,7 @@ impl Plan {
     /// Why a program does not run, in words.
     pub fn run(&self, tools: &[Tool], mut say: impl FnMut(&str)) -> Result<Figures, String> {
         let mut targets = Vec::new();
+        let mut way = None;
         if tools.iter().any(|tool| *tool != Tool::Aiomoqt) {
             let program = self.programs.join("examples/waiting_server");
             let mut command = Command::new(program);
@@ -62,6 +68,9 @@ impl Plan {
             command.args(["--dev-cert", "--open", "--listen", &format!("127.0.0.1:{RELAY}")]);
             command.args(["--admin", &format!("127.0.0.1:{ADMIN}")]);
             targets.push(start(&mut command, ADMIN)?);
+            let relay = SocketAddr::from((Ipv4Addr::LOCALHOST, RELAY));
+            let taken = |error| format!("port {FAR_RELAY}: {error}");
+            way = Some(Delay::start(FAR_RELAY, relay, FARTHER).map_err(taken)?);
         }
         let mut figures = Figures::default();
         for round in 1..=self.rounds {
@@ -70,6 +79,7 @@ impl Plan {
                 tool.measure(self, round, &mut figures)?;
             }
         }
+        drop(way);
         Ok(figures)
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use aip_load::report::Report;
 use serde_json::{Value, json};
 
-use super::{HTTP, Plan, RELAY, verdict::Figures};
+use super::{FAR_RELAY, FARTHER, HTTP, Plan, RELAY, verdict::Figures};
 
 /// A load generator that others wrote.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,6 +34,9 @@ const RATE: u32 = 200;
 const OPEN_CONNECTIONS: usize = 100;
 /// Objects of the fan-out: their bytes, how many a second, how many in a group.
 const OBJECT: (u32, u32, u32) = (1_200, 100, 30);
+/// How times that a longer way adds are named, before the name of the time.
+pub(super) const ADDED: &str = "longer way: + ";
+const RATE_NAME: &str = "per second";
 const OHA: &str = "1.16.0";
 const AIOMOQT: &str = "0.13.3";
 
@@ -52,7 +55,9 @@ impl Tool {
         match self {
             Self::Wrk | Self::Oha => None,
             Self::Aiomoqt => Some(
-                "aiomoqt sends and receives in Python, whose time is in its latencies: ours may be less.",
+                "aiomoqt sends and receives in Python, whose time is in its latencies: ours may be \
+                 less. It is the same whatever the way, so both must say the same of what a longer \
+                 one adds.",
             ),
         }
     }
@@ -102,7 +107,8 @@ impl Tool {
             ),
             Self::Aiomoqt => format!(
                 "aiomoqt {AIOMOQT}: {rate} objects of {size} bytes a second in groups of {group}, \
-                 through a relay to one subscriber"
+                 through a relay to one subscriber; then by a way to the relay that takes {} ms longer",
+                FARTHER.as_millis()
             ),
         }
     }
@@ -112,12 +118,37 @@ impl Tool {
     /// # Errors
     /// Why one does not run, in words.
     pub fn measure(self, plan: &Plan, round: usize, figures: &mut Figures) -> Result<(), String> {
-        match self {
-            Self::Wrk => wrk(plan, figures)?,
-            Self::Oha => oha(plan, figures)?,
-            Self::Aiomoqt => aiomoqt(plan, round, figures)?,
+        let said = |said: Said| [(false, said.0), (true, said.1)];
+        let near = said((self.theirs(plan, round, RELAY)?, self.ours(plan, RELAY)?));
+        for (ours, list) in &near {
+            for (name, value) in list {
+                figures.keep(self, name, *ours, *value);
+            }
         }
-        let report = ours(self, plan)?;
+        if self != Self::Aiomoqt {
+            return Ok(());
+        }
+        let far = said((self.theirs(plan, round, FAR_RELAY)?, self.ours(plan, FAR_RELAY)?));
+        for ((ours, near), (_, far)) in near.into_iter().zip(far) {
+            for (name, value) in added(&near, &far) {
+                figures.keep(self, &name, ours, value);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the tool says of itself, by name.
+    fn theirs(self, plan: &Plan, round: usize, relay: u16) -> Result<List, String> {
+        match self {
+            Self::Wrk => wrk(plan),
+            Self::Oha => oha(plan),
+            Self::Aiomoqt => aiomoqt(plan, round, relay),
+        }
+    }
+
+    /// What ours says of the same load.
+    fn ours(self, plan: &Plan, relay: u16) -> Result<List, String> {
+        let report = ours(self, plan, relay)?;
         let mut times = report.main().ok_or("aip-load counted no times")?.times()?;
         if self == Self::Wrk {
             // wrk adds what its connections would have asked while they waited, one call in so long.
@@ -125,23 +156,35 @@ impl Tool {
             times = times.corrected(interval.map_err(|_| "aip-load counted no calls")?);
         }
         let summary = times.summary();
-        let mut keep = |name: &str, value: f64| figures.keep(self, name, true, value);
-        let milliseconds = |nanoseconds: u64| nanoseconds as f64 / 1e6;
-        keep("p50 ms", milliseconds(summary.p50));
-        if self == Self::Aiomoqt {
-            keep("p95 ms", milliseconds(summary.p95));
-        } else {
-            keep("p75 ms", milliseconds(summary.p75));
-            keep("p90 ms", milliseconds(summary.p90));
-        }
-        keep("p99 ms", milliseconds(summary.p99));
-        keep("per second", report.rate());
-        Ok(())
+        let middle = match self {
+            Self::Wrk | Self::Oha => vec![("p75 ms", summary.p75), ("p90 ms", summary.p90)],
+            Self::Aiomoqt => vec![("p95 ms", summary.p95)],
+        };
+        let all = [("p50 ms", summary.p50), ("p99 ms", summary.p99)].into_iter().chain(middle);
+        let mut list: List =
+            all.map(|(name, nanoseconds)| (name.to_owned(), nanoseconds as f64 / 1e6)).collect();
+        list.push((RATE_NAME.to_owned(), report.rate()));
+        Ok(list)
     }
 }
 
+/// Figures by name.
+type List = Vec<(String, f64)>;
+/// What a tool and ours said.
+type Said = (List, List);
+
+/// What a longer way adds to times, named so.
+fn added(near: &[(String, f64)], far: &[(String, f64)]) -> List {
+    let both = near.iter().filter(|(name, _)| matches!(name.as_str(), "p50 ms" | "p95 ms"));
+    both.filter_map(|(name, near)| {
+        let (_, far) = far.iter().find(|(other, _)| other == name)?;
+        Some((format!("{ADDED}{name}"), far - near))
+    })
+    .collect()
+}
+
 /// Our run of the same load.
-fn ours(tool: Tool, plan: &Plan) -> Result<Report, String> {
+fn ours(tool: Tool, plan: &Plan, relay: u16) -> Result<Report, String> {
     let url = format!("http://127.0.0.1:{HTTP}/mcp");
     let (size, rate, group) = OBJECT;
     let words = match tool {
@@ -150,7 +193,7 @@ fn ours(tool: Tool, plan: &Plan) -> Result<Report, String> {
             "mcp --url {url} --tool wait --agents {OPEN_CONNECTIONS} --arrivals constant:{RATE}"
         ),
         Tool::Aiomoqt => format!(
-            "relay --relay moqt://127.0.0.1:{RELAY} --insecure --draft 18 --subscribers 1 \
+            "relay --relay moqt://127.0.0.1:{relay} --insecure --draft 18 --subscribers 1 \
              --size {size} --arrivals constant:{rate} --group {group}"
         ),
     };
@@ -176,7 +219,7 @@ fn body() -> String {
     .to_string()
 }
 
-fn wrk(plan: &Plan, figures: &mut Figures) -> Result<(), String> {
+fn wrk(plan: &Plan) -> Result<List, String> {
     let script = plan.tools.join("call.lua");
     let text = format!(
         "wrk.method = 'POST'\nwrk.body = [[{}]]\nwrk.headers['Content-Type'] = 'application/json'\n\
@@ -196,16 +239,12 @@ fn wrk(plan: &Plan, figures: &mut Figures) -> Result<(), String> {
         .map_err(wrong)?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let lines = said.lines().filter_map(|line| line.strip_prefix("@\t")?.split_once('\t'));
-    let mut found = 0;
-    for (name, value) in lines {
-        let value = value.trim().parse().map_err(|_| words_of("wrk", &output))?;
-        figures.keep(Tool::Wrk, name, false, value);
-        found += 1;
-    }
-    if found == 5 { Ok(()) } else { Err(words_of("wrk", &output)) }
+    let numbers = lines.map(|(name, value)| Some((name.to_owned(), value.trim().parse().ok()?)));
+    let list: Option<List> = numbers.collect();
+    list.filter(|list| list.len() == 5).ok_or_else(|| words_of("wrk", &output))
 }
 
-fn oha(plan: &Plan, figures: &mut Figures) -> Result<(), String> {
+fn oha(plan: &Plan) -> Result<List, String> {
     let output = Command::new(Tool::Oha.program(&plan.tools))
         .args(["--no-tui", "--output-format", "json", "--latency-correction", "-m", "POST"])
         .args(["-z", &format!("{}s", plan.seconds), "-q", &RATE.to_string()])
@@ -215,14 +254,12 @@ fn oha(plan: &Plan, figures: &mut Figures) -> Result<(), String> {
         .map_err(|error| format!("oha does not run: {error}"))?;
     let said: Value =
         serde_json::from_slice(&output.stdout).map_err(|_| words_of("oha", &output))?;
-    for share in ["p50", "p75", "p90", "p99"] {
-        let seconds = said["latencyPercentiles"][share].as_f64();
-        let seconds = seconds.ok_or_else(|| words_of("oha", &output))?;
-        figures.keep(Tool::Oha, &format!("{share} ms"), false, seconds * 1e3);
-    }
-    let rate = said["summary"]["requestsPerSec"].as_f64();
-    figures.keep(Tool::Oha, "per second", false, rate.ok_or_else(|| words_of("oha", &output))?);
-    Ok(())
+    let times = ["p50", "p75", "p90", "p99"].map(|share| {
+        Some((format!("{share} ms"), said["latencyPercentiles"][share].as_f64()? * 1e3))
+    });
+    let rate = said["summary"]["requestsPerSec"].as_f64().map(|rate| (RATE_NAME.to_owned(), rate));
+    let list: Option<List> = times.into_iter().chain([rate]).collect();
+    list.ok_or_else(|| words_of("oha", &output))
 }
 
 /// A process that is ended with this.
@@ -237,13 +274,13 @@ impl Drop for Publishing {
 }
 
 #[expect(clippy::disallowed_methods, reason = "what the publisher is about to do, it does not say")]
-fn aiomoqt(plan: &Plan, round: usize, figures: &mut Figures) -> Result<(), String> {
+fn aiomoqt(plan: &Plan, round: usize, relay: u16) -> Result<List, String> {
     let folder = plan.tools.join("aiomoqt/bin");
     let wrong = |error: io::Error| format!("aiomoqt does not run: {error}");
     let (size, rate, group) = OBJECT;
-    let url = format!("moqt://127.0.0.1:{RELAY}");
+    let url = format!("moqt://127.0.0.1:{relay}");
     // A name of its own: the relay may not have noticed yet that the last round's publisher left.
-    let namespace = format!("crosscheck-{round}");
+    let namespace = format!("crosscheck-{round}-{relay}");
     let track = ["-k", "--draft", "18", "-N", &namespace, "-T", "objects"];
     let publisher = Command::new(folder.join("moq-pub-bench"))
         .arg(&url)
@@ -263,14 +300,13 @@ fn aiomoqt(plan: &Plan, round: usize, figures: &mut Figures) -> Result<(), Strin
         .output()
         .map_err(wrong)?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let find = |before: &str| number_behind(&said, before);
-    for (name, before) in
-        [("p50 ms", "p50="), ("p95 ms", "p95="), ("p99 ms", "p99="), ("per second", "ObjRate:")]
-    {
-        let value = find(before).ok_or_else(|| words_of("moq-sub-bench", &output))?;
-        figures.keep(Tool::Aiomoqt, name, false, value);
-    }
-    Ok(())
+    let named =
+        [("p50 ms", "p50="), ("p95 ms", "p95="), ("p99 ms", "p99="), (RATE_NAME, "ObjRate:")];
+    let list: Option<List> = named
+        .into_iter()
+        .map(|(name, before)| Some((name.to_owned(), number_behind(&said, before)?)))
+        .collect();
+    list.ok_or_else(|| words_of("moq-sub-bench", &output))
 }
 
 /// The number that stands behind the last of these words.
