@@ -9,7 +9,7 @@ SEED ?=
 TRACE ?=
 EXECUTIONS ?= 1000000
 TARGETS ?=
-COMPARISONS ?= yes
+LONG ?= no
 PERCENT ?= 95
 # Tests that run within themselves; those of the gateway start programs, which are built otherwise.
 SANITIZED = --lib --test loopback --test conformance --test simulation --test shards --test codec_vectors
@@ -71,9 +71,9 @@ faults: ## faults of network, machine and peers on real relays, at full size (SO
 	$(PROGRAMS)
 	@target/release/faults --soak $(SOAK) --json target/faults.json $(CASES)
 
-fuzz: ## fourteen fuzz targets, a million executions each (EXECUTIONS=, TARGETS="control relay"; long runs: COMPARISONS=no)
+fuzz: ## fourteen fuzz targets, a million executions each (EXECUTIONS=, TARGETS="control relay"; long runs: LONG=yes)
 	@.ci/require build
-	@COMPARISONS=$(COMPARISONS) SEED=$(or $(SEED),1) tests/fuzz/run $(EXECUTIONS) $(TARGETS)
+	@LONG=$(LONG) SEED=$(or $(SEED),1) tests/fuzz/run $(EXECUTIONS) $(TARGETS)
 
 fuzz-coverage: ## how much of the codec the fuzz targets reach, with what fuzzing has found so far (PERCENT=95 or it fails)
 	@.ci/require build coverage
