@@ -481,7 +481,11 @@ fn joining_absolute(stage: &Stage<'_>) -> Outcome {
 
 fn joining_unknown(stage: &Stage<'_>) -> Outcome {
     let live = joined(stage)?;
-    let (_, stream) = join(&live, true, 1, 4_000)?;
+    // A number that another request has: one that nobody has yet may be that of a SUBSCRIBE under way.
+    let used = live.subscriber.request_id();
+    let status = live.subscriber.request(&build::track_status(used, &live.track));
+    live.subscriber.heard(status)?;
+    let (_, stream) = join(&live, true, 1, used.0)?;
     live.subscriber.refused(stream, &[RequestCode::INVALID_JOINING_REQUEST_ID.0])
 }
 

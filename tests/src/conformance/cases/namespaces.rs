@@ -232,31 +232,31 @@ fn update(stage: &Stage<'_>) -> Outcome {
 }
 
 fn fields_32(stage: &Stage<'_>) -> Outcome {
-    let peer = stage.session()?;
+    let (peer, watcher) = (stage.session()?, stage.session()?);
     let mut fields = vec![build::unique()];
     fields.resize(32, "x".to_owned());
-    let stream = watch(&peer, &build::namespace(&fields[..1]))?;
+    let stream = watch(&watcher, &build::namespace(&fields[..1]))?;
     peer.announce(&build::namespace(&fields))?;
-    told(&peer, stream, &[&b"x"[..]; 31])
+    told(&watcher, stream, &[&b"x"[..]; 31])
 }
 
 fn bytes_4096(stage: &Stage<'_>) -> Outcome {
-    let peer = stage.session()?;
+    let (peer, watcher) = (stage.session()?, stage.session()?);
     let first = build::unique();
     let rest = vec![b'y'; 4_096 - first.len()];
-    let stream = watch(&peer, &build::namespace(&[&first]))?;
+    let stream = watch(&watcher, &build::namespace(&[&first]))?;
     peer.announce(&build::namespace(&[first.as_bytes(), &rest]))?;
-    told(&peer, stream, &[&rest])
+    told(&watcher, stream, &[&rest])
 }
 
 fn binary(stage: &Stage<'_>) -> Outcome {
-    let peer = stage.session()?;
+    let (peer, watcher) = (stage.session()?, stage.session()?);
     let first = build::unique();
-    let stream = watch(&peer, &build::namespace(&[&first]))?;
+    let stream = watch(&watcher, &build::namespace(&[&first]))?;
     let strange: [&[u8]; 4] = [&[0], &[0xff, 0xfe], b"..", b"/\"\r\n"];
     for field in strange {
         peer.announce(&build::namespace(&[first.as_bytes(), field]))?;
-        told(&peer, stream, &[field])?;
+        told(&watcher, stream, &[field])?;
     }
     Ok(())
 }
