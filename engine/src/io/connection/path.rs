@@ -87,7 +87,7 @@ impl Connection {
             }
         }
         while self.quic.retired_scid_next().is_some() {}
-        if self.width.is_due() {
+        if self.width.is_due(now) {
             let counted = self.quic.stats().into();
             if self.width.is_doubtful(counted) {
                 self.search_width(counters);

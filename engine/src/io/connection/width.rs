@@ -1,5 +1,7 @@
 //! Whether a path has become narrower than it was found to be.
 
+use std::time::{Duration, Instant};
+
 use super::PATH_MIN;
 
 /// Timeouts without an acknowledgement between, after which nothing seems to pass.
@@ -8,6 +10,8 @@ const SILENT_TIMEOUTS: u32 = 2;
 const WIDE_WRITTEN: usize = 16;
 /// Wide packets after which the count begins anew, whatever became of them.
 const WIDE_MAX: usize = 64;
+/// How often it is seen at most: quiche's counts cost a walk through the connection's streams.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What quiche has counted of a connection so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,6 +42,8 @@ pub(super) struct Width {
     /// Wide packets written since `before`.
     wide: usize,
     before: Counted,
+    /// When it was seen last.
+    seen_at: Option<Instant>,
     acknowledged_bytes: u64,
     silent_timeouts: u32,
 }
@@ -50,9 +56,14 @@ impl Width {
         }
     }
 
-    /// Whether enough was written to ask [`Width::is_doubtful`].
-    pub(super) const fn is_due(&self) -> bool {
-        WIDE_WRITTEN <= self.wide
+    /// Whether enough was written to ask [`Width::is_doubtful`], which takes note that it was.
+    pub(super) fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = WIDE_WRITTEN <= self.wide
+            && self.seen_at.is_none_or(|at| PAUSE <= now.saturating_duration_since(at));
+        if is_due {
+            self.seen_at = Some(now);
+        }
+        is_due
     }
 
     /// Whether about as many wide packets were lost as were written.
@@ -95,11 +106,12 @@ mod tests {
     struct Path {
         width: Width,
         counted: Counted,
+        now: Instant,
     }
 
     impl Path {
         fn new() -> Self {
-            Self { width: Width::default(), counted: Counted::default() }
+            Self { width: Width::default(), counted: Counted::default(), now: Instant::now() }
         }
 
         fn write(&mut self, length: usize, count: usize) {
@@ -118,7 +130,8 @@ mod tests {
         }
 
         fn is_doubted(&mut self) -> bool {
-            self.width.is_due() && self.width.is_doubtful(self.counted)
+            self.now += PAUSE;
+            self.width.is_due(self.now) && self.width.is_doubtful(self.counted)
         }
 
         /// Whether it is doubted in so many rounds of a small packet that passes and wide ones.
@@ -174,6 +187,15 @@ mod tests {
         let mut path = Path::new();
         path.lose(90, 10_000);
         assert!(path.is_doubted_within(200, 1, 1));
+    }
+
+    #[test]
+    fn it_is_seen_now_and_then_however_much_is_written() {
+        let mut path = Path::new();
+        path.write(WIDE, 1_000);
+        assert!(path.width.is_due(path.now));
+        assert!(!path.width.is_due(path.now));
+        assert!(path.width.is_due(path.now + PAUSE));
     }
 
     #[test]
