@@ -282,7 +282,8 @@ impl Relay {
 
     /// Ends the subscribers' streams of a subgroup: with all there was, or by a reset. Other
     /// publishers' streams of it may go on, on new streams. Streams that later objects of the
-    /// subgroup have overtaken are reset in any case, since their end would say that there are none.
+    /// subgroup have overtaken, or that an earlier one came too late for, are reset in any case, since
+    /// their end would say that there are none.
     /// `ended_at` is when a publisher's stream ended, if that is why.
     pub(super) fn end_streams(
         &mut self,
@@ -296,7 +297,13 @@ impl Relay {
         let is_overtaken = active.previous.is_some_and(|object| {
             track.cache.has_forwarded_behind(Location { group: key.0, object }, key.1)
         });
-        let reset = reset.or_else(|| is_overtaken.then_some(ResetCode::CANCELLED));
+        // What came behind its turn, since another publisher's stream began further on, went to nobody.
+        let is_left_out = active.previous.is_some_and(|previous| {
+            let waiting = track.cache.next_to_forward(key, None);
+            waiting.is_some_and(|(location, _)| location.object < previous)
+        });
+        let has_gap = is_overtaken || is_left_out;
+        let reset = reset.or_else(|| has_gap.then_some(ResetCode::CANCELLED));
         let streams = std::mem::take(&mut active.streams);
         active.finished = false;
         active.current = None;

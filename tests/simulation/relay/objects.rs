@@ -357,6 +357,26 @@ fn a_stream_that_was_overtaken_does_not_end_as_if_it_were_whole() {
 }
 
 #[test]
+fn a_stream_that_began_too_far_on_does_not_end_as_if_it_were_whole() {
+    for drafts in DRAFTS {
+        let (mut live, second, upstream) = two(drafts);
+        let later = Subgroup { first_object: false, end_of_group: false, ..Subgroup::new(3, 1) };
+        let mut copier = live.stage.tell(second, |peer| {
+            let mut copier = peer.open(upstream, &later).unwrap();
+            copier.object(peer.session(), 2, payload("two"));
+            copier
+        });
+        // What comes before it comes too late for the subscriber's stream, which is still open.
+        let mut writer = live.open(&Subgroup { end_of_group: false, ..Subgroup::new(7, 1) });
+        live.object(&mut writer, 0, "zero");
+        live.object(&mut writer, 2, "two");
+        live.stage.tell(second, |peer| copier.finish(peer.session()));
+        live.finish(&writer);
+        assert_eq!(live.heard(), ["1: 2=two CANCELLED"], "{drafts:?}");
+    }
+}
+
+#[test]
 fn a_stream_goes_on_only_with_what_is_known_to_be_next() {
     for drafts in DRAFTS {
         let (mut live, writer, second, mut copier) = ahead(drafts);
