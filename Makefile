@@ -122,7 +122,7 @@ bench: ## what the hot paths cost: instructions against bench/baseline.json, the
 	@.ci/require build valgrind
 	$(PROGRAMS)
 	@target/release/aip-instructions check
-	$(CARGO) bench --locked -p aip-bench
+	$(CARGO) bench --locked --workspace --all-features --bench '*_walltime'
 
 bench-baseline: ## writes bench/baseline.json, where instruction counts have fallen (ARGUMENTS=--allow-worse: or risen)
 	@.ci/require build valgrind
