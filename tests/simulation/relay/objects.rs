@@ -361,7 +361,7 @@ fn a_stream_that_began_too_far_on_does_not_end_as_if_it_were_whole() {
     for drafts in DRAFTS {
         let (mut live, second, upstream) = two(drafts);
         let later = Subgroup { first_object: false, end_of_group: false, ..Subgroup::new(3, 1) };
-        let mut copier = live.stage.tell(second, |peer| {
+        let copier = live.stage.tell(second, |peer| {
             let mut copier = peer.open(upstream, &later).unwrap();
             copier.object(peer.session(), 2, payload("two"));
             copier
