@@ -87,7 +87,9 @@ impl Connection {
             }
         }
         while self.quic.retired_scid_next().is_some() {}
-        if self.width.is_due(now) {
+        // What a path lost that the peer has left says nothing of how wide the one in use is.
+        let is_settled = self.left_until.is_none_or(|until| until <= now);
+        if is_settled && self.width.is_due(now) {
             let counted = self.quic.stats().into();
             if self.width.is_doubtful(counted) {
                 self.search_width(counters);
