@@ -69,6 +69,10 @@ impl<K, V> Default for DenseMap<K, V> {
 impl<K: Copy + Eq + Hash, V> DenseMap<K, V> {
     /// Takes a new number's entry; one of the same number is replaced.
     pub(crate) fn insert(&mut self, key: K, value: V) -> Handle<K> {
+        if self.entries.capacity() == 0 {
+            // Of most maps there are thousands, with one entry each.
+            self.entries.reserve_exact(1);
+        }
         let place = self.entries.insert((key, value));
         if let Some(before) = self.places.insert(key, place) {
             self.entries.try_remove(before);

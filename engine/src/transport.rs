@@ -286,6 +286,12 @@ pub trait Driver {
     fn handle_shortage(&mut self, _is_short: bool, _now: Instant) {}
     /// What the transport must do next.
     fn poll_action(&mut self) -> Option<(SessionId, Action)>;
+    /// What the transport must do before it tells more of a session: what concerns that session, at
+    /// least. The rest may wait until all is told that has come, so that what many bytes make a driver
+    /// want of a connection is done together. Everything, where a driver does not tell them apart.
+    fn poll_urgent_action(&mut self, _session: SessionId) -> Option<(SessionId, Action)> {
+        self.poll_action()
+    }
     /// A connection to begin. `handle_connected` with its key follows, or `handle_connect_failed`.
     fn poll_connect(&mut self) -> Option<Connect> {
         None

@@ -142,6 +142,26 @@ fn a_paused_stream_holds_its_sender_and_no_other() {
 }
 
 #[test]
+fn a_stream_that_goes_on_is_read_though_its_peer_says_nothing_more() {
+    let pair = narrow_pair(100, 64 << 10);
+    pair.client.send(pair.dialled, client_uni(0), "first", false);
+    pair.server.bytes(pair.accepted, client_uni(0), 5);
+    pair.server.act(pair.accepted, Action::Pause { stream: client_uni(0) });
+    pair.server.send(pair.accepted, server_uni(0), "paused", true);
+    pair.client.whole_stream(pair.dialled, server_uni(0));
+    pair.client.send(pair.dialled, client_uni(0), "second", true);
+    // It is there once what was sent after it is, and after a while nothing is under way.
+    pair.client.send(pair.dialled, client_uni(1), "third", true);
+    pair.server.whole_stream(pair.accepted, client_uni(1));
+    pair.server.never(
+        "paused bytes",
+        |told| matches!(told, Told::Stream(_, stream, ..) if *stream == client_uni(0)),
+    );
+    pair.server.act(pair.accepted, Action::Resume { stream: client_uni(0) });
+    assert!(pair.server.whole_stream(pair.accepted, client_uni(0)).ends_with(b"second"));
+}
+
+#[test]
 fn streams_beyond_the_limit_wait_for_it() {
     let pair = narrow_pair(10, 64 << 10);
     for index in 0..500 {

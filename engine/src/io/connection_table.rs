@@ -17,7 +17,8 @@ const SLOT_BITS: u32 = 24;
 /// Connections in slots.
 #[derive(Default)]
 pub(super) struct ConnectionTable {
-    connections: Slab<Connection>,
+    /// Each has memory of its own: the table would move kilobytes of every one when it grows.
+    connections: Slab<Box<Connection>>,
     /// Accepted connections whose client may not know our id yet.
     initial: HashMap<InitialKey, u32>,
     /// Connections that we opened.
@@ -65,14 +66,14 @@ impl ConnectionTable {
         if connection.role != Role::Server {
             self.clients.push(slot);
         }
-        let key = self.connections.insert(connection);
+        let key = self.connections.insert(Box::new(connection));
         debug_assert_eq!(key, slot as usize, "the slot was not the next");
         slot
     }
 
     /// The connection in a slot.
     pub(super) fn get(&mut self, slot: u32) -> Option<&mut Connection> {
-        self.connections.get_mut(slot as usize)
+        self.connections.get_mut(slot as usize).map(Box::as_mut)
     }
 
     /// The slot of a session that has not ended.
@@ -83,7 +84,7 @@ impl ConnectionTable {
     }
 
     /// Removes what a slot holds.
-    pub(super) fn remove(&mut self, slot: u32) -> Option<Connection> {
+    pub(super) fn remove(&mut self, slot: u32) -> Option<Box<Connection>> {
         let connection = self.connections.try_remove(slot as usize)?;
         if let Some(key) = connection.initial {
             self.initial.remove(&key);

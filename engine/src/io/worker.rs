@@ -165,6 +165,8 @@ impl<D: Driver> Worker<D> {
         self.hand_over(now);
         self.transmit_all(now);
         self.hand_over(now);
+        // What is wanted because of that is sent in the next turn.
+        self.act(now);
         self.endpoint.flush();
         for slot in self.backlog.drain(..) {
             self.endpoint.attend(slot);
@@ -259,7 +261,6 @@ impl<D: Driver> Worker<D> {
             for _ in 0..self.seat.waiting(from) {
                 let Some(parcel) = self.seat.pop(from) else { break };
                 self.driver.handle_parcel(from, parcel, now);
-                self.act(now);
             }
             self.seat.settle(from);
             for _ in 0..STRAYS_MAX {
@@ -271,6 +272,14 @@ impl<D: Driver> Worker<D> {
 
     /// Hands over what the driver has for other workers, as far as they have room.
     fn hand_over(&mut self, now: Instant) {
+        // That something has left for one may be why there is more for another.
+        while self.hand_over_once(now) {}
+        self.seat.wake_others(&mut self.endpoint.counters);
+    }
+
+    /// Whether anything was handed over.
+    fn hand_over_once(&mut self, now: Instant) -> bool {
+        let before = self.endpoint.counters.worker_parcels_total;
         for to in self.seat.others() {
             loop {
                 if !self.seat.has_room(to) {
@@ -284,17 +293,16 @@ impl<D: Driver> Worker<D> {
                 };
                 self.seat.push(to, parcel);
                 self.endpoint.counters.worker_parcels_total += 1;
-                self.act(now);
             }
         }
-        self.seat.wake_others(&mut self.endpoint.counters);
+        before < self.endpoint.counters.worker_parcels_total
     }
 
     /// Tells the driver what connections have to say.
     fn serve_all(&mut self, now: Instant) {
         let budget = self.endpoint.config().quic.read_budget;
-        for _ in 0..self.endpoint.attended() {
-            let Some(slot) = self.endpoint.next_attended() else { break };
+        let mut among = self.endpoint.attended();
+        while let Some(slot) = self.endpoint.next_attended(&mut among) {
             self.serve(slot, budget, now);
             // It sends later in this turn.
             self.endpoint.attend(slot);
@@ -309,7 +317,10 @@ impl<D: Driver> Worker<D> {
             let (session, role) = (connection.session, connection.role);
             let Some(event) = connection.poll(&mut context, &mut budget) else { break };
             self.dispatch(slot, session, role, event, now);
-            self.act(now);
+            // What holds back what is read next. The rest is done when all is told.
+            while let Some((session, action)) = self.driver.poll_urgent_action(session) {
+                self.execute(session, action, now);
+            }
         }
         if let Some((connection, _)) = self.endpoint.connection(slot, now)
             && connection.has_more()
@@ -439,14 +450,16 @@ impl<D: Driver> Worker<D> {
     /// Does what the driver wants.
     fn act(&mut self, now: Instant) {
         while let Some((session, action)) = self.driver.poll_action() {
-            let Some(slot) = self.endpoint.slot(session) else { continue };
-            let Some((connection, mut context)) = self.endpoint.connection(slot, now) else {
-                continue;
-            };
-            if connection.is_up() {
-                connection.execute(action, &mut context);
-                self.endpoint.attend(slot);
-            }
+            self.execute(session, action, now);
+        }
+    }
+
+    fn execute(&mut self, session: SessionId, action: Action, now: Instant) {
+        let Some(slot) = self.endpoint.slot(session) else { return };
+        let Some((connection, mut context)) = self.endpoint.connection(slot, now) else { return };
+        if connection.is_up() {
+            connection.execute(action, &mut context);
+            self.endpoint.attend(slot);
         }
     }
 
@@ -470,7 +483,6 @@ impl<D: Driver> Worker<D> {
         if self.driver.poll_timeout().is_some_and(|deadline| deadline <= now) {
             self.driver.handle_timeout(now);
         }
-        self.act(now);
         self.dial(now);
         self.advance_end(now);
     }
@@ -500,7 +512,6 @@ impl<D: Driver> Worker<D> {
         }
         self.follow(now);
         self.connect(now);
-        self.act(now);
     }
 
     /// Looks for targets where they say that they are from now on, if we may go there.
@@ -546,14 +557,53 @@ impl<D: Driver> Worker<D> {
         }
     }
 
-    /// Lets connections send, and tells the driver what has left.
+    /// Does what the driver wants, lets connections send, and tells the driver what has left. For one
+    /// connection after the other, since what is known of thousands does not fit a processor's cache.
     fn transmit_all(&mut self, now: Instant) {
+        let (mut held, mut all) = (self.driver.poll_action(), usize::MAX);
         for _ in 0..Endpoint::senders_max() {
-            let Some(slot) = self.endpoint.next_attended() else { break };
-            if self.endpoint.transmit(slot, now) {
-                self.backlog.push(slot);
+            let slot = match held.take() {
+                Some(action) => self.act_on_one(action, &mut held, now),
+                None => None,
+            };
+            let slot = slot.or_else(|| self.endpoint.next_attended(&mut all));
+            let Some(slot) = slot else { break };
+            self.transmit(slot, now);
+            held = held.or_else(|| self.driver.poll_action());
+        }
+        if let Some((session, action)) = held {
+            self.execute(session, action, now);
+        }
+        self.act(now);
+    }
+
+    /// Does what the driver wants of one session, up to the first thing that it wants of another:
+    /// that is `held`. Its connection, if there is something for it to send.
+    fn act_on_one(
+        &mut self,
+        (session, action): (SessionId, Action),
+        held: &mut Option<(SessionId, Action)>,
+        now: Instant,
+    ) -> Option<u32> {
+        self.execute(session, action, now);
+        while let Some((other, action)) = self.driver.poll_action() {
+            if other != session {
+                *held = Some((other, action));
+                break;
             }
-            self.tell_sent(slot, now);
+            self.execute(session, action, now);
+        }
+        self.endpoint.slot(session).filter(|slot| self.endpoint.take_attended(*slot))
+    }
+
+    fn transmit(&mut self, slot: u32, now: Instant) {
+        let mut more = self.endpoint.transmit(slot, now);
+        self.tell_sent(slot, now);
+        // What the driver wants by now may let it be read again.
+        let connection = self.endpoint.connection(slot, now);
+        more |= connection.is_some_and(|(connection, _)| connection.has_more());
+        if more {
+            self.backlog.push(slot);
         }
     }
 
@@ -568,7 +618,6 @@ impl<D: Driver> Worker<D> {
                 return;
             };
             self.dispatch(slot, session, role, event, now);
-            self.act(now);
         }
     }
 

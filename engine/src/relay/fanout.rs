@@ -151,18 +151,18 @@ impl Fanout<'_> {
         SubgroupHeader { track_alias, subgroup, first_object, properties, ..self.header }
     }
 
-    /// The subscriber's stream for this object: the one it has, or a new one. `None` if it reads
-    /// no more of the subgroup.
+    /// The subscriber's stream for this object: the one it has, if that is open, or a new one. `None`
+    /// if it reads no more of the subgroup.
     fn stream(
         &self,
-        before: Option<OutgoingSubgroup>,
+        before: Option<(OutgoingSubgroup, bool)>,
         session: &mut Session,
         (request, alias): (RequestId, TrackAlias),
         delivery: impl FnOnce() -> Delivery,
     ) -> Option<OutgoingSubgroup> {
-        if let Some(before) = before {
+        if let Some((before, is_open)) = before {
             // Whoever has stopped a subgroup is not sent it again on another stream.
-            if !session.is_open(before.stream) {
+            if !is_open {
                 return None;
             }
             if before.may_carry(self.follows, self.object) {
@@ -214,8 +214,8 @@ impl Relay {
                 continue;
             }
             let request = subscriber.key.request;
-            let known = slot.and_then(|it| session.is_stream_behind(it.stream, now));
-            if known.unwrap_or_else(|| session.is_behind(request, now)) {
+            let standing = slot.and_then(|it| session.standing(it.stream, now));
+            if standing.map_or_else(|| session.is_behind(request, now), |it| it.is_behind) {
                 behind.push(subscriber.key);
                 continue;
             }
@@ -226,14 +226,17 @@ impl Relay {
                 timeouts: subscriber.wish.timeouts.shorter(timeouts),
             };
             let to = (request, track.alias);
-            let Some(mut outgoing) = fanout.stream(*slot, session, to, delivery) else {
+            let before = slot.map(|it| (it, standing.is_some()));
+            let Some(mut outgoing) = fanout.stream(before, session, to, delivery) else {
                 if let Some(slot) = slot {
                     slot.receives = false;
                 }
                 super::touch(&mut self.touched, peer, subscriber.key.peer);
                 continue;
             };
-            session.begin_object(outgoing.stream, fanout.received_at);
+            if standing.is_none_or(|it| it.is_timed) {
+                session.begin_object(outgoing.stream, fanout.received_at);
+            }
             wire.send(session, &outgoing, fanout);
             forwarded += 1;
             outgoing.previous = Some(location.object);
@@ -262,13 +265,10 @@ impl Relay {
         for (index, stream) in active.receivers() {
             let Some(subscriber) = track.subscribers.get(index) else { continue };
             let Some(peer) = self.peers.get_mut(subscriber.key.peer.0) else { continue };
-            match peer.session.is_stream_behind(stream, now) {
-                Some(false) => {}
-                Some(true) => {
-                    behind.push(subscriber.key);
-                    continue;
-                }
-                None => continue,
+            let Some(standing) = peer.session.standing(stream, now) else { continue };
+            if standing.is_behind {
+                behind.push(subscriber.key);
+                continue;
             }
             peer.session.send_on(stream, bytes.clone(), false);
             forwarded += 1;

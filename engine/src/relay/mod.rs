@@ -630,6 +630,12 @@ impl Driver for Relay {
         }
     }
 
+    fn poll_urgent_action(&mut self, session: SessionId) -> Option<(SessionId, Action)> {
+        let index = self.by_session.get(&session)?;
+        let action = self.peers.get_mut(index.0)?.session.poll_action()?;
+        Some((session, action))
+    }
+
     fn poll_move(&mut self) -> Option<Move> {
         self.moves.pop_front()
     }

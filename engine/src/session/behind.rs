@@ -21,6 +21,15 @@ use crate::{account::Account, stream_map::Handle, transport::StreamId};
 /// nothing waits: each is one that the peer must still hear of.
 const GIVEN_UP_MAX: u32 = 64;
 
+/// How a stream of ours stands that has not ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    /// Whether its subscriber cannot keep up.
+    pub(crate) is_behind: bool,
+    /// Whether its objects can be too late.
+    pub(crate) is_timed: bool,
+}
+
 impl Session {
     /// Whether a subscriber of ours cannot keep up: call it before more is sent. Too much of a timed
     /// track is cut down here, so that it is not behind.
@@ -29,36 +38,35 @@ impl Session {
         subscription.is_some_and(|subscription| self.is_owner_behind(subscription, now))
     }
 
-    /// The same of the subscriber that a stream of ours is for; `None` if the stream has ended.
-    pub(crate) fn is_stream_behind(
-        &mut self,
-        stream: Handle<StreamId>,
-        now: Instant,
-    ) -> Option<bool> {
-        let owner = self.outgoing.at(stream)?.owner;
-        Some(self.is_owner_behind(owner, now))
+    /// How a stream of ours stands, and whether its subscriber cannot keep up; `None` if it has ended.
+    pub(crate) fn standing(&mut self, stream: Handle<StreamId>, now: Instant) -> Option<Standing> {
+        let outgoing = self.outgoing.at(stream)?;
+        let (owner, is_timed) = (outgoing.owner, outgoing.timed.is_some());
+        let is_behind = self.is_owner_behind(owner, now);
+        // It may have been given up just now.
+        let is_open = !is_timed || self.is_open(stream);
+        is_open.then_some(Standing { is_behind, is_timed })
     }
 
     fn is_owner_behind(&mut self, owner: Handle<RequestId>, now: Instant) -> bool {
         self.clock = self.clock.max(now);
-        let limits = &self.config.delivery;
-        let (queued_bytes_max, standing_bytes_max) =
-            (limits.queued_bytes_max, limits.standing_bytes_max);
-        let standstill_max = limits.standstill_max;
         let Some(publication) = self.requests.publication_at(owner) else { return false };
         if publication.is_idle() {
             publication.waits_since = Some(now);
         }
         let since = *publication.waits_since.get_or_insert(now);
-        let waits = publication.account.total();
-        let stands_still = since + standstill_max <= now;
-        let is_timed = publication.timed;
+        let (waits, is_timed) = (publication.account.total(), publication.timed);
         self.watch_queues();
-        if is_timed && standing_bytes_max < waits {
+        let limits = &self.config.delivery;
+        let standing_bytes_max = limits.standing_bytes_max;
+        if waits <= standing_bytes_max {
+            return limits.queued_bytes_max < waits;
+        }
+        if is_timed {
             self.shed(owner.key, standing_bytes_max);
             return false;
         }
-        queued_bytes_max < waits || stands_still && standing_bytes_max < waits
+        limits.queued_bytes_max < waits || since + limits.standstill_max <= now
     }
 
     /// Resets streams of a timed subscription, the least important first and of those the oldest

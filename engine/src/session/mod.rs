@@ -173,7 +173,8 @@ impl Session {
             clock: now,
             scratch: BytesMut::new(),
             actions: VecDeque::new(),
-            events: VecDeque::new(),
+            // Most sessions never have two that wait, and these are large.
+            events: VecDeque::with_capacity(1),
             fault: None,
             config,
         };

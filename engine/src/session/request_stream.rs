@@ -60,6 +60,10 @@ impl Session {
         decoder.push(bytes);
         if let Some(frame) = decoder.poll()? {
             if let Some((decoder, _)) = self.opening.remove(&stream) {
+                if self.opening.is_empty() {
+                    // Most sessions make a request and no more for long.
+                    self.opening.shrink_to_fit();
+                }
                 self.partial.forget(stream);
                 return self.begin_request(stream, frame, decoder, fin, now);
             }

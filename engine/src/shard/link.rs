@@ -338,11 +338,6 @@ impl Link {
         }
     }
 
-    /// Whether there is more to tell the session.
-    pub(super) fn has_heard(&self) -> bool {
-        !self.heard.is_empty()
-    }
-
     /// What the session must be told next. What it then wants is to be done before it is told more.
     pub(super) fn hear(&mut self) -> Option<Heard> {
         loop {

@@ -11,7 +11,6 @@ mod parcel;
 mod tests;
 
 use std::{
-    collections::VecDeque,
     net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -50,9 +49,9 @@ pub struct Shard {
     dials: bool,
     /// By shard; none to itself, nor before the beginning.
     links: Vec<Option<Link>>,
-    /// What sessions with peers want while a link is attended to.
-    actions: VecDeque<(SessionId, Action)>,
     links_lost: u64,
+    /// When it was told something last.
+    clock: Option<Instant>,
 }
 
 impl Shard {
@@ -68,14 +67,20 @@ impl Shard {
             place,
             dials,
             links: (0..place.count).map(|_| None).collect(),
-            actions: VecDeque::new(),
             links_lost: 0,
+            clock: None,
         }
     }
 
     /// The relay that it is by itself.
     pub const fn relay(&self) -> &Relay {
         &self.relay
+    }
+
+    /// The relay, that is told something now.
+    const fn told(&mut self, now: Instant) -> &mut Relay {
+        self.clock = Some(now);
+        &mut self.relay
     }
 
     fn open_link(&mut self, other: usize, epoch: u32, now: Instant) {
@@ -98,27 +103,16 @@ impl Shard {
         self.open_link(other, link.epoch + 1, now);
     }
 
-    /// The link that a session is of.
-    fn link_of(&mut self, session: SessionId) -> Option<&mut Link> {
-        self.links.iter_mut().flatten().find(|link| link.session == session)
-    }
-
-    /// Does what sessions with other shards want, and keeps what the others want.
-    fn absorb(&mut self) {
-        while let Some((session, action)) = self.relay.poll_action() {
-            match self.link_of(session) {
-                Some(link) => link.execute(action),
-                None => self.actions.push_back((session, action)),
-            }
-        }
-    }
-
-    /// Tells a session with another shard what its link has heard.
+    /// Does what the session with another shard wants, and tells it what its link has heard, until
+    /// there is neither.
     fn attend(&mut self, other: usize, now: Instant) {
-        while let Some(link) = self.links.get_mut(other).and_then(Option::as_mut)
-            && let Some(heard) = link.hear()
-        {
+        while let Some(link) = self.links.get_mut(other).and_then(Option::as_mut) {
             let session = link.session;
+            // What it wants may hold back what is heard, or let it be heard.
+            while let Some((_, action)) = self.relay.poll_urgent_action(session) {
+                link.execute(action);
+            }
+            let Some(heard) = link.hear() else { return };
             match heard {
                 Heard::Stream { stream, bytes, fin } => {
                     self.relay.handle_stream(session, stream, bytes, fin, now);
@@ -131,10 +125,6 @@ impl Shard {
                 Heard::Sent { stream, length } => {
                     self.relay.handle_sent(session, stream, length, now);
                 }
-            }
-            // What it wants now may hold back what else was heard.
-            if self.links[other].as_ref().is_some_and(Link::has_heard) {
-                self.absorb();
             }
         }
     }
@@ -152,7 +142,7 @@ impl Driver for Shard {
     }
 
     fn handle_connected(&mut self, session: SessionId, peer: Peer, now: Instant) {
-        self.relay.handle_connected(session, peer, now);
+        self.told(now).handle_connected(session, peer, now);
     }
 
     fn handle_stream(
@@ -163,43 +153,43 @@ impl Driver for Shard {
         fin: bool,
         now: Instant,
     ) {
-        self.relay.handle_stream(session, stream, bytes, fin, now);
+        self.told(now).handle_stream(session, stream, bytes, fin, now);
     }
 
     fn handle_reset(&mut self, session: SessionId, stream: StreamId, code: u64, now: Instant) {
-        self.relay.handle_reset(session, stream, code, now);
+        self.told(now).handle_reset(session, stream, code, now);
     }
 
     fn handle_stop(&mut self, session: SessionId, stream: StreamId, code: u64, now: Instant) {
-        self.relay.handle_stop(session, stream, code, now);
+        self.told(now).handle_stop(session, stream, code, now);
     }
 
     fn handle_datagram(&mut self, session: SessionId, bytes: Bytes, now: Instant) {
-        self.relay.handle_datagram(session, bytes, now);
+        self.told(now).handle_datagram(session, bytes, now);
     }
 
     fn handle_sent(&mut self, session: SessionId, stream: StreamId, length: usize, now: Instant) {
-        self.relay.handle_sent(session, stream, length, now);
+        self.told(now).handle_sent(session, stream, length, now);
     }
 
     fn handle_silence(&mut self, session: SessionId, is_silent: bool, now: Instant) {
-        self.relay.handle_silence(session, is_silent, now);
+        self.told(now).handle_silence(session, is_silent, now);
     }
 
     fn handle_closed(&mut self, session: SessionId, closed: Closed, now: Instant) {
-        self.relay.handle_closed(session, closed, now);
+        self.told(now).handle_closed(session, closed, now);
     }
 
     fn handle_unreachable(&mut self, target: usize, reason: &str, now: Instant) {
-        self.relay.handle_unreachable(target, reason, now);
+        self.told(now).handle_unreachable(target, reason, now);
     }
 
     fn handle_command(&mut self, command: Command, now: Instant) {
-        self.relay.handle_command(command, now);
+        self.told(now).handle_command(command, now);
     }
 
     fn handle_drain(&mut self, now: Instant) {
-        self.relay.handle_drain(now);
+        self.told(now).handle_drain(now);
     }
 
     fn is_drained(&self) -> bool {
@@ -207,28 +197,36 @@ impl Driver for Shard {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        self.relay.handle_timeout(now);
+        self.told(now).handle_timeout(now);
     }
 
     fn handle_time_lost(&mut self, lost: Duration, now: Instant) {
-        self.relay.handle_time_lost(lost, now);
+        self.told(now).handle_time_lost(lost, now);
     }
 
     fn handle_shortage(&mut self, is_short: bool, now: Instant) {
-        self.relay.handle_shortage(is_short, now);
+        self.told(now).handle_shortage(is_short, now);
     }
 
     fn poll_action(&mut self) -> Option<(SessionId, Action)> {
-        if let Some(kept) = self.actions.pop_front() {
-            return Some(kept);
-        }
         loop {
             let (session, action) = self.relay.poll_action()?;
-            match self.link_of(session) {
-                Some(link) => link.execute(action),
-                None => return Some((session, action)),
+            let of_link =
+                |link: &Option<Link>| link.as_ref().is_some_and(|it| it.session == session);
+            let Some(other) = self.links.iter().position(of_link) else {
+                return Some((session, action));
+            };
+            if let Some(link) = &mut self.links[other] {
+                link.execute(action);
+            }
+            if let Some(now) = self.clock {
+                self.attend(other, now);
             }
         }
+    }
+
+    fn poll_urgent_action(&mut self, session: SessionId) -> Option<(SessionId, Action)> {
+        self.relay.poll_urgent_action(session)
     }
 
     fn poll_move(&mut self) -> Option<Move> {
@@ -245,6 +243,7 @@ impl Driver for Shard {
             return;
         }
         let session = link.session;
+        self.clock = Some(now);
         match parcel.content {
             Content::Close => self.reopen_link(from, now),
             Content::Notice(notice) => {

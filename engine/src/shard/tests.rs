@@ -1,12 +1,19 @@
 //! Links alone: what goes in at one side comes out at the other.
 
+use std::time::Instant;
+
+use aip_codec::Version;
 use bytes::Bytes;
 
-use super::link::{Heard, Link};
 use super::parcel::Content;
+use super::{
+    Place, Shard,
+    link::{Heard, Link},
+};
 use crate::{
+    relay::Config,
     schedule::Precedence,
-    transport::{Action, SessionId, Side, StreamId},
+    transport::{Action, Driver as _, Peer, SessionId, Side, StreamId},
 };
 
 const UNI: StreamId = StreamId::new(Side::Client, false, 0);
@@ -200,4 +207,24 @@ fn a_link_of_which_nothing_is_taken_is_closed_before_ends_of_streams_fill_it() {
     }
     assert!(client.closed);
     assert_eq!(ended, (1 << 18) + 1);
+}
+
+/// What a shard's relay wants of other shards leaves before anybody asks what it wants of its peers:
+/// these may be many.
+#[test]
+fn what_is_for_other_shards_does_not_wait_for_what_is_for_peers() {
+    let place = |index| Place { index, count: 2 };
+    #[expect(clippy::disallowed_methods, reason = "only a beginning to count from")]
+    let now = Instant::now();
+    let [mut one, mut two] =
+        [0, 1].map(|index| Shard::new(&Config::default(), place(index), false));
+    one.handle_begin(now);
+    two.handle_begin(now);
+    let peer = Peer::new(Side::Server, Version::Draft22, ([127, 0, 0, 1], 1).into());
+    one.handle_connected(SessionId(1), peer, now);
+    let parcel = one.poll_parcel(1, now).expect("the link's SETUP");
+    two.handle_parcel(0, parcel, now);
+    assert!(two.poll_parcel(0, now).is_some(), "its answer");
+    let told = std::iter::from_fn(|| one.poll_action()).map(|(session, _)| session);
+    assert_eq!(told.collect::<Vec<_>>(), [SessionId(1); 2], "the peer's SETUP");
 }

@@ -43,6 +43,8 @@ pub struct Shards {
     queues: BTreeMap<(usize, usize), VecDeque<(Instant, Parcel)>>,
     /// When something was last told; none before anything was.
     now: Option<Instant>,
+    /// Whether something was told since it was last asked what it wants.
+    told: bool,
     random: Random,
     pace: Pace,
     begun: bool,
@@ -64,6 +66,7 @@ impl Shards {
                 .map(|pair| (pair, VecDeque::new()))
                 .collect(),
             now: None,
+            told: false,
             random: Random::new(count as u64),
             pace: Pace::QUICK,
             begun: false,
@@ -179,7 +182,7 @@ impl Shards {
 
     fn home(&mut self, session: SessionId, now: Instant) -> &mut Shard {
         let home = self.homes.get(&session).copied().unwrap_or_default();
-        self.now = Some(now);
+        (self.now, self.told) = (Some(now), true);
         &mut self.shards[home]
     }
 
@@ -301,6 +304,10 @@ impl Node for Shards {
 
     fn poll_action(&mut self) -> Option<(SessionId, Action)> {
         let now = self.now?;
+        // A worker hands over before or after it does what its shard wants.
+        if std::mem::take(&mut self.told) && self.random.index(2) == 0 {
+            self.hand_over(now);
+        }
         loop {
             let wanted = self.shards.iter_mut().find_map(Driver::poll_action);
             if wanted.is_some() {

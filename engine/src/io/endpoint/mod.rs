@@ -418,13 +418,22 @@ impl Endpoint {
         self.attended.len()
     }
 
-    /// The next connection to be attended to. It is taken off the list.
-    pub(super) fn next_attended(&mut self) -> Option<u32> {
-        let slot = self.attended.pop_front()?;
-        if let Some(connection) = self.table.get(slot) {
-            connection.attended = false;
+    /// The next connection to be attended to, among so many on the list. It is taken off.
+    pub(super) fn next_attended(&mut self, among: &mut usize) -> Option<u32> {
+        while 0 < *among {
+            *among -= 1;
+            let slot = self.attended.pop_front()?;
+            if self.take_attended(slot) {
+                return Some(slot);
+            }
         }
-        Some(slot)
+        None
+    }
+
+    /// Takes a connection off the list before it is the next; says whether it was there.
+    pub(super) fn take_attended(&mut self, slot: u32) -> bool {
+        // Its place on the list is passed over.
+        self.table.get(slot).is_some_and(|connection| std::mem::take(&mut connection.attended))
     }
 
     /// Puts a connection on the list.
