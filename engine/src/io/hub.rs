@@ -204,10 +204,14 @@ impl Seat {
     /// Whether the worker may sleep as far as the others are concerned. To be asked when it has
     /// announced that it will.
     pub(super) fn is_quiet(&self) -> bool {
-        let has_news = self.from.iter().flatten().any(|from| !from.is_empty());
         let has_become_free = self.to.iter().flatten().any(Producer::has_become_free);
         let has_strays = || self.others().any(|it| !self.hub.strays(it, self.index).is_empty());
-        !has_news && !has_become_free && !has_strays()
+        !self.has_news() && !has_become_free && !has_strays()
+    }
+
+    /// Whether another worker has handed something over.
+    pub(super) fn has_news(&self) -> bool {
+        self.from.iter().flatten().any(|from| !from.is_empty())
     }
 
     /// Tells all workers to drain.

@@ -48,6 +48,11 @@ const STRAYS_MAX: usize = 256;
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes of a URI that are logged.
 const URI_SHOWN: usize = 256;
+/// Turns in a row in which the system is not asked, while other workers have something to say.
+const POLL_EVERY: u32 = 16;
+/// How often a worker that is awake for nothing looks for what others say before it asks the system:
+/// about as long as that takes.
+const LOOKS: u32 = 16;
 /// How long farewells may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -87,6 +92,8 @@ pub(super) struct Worker<D: Driver> {
     memory: Memory,
     turns: Histogram,
     publish_at: Instant,
+    /// Turns since the system was asked what has come.
+    polled_ago: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +130,7 @@ impl<D: Driver> Worker<D> {
             memory: Memory::new(config.memory_max, clock.now()),
             turns: Histogram::default(),
             publish_at: clock.now(),
+            polled_ago: 0,
             poll,
             clock,
             wake,
@@ -211,7 +219,12 @@ impl<D: Driver> Worker<D> {
         ];
         let deadline = deadline.into_iter().flatten().min();
         let mut timeout = deadline.map(|deadline| deadline.saturating_duration_since(now));
-        let is_awake = self.endpoint.is_busy() || now < self.awake_until || self.nap(timeout);
+        let is_due = timeout == Some(Duration::ZERO);
+        let is_busy = is_due || self.endpoint.is_busy();
+        let is_awake = is_busy || now < self.awake_until || self.nap(timeout);
+        if is_awake && self.hears_others(if is_busy { 1 } else { LOOKS }) {
+            return Ok(Duration::ZERO);
+        }
         if !is_awake {
             self.wake.park();
         }
@@ -232,6 +245,20 @@ impl<D: Driver> Worker<D> {
         }
         // The next publication of counters is never far away.
         Ok(timeout.unwrap_or(PUBLISH_INTERVAL))
+    }
+
+    /// Whether another worker has said something, so that the system, which takes longer to ask, is
+    /// asked later.
+    fn hears_others(&mut self, looks: u32) -> bool {
+        let hears = self.polled_ago < POLL_EVERY
+            && (0..looks).any(|look| {
+                if 0 < look {
+                    std::hint::spin_loop();
+                }
+                self.seat.has_news()
+            });
+        self.polled_ago = if hears { self.polled_ago + 1 } else { 0 };
+        hears
     }
 
     /// Lets acknowledgements gather, if they are to and there is time; says whether.
