@@ -328,8 +328,8 @@ impl<D: Driver> Worker<D> {
     /// Tells the driver what connections have to say.
     fn serve_all(&mut self, now: Instant) {
         let budget = self.endpoint.config().quic.read_budget;
-        let mut among = self.endpoint.attended();
-        while let Some(slot) = self.endpoint.next_attended(&mut among) {
+        for _ in 0..self.endpoint.attended() {
+            let Some(slot) = self.endpoint.next_attended() else { break };
             self.serve(slot, budget, now);
             // It sends later in this turn.
             self.endpoint.attend(slot);
@@ -344,10 +344,8 @@ impl<D: Driver> Worker<D> {
             let (session, role) = (connection.session, connection.role);
             let Some(event) = connection.poll(&mut context, &mut budget) else { break };
             self.dispatch(slot, session, role, event, now);
-            // What holds back what is read next. The rest is done when all is told.
-            while let Some((session, action)) = self.driver.poll_urgent_action(session) {
-                self.execute(session, action, now);
-            }
+            // It may hold back what is read next. The rest is done when all is told.
+            self.act_urgently(session, now);
         }
         if let Some((connection, _)) = self.endpoint.connection(slot, now)
             && connection.has_more()
@@ -481,6 +479,13 @@ impl<D: Driver> Worker<D> {
         }
     }
 
+    /// Does what the driver wants of a session.
+    fn act_urgently(&mut self, session: SessionId, now: Instant) {
+        while let Some((session, action)) = self.driver.poll_urgent_action(session) {
+            self.execute(session, action, now);
+        }
+    }
+
     fn execute(&mut self, session: SessionId, action: Action, now: Instant) {
         let Some(slot) = self.endpoint.slot(session) else { return };
         let Some((connection, mut context)) = self.endpoint.connection(slot, now) else { return };
@@ -587,40 +592,24 @@ impl<D: Driver> Worker<D> {
     /// Does what the driver wants, lets connections send, and tells the driver what has left. For one
     /// connection after the other, since what is known of thousands does not fit a processor's cache.
     fn transmit_all(&mut self, now: Instant) {
-        let (mut held, mut all) = (self.driver.poll_action(), usize::MAX);
         for _ in 0..Endpoint::senders_max() {
-            let slot = match held.take() {
-                Some(action) => self.act_on_one(action, &mut held, now),
-                None => None,
-            };
-            let slot = slot.or_else(|| self.endpoint.next_attended(&mut all));
-            let Some(slot) = slot else { break };
+            let Some(slot) = self.next_sender(now) else { break };
             self.transmit(slot, now);
-            held = held.or_else(|| self.driver.poll_action());
-        }
-        if let Some((session, action)) = held {
-            self.execute(session, action, now);
         }
         self.act(now);
     }
 
-    /// Does what the driver wants of one session, up to the first thing that it wants of another:
-    /// that is `held`. Its connection, if there is something for it to send.
-    fn act_on_one(
-        &mut self,
-        (session, action): (SessionId, Action),
-        held: &mut Option<(SessionId, Action)>,
-        now: Instant,
-    ) -> Option<u32> {
-        self.execute(session, action, now);
-        while let Some((other, action)) = self.driver.poll_action() {
-            if other != session {
-                *held = Some((other, action));
-                break;
+    /// The connection that sends next: who has waited longest, then those of whom the driver wants
+    /// something more.
+    fn next_sender(&mut self, now: Instant) -> Option<u32> {
+        loop {
+            if let Some(session) = self.endpoint.first_attended() {
+                self.act_urgently(session, now);
+                return self.endpoint.next_attended();
             }
+            let (session, action) = self.driver.poll_action()?;
             self.execute(session, action, now);
         }
-        self.endpoint.slot(session).filter(|slot| self.endpoint.take_attended(*slot))
     }
 
     fn transmit(&mut self, slot: u32, now: Instant) {

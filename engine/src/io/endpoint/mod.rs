@@ -418,22 +418,24 @@ impl Endpoint {
         self.attended.len()
     }
 
-    /// The next connection to be attended to, among so many on the list. It is taken off.
-    pub(super) fn next_attended(&mut self, among: &mut usize) -> Option<u32> {
-        while 0 < *among {
-            *among -= 1;
-            let slot = self.attended.pop_front()?;
-            if self.take_attended(slot) {
-                return Some(slot);
+    /// The session of the next connection to be attended to. It stays on the list.
+    pub(super) fn first_attended(&mut self) -> Option<SessionId> {
+        while let Some(&slot) = self.attended.front() {
+            if let Some(connection) = self.table.get(slot) {
+                return Some(connection.session);
             }
+            self.attended.pop_front();
         }
         None
     }
 
-    /// Takes a connection off the list before it is the next; says whether it was there.
-    pub(super) fn take_attended(&mut self, slot: u32) -> bool {
-        // Its place on the list is passed over.
-        self.table.get(slot).is_some_and(|connection| std::mem::take(&mut connection.attended))
+    /// The next connection to be attended to. It is taken off the list.
+    pub(super) fn next_attended(&mut self) -> Option<u32> {
+        let slot = self.attended.pop_front()?;
+        if let Some(connection) = self.table.get(slot) {
+            connection.attended = false;
+        }
+        Some(slot)
     }
 
     /// Puts a connection on the list.
