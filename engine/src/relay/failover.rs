@@ -304,6 +304,8 @@ impl Relay {
         if let Some(end) = self.tracks.get(index.0).and_then(Track::missed_to) {
             self.end_recovery(index, end, now);
         }
+        // What a FETCH waits for may have been the end of an object that was broken off.
+        self.pump_track_fetches(index, now);
         self.update_linger(index, now);
         self.forget_track_if_unused(index);
     }

@@ -205,6 +205,8 @@ impl Relay {
             self.skip_watched(index);
             self.end_subscribers(index, done_code(code));
             self.refuse_waiting_of(index, RequestCode::DOES_NOT_EXIST, now);
+            // What a FETCH waits for may have been the end of an object that was broken off.
+            self.pump_track_fetches(index, now);
         }
         self.forget_track_if_unused(index);
     }

@@ -407,6 +407,31 @@ fn an_object_that_is_still_arriving_is_waited_for() {
 }
 
 #[test]
+fn an_object_whose_publisher_is_lost_is_not_waited_for() {
+    for drafts in DRAFTS {
+        let mut stage = Stage::new();
+        let (publisher, link) = stage.peer_with_link(drafts.0);
+        stage.announce(publisher, "live");
+        let subscriber = stage.peer(drafts.1);
+        stage.subscribe(subscriber, "t", none());
+        let (upstream, _) = stage.request(publisher);
+        stage.tell(publisher, |peer| peer.accept_subscribe(upstream, 7, none()));
+        stage.tell(publisher, |peer: &mut Peer| {
+            let mut writer = peer.open(upstream, &Subgroup::new(7, 1)).unwrap();
+            writer.object(peer.session(), 0, payload("a"));
+            writer.begin(peer.session(), 1, 4, Properties::default());
+            peer.session().send(writer.stream, Bytes::from_static(b"ha"), false);
+        });
+        let fetch = stage.fetch(subscriber, at(1, 0), at(1, 1), none());
+        stage.run(20);
+        stage.world.kill(link);
+        stage.run(30_000);
+        let line = stage.fetched(subscriber, fetch);
+        assert_eq!(line, "1/0=a Unknown..1/1 fin", "{drafts:?}");
+    }
+}
+
+#[test]
 fn a_fetch_updated_or_cancelled() {
     for drafts in DRAFTS {
         let mut live = Stage::live(drafts, none());
