@@ -1,4 +1,4 @@
-//! Links alone: what goes in at one side comes out at the other.
+//! Links: what goes in at one side comes out at the other; and when a shard hands it over.
 
 use std::time::Instant;
 
