@@ -204,8 +204,12 @@ impl Relay {
         }
         let serves = |up: &Upstream| up.key.peer != key.peer && !(is_shard && up.is_shard);
         let asker = Asker { key, wants_objects: body.wants_objects() };
-        let asked =
-            track.upstreams.iter().any(serves) || self.ask_publishers(index, Some(asker), now);
+        let is_asked_for = track.upstreams.iter().any(serves);
+        if is_asked_for && !is_shard {
+            // On behalf of another shard only this one's publishers were asked.
+            self.ask_other_shards(index, asker, now);
+        }
+        let asked = is_asked_for || self.ask_publishers(index, Some(asker), now);
         if !asked && patience.is_zero() {
             self.reject(key, RequestCode::DOES_NOT_EXIST, "nobody publishes this track");
             self.forget_track_if_unused(index);

@@ -572,3 +572,32 @@ fn a_watcher_gets_what_every_publisher_sends() {
         assert_eq!(stage.lines(watcher), ["1: 0=a fin", "2: 0=a fin"], "{drafts:?}");
     }
 }
+
+/// Another shard's wish does not reach a third one's publisher; that of a session of its own does.
+#[test]
+fn who_joins_another_shard_in_waiting_hears_every_publisher() {
+    for (mut stage, drafts, [first, second, third]) in everywhere() {
+        let publishers = [first, second].map(|shard| stage.peer_in(shard, drafts.0).0);
+        for publisher in publishers {
+            stage.announce(publisher, "live");
+        }
+        stage.run(50);
+        let subscribers = [third + 1, third].map(|shard| stage.peer_in(shard, drafts.1).0);
+        for subscriber in subscribers {
+            stage.subscribe(subscriber, "t", none());
+        }
+        let upstreams = publishers.map(|publisher| stage.request(publisher).0);
+        for (publisher, upstream) in publishers.into_iter().zip(upstreams) {
+            stage.tell(publisher, |peer| peer.accept_subscribe(upstream, 7, none()));
+        }
+        stage.run(50);
+        for (group, (publisher, upstream)) in (1..).zip(publishers.into_iter().zip(upstreams)) {
+            let group = Subgroup::new(7, group);
+            stage.tell(publisher, |peer| peer.send_subgroup(upstream, &group, &objects(&["a"])));
+        }
+        stage.run(50);
+        for subscriber in subscribers {
+            assert_eq!(stage.lines(subscriber), ["1: 0=a fin", "2: 0=a fin"], "{drafts:?}");
+        }
+    }
+}
