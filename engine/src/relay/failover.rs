@@ -4,6 +4,10 @@
 //! From the loss until the FETCH has ended, what comes live of the same groups waits in the cache.
 //! Where it cannot be made whole, subscribers are told that their subscription is over: nothing is
 //! missing without a word.
+//!
+//! What was newest then may still go on, so its streams are kept open (orphans) until another
+//! publisher's stream of it comes. If a later group comes first, publishers are asked for the rest: a
+//! stream's end says that its subgroup is whole, and that is not ours to guess.
 
 use std::{collections::BTreeSet, time::Instant};
 
@@ -30,12 +34,26 @@ pub(crate) struct Recovery {
     from: Location,
     /// The last one; `None` while nobody could say.
     end: Option<Location>,
+    /// Nothing was missed behind this group, whatever has come of later ones.
+    until: Option<GroupId>,
     /// Our FETCH of it.
     fetch: Option<u64>,
     /// How streams are reset that cannot go on.
     code: ResetCode,
     /// Publishers that were asked for it.
     asked: Vec<PeerIndex>,
+}
+
+impl Recovery {
+    fn of(from: Location, until: Option<GroupId>, code: ResetCode) -> Self {
+        let end = until.map(last_of);
+        Self { from, end, until, fetch: None, code, asked: Vec::new() }
+    }
+
+    /// The last location that may have been missed, if this is the largest that is known of.
+    fn end_below(&self, largest: Location) -> Location {
+        self.until.map_or(largest, |group| last_of(group).min(largest))
+    }
 }
 
 /// An object whose publisher was lost in its midst.
@@ -63,6 +81,19 @@ impl Track {
     /// How a stream is reset that nobody will go on with.
     pub(crate) fn loss_code(&self) -> ResetCode {
         self.recovery.as_ref().map_or(ResetCode::INTERNAL_ERROR, |recovery| recovery.code)
+    }
+
+    /// Whether all of a subgroup has gone to its subscribers, and it is known that there is no more.
+    fn is_whole(&self, (group, subgroup): (GroupId, SubgroupId), now: Instant) -> bool {
+        let from = self.rest_of((group, subgroup));
+        self.cache.first_unknown(from, last_of(group), now).is_none()
+    }
+
+    /// Where what was not sent of a subgroup begins.
+    fn rest_of(&self, key: (GroupId, SubgroupId)) -> Location {
+        let previous = self.active.get(&key).and_then(|active| active.previous);
+        let first = Location { group: key.0, object: ObjectId(0) };
+        previous.map_or(first, |object| after(Location { group: key.0, object }))
     }
 
     /// Whether a FETCH of ours makes up for what was missed.
@@ -180,7 +211,7 @@ impl Relay {
         let before = track.recovery.as_ref();
         let from = before.map_or(from, |recovery| recovery.from.min(from));
         let code = before.map_or(code, |recovery| recovery.code);
-        track.recovery = Some(Recovery { from, end: None, fetch: None, code, asked: Vec::new() });
+        track.recovery = Some(Recovery::of(from, None, code));
     }
 
     /// Asks another publisher for what may have been missed, if there is one.
@@ -201,10 +232,11 @@ impl Relay {
             return;
         }
         let missed = track.largest.and_then(|largest| {
-            let from = track.cache.first_unknown(recovery.from, largest, now)?;
-            Some((from, largest))
+            let end = recovery.end_below(largest);
+            let from = track.cache.first_unknown(recovery.from, end, now)?;
+            Some((from, end))
         });
-        let Some(missed) = missed.filter(|(from, largest)| from <= largest) else {
+        let Some(missed) = missed.filter(|(from, end)| from <= end) else {
             self.recovered(index, now);
             return;
         };
@@ -245,8 +277,11 @@ impl Relay {
     /// All that was missed is here: it goes to the subscribers, and what has waited behind it.
     fn recovered(&mut self, index: TrackIndex, now: Instant) {
         let Some(track) = self.tracks.get_mut(index.0) else { return };
-        match track.largest {
-            Some(largest) => self.end_recovery(index, largest, now),
+        match track.largest.zip(track.recovery.as_ref()) {
+            Some((largest, recovery)) => {
+                let end = recovery.end_below(largest);
+                self.end_recovery(index, end, now);
+            }
             None => track.recovery = None,
         }
     }
@@ -256,7 +291,7 @@ impl Relay {
     fn end_recovery(&mut self, index: TrackIndex, end: Location, now: Instant) {
         let Some(track) = self.tracks.get_mut(index.0) else { return };
         let Some(recovery) = track.recovery.take() else { return };
-        track.recovered_to = Some(end);
+        track.recovered_to = track.recovered_to.max(Some(end));
         let last = track.largest.map_or(end.group, |largest| largest.group);
         let mut keys = track.cache.want_forwarded(recovery.from, end);
         keys.extend(track.active.keys().filter(|(group, _)| *group <= last));
@@ -264,23 +299,25 @@ impl Relay {
             let Some(track) = self.tracks.get_mut(index.0) else { return };
             track.active.entry(key).or_default();
             self.catch_up(index, key, now);
-            self.settle_subgroup(index, key);
+            self.settle_subgroup(index, key, now);
         }
+        self.look_after_orphans(index, last, now);
         self.pump_track_fetches(index, now);
     }
 
     /// After what was missed of a subgroup has been sent: ends its streams, or keeps them for
     /// another publisher's stream of it.
-    fn settle_subgroup(&mut self, index: TrackIndex, key: (GroupId, SubgroupId)) {
+    fn settle_subgroup(&mut self, index: TrackIndex, key: (GroupId, SubgroupId), now: Instant) {
         let Some(track) = self.tracks.get_mut(index.0) else { return };
+        let is_whole = track.is_whole(key, now);
         let Some(active) = track.active.get_mut(&key) else { return };
         if active.interrupted.take().is_some() {
             // What was begun of it does not exist, as the other publisher has it.
             active.previous = active.previous.and_then(|id| id.0.checked_sub(1)).map(ObjectId);
             self.end_streams(index, key, Some(ResetCode::INTERNAL_ERROR), None);
         } else if active.sources == 0 && active.current.is_none() {
-            if track.largest.is_some_and(|largest| key.0 < largest.group) {
-                self.end_streams(index, key, None, None);
+            if is_whole {
+                self.end_orphan(index, key, None);
             } else {
                 track.orphans.insert(key);
             }
@@ -292,14 +329,10 @@ impl Relay {
     fn not_recovered(&mut self, index: TrackIndex, now: Instant) {
         let Some(track) = self.tracks.get(index.0) else { return };
         tracing::warn!(track = %track.name, "what was missed is not to be had");
-        let missing: Vec<usize> = track
-            .subscribers
-            .iter()
-            .filter(|(_, it)| !it.is_shard && track.is_missed_by(it, now))
-            .map(|(subscriber, _)| subscriber)
-            .collect();
-        for subscriber in missing {
-            self.finish_subscriber(index, subscriber, PublishDoneCode::INTERNAL_ERROR);
+        let until = track.recovery.as_ref().and_then(|recovery| recovery.until);
+        match until {
+            Some(until) => self.leave_orphans(index, until, now),
+            None => self.end_those_who_miss(index, now),
         }
         if let Some(end) = self.tracks.get(index.0).and_then(Track::missed_to) {
             self.end_recovery(index, end, now);
@@ -310,32 +343,74 @@ impl Relay {
         self.forget_track_if_unused(index);
     }
 
-    /// A stream of a subgroup begins: it goes on with what was kept for it, and nobody will go on
-    /// with what was kept of the groups before.
-    pub(super) fn adopt_orphans(&mut self, index: TrackIndex, key: (GroupId, SubgroupId)) {
-        let Some(track) = self.tracks.get_mut(index.0) else { return };
-        track.orphans.remove(&key);
-        let over: Vec<_> =
-            track.orphans.iter().filter(|(group, _)| *group < key.0).copied().collect();
-        for key in over {
-            self.end_orphan(index, key);
+    fn end_those_who_miss(&mut self, index: TrackIndex, now: Instant) {
+        let Some(track) = self.tracks.get(index.0) else { return };
+        let missing: Vec<usize> = track
+            .subscribers
+            .iter()
+            .filter(|(_, it)| !it.is_shard && track.is_missed_by(it, now))
+            .map(|(subscriber, _)| subscriber)
+            .collect();
+        for subscriber in missing {
+            self.finish_subscriber(index, subscriber, PublishDoneCode::INTERNAL_ERROR);
         }
     }
 
-    /// No stream is kept for another publisher any more.
+    /// An object of `group` has come. Ends those orphans of groups before it that are whole; of others
+    /// publishers are asked for the rest, if they are not yet.
+    pub(super) fn look_after_orphans(&mut self, index: TrackIndex, group: GroupId, now: Instant) {
+        let Some(track) = self.tracks.get(index.0).filter(|track| !track.orphans.is_empty()) else {
+            return;
+        };
+        let before = track.orphans.iter().filter(|(other, _)| *other < group).copied();
+        let (whole, broken): (Vec<_>, Vec<_>) = before.partition(|key| track.is_whole(*key, now));
+        for key in whole {
+            self.end_orphan(index, key, None);
+        }
+        let Some(track) = self.tracks.get_mut(index.0) else { return };
+        let from = broken.iter().map(|key| track.rest_of(*key)).min();
+        let Some((from, (until, _))) = from.zip(broken.last()) else { return };
+        if track.recovery.is_none() {
+            let code = ResetCode::INTERNAL_ERROR;
+            track.recovery = Some(Recovery::of(from, Some(*until), code));
+            self.recover(index, now);
+        }
+    }
+
+    /// Nobody can tell whether orphans up to this group are whole: those that are not known to be are
+    /// reset.
+    fn leave_orphans(&mut self, index: TrackIndex, until: GroupId, now: Instant) {
+        let Some(track) = self.tracks.get(index.0) else { return };
+        let all = track.orphans.iter().filter(|(group, _)| *group <= until);
+        let all: Vec<_> = all.map(|key| (*key, track.is_whole(*key, now))).collect();
+        for (key, is_whole) in all {
+            self.end_orphan(index, key, (!is_whole).then_some(ResetCode::INTERNAL_ERROR));
+        }
+    }
+
+    /// No stream is kept for another publisher any more: the track is over.
     pub(super) fn end_orphans(&mut self, index: TrackIndex) {
         let orphans = self.tracks.get(index.0).map(|track| track.orphans.clone());
         for key in orphans.unwrap_or_default() {
-            self.end_orphan(index, key);
+            self.end_orphan(index, key, None);
         }
     }
 
-    fn end_orphan(&mut self, index: TrackIndex, key: (GroupId, SubgroupId)) {
+    fn end_orphan(
+        &mut self,
+        index: TrackIndex,
+        key: (GroupId, SubgroupId),
+        reset: Option<ResetCode>,
+    ) {
         if let Some(track) = self.tracks.get_mut(index.0) {
             track.orphans.remove(&key);
         }
-        self.end_streams(index, key, None, None);
+        self.end_streams(index, key, reset, None);
     }
+}
+
+const fn last_of(group: GroupId) -> Location {
+    Location { group, object: ObjectId(u64::MAX) }
 }
 
 /// Subgroups that are kept for another publisher's streams.

@@ -86,8 +86,9 @@ impl Relay {
     }
 
     fn begin_source(&mut self, track: TrackIndex, key: (GroupId, SubgroupId)) {
-        self.adopt_orphans(track, key);
         if let Some(track) = self.tracks.get_mut(track.0) {
+            // It goes on with the streams that were kept for it.
+            track.orphans.remove(&key);
             track.active.entry(key).or_default().sources += 1;
         }
     }
@@ -143,6 +144,7 @@ impl Relay {
             incoming.forwards = forwards && !object.last;
         }
         self.splice_object((peer, stream), source_previous, object, now);
+        self.look_after_orphans(track_index, key.0, now);
         self.note_cached(track_index, now);
         if forwards {
             self.set_current(track_index, key, (!object.last).then_some((peer, stream)));

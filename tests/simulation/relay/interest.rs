@@ -205,8 +205,9 @@ fn a_published_track_goes_on_from_another_relay_without_a_gap() {
             peer.send_subgroup(upstreams[1], &Subgroup::new(7, 1), &whole);
         });
         mesh.stage.run(100);
-        // The second relay has it all.
+        // The second relay has it all, and says that no more of it comes when it is asked.
         mesh.stage.send(sources[1], upstreams[1], 7, 2);
+        mesh.stage.run(100);
         let all = ["1: 0=broken 1=d fin", "2: 0=c fin"];
         assert_eq!(mesh.stage.lines(sink), all, "{version:?}");
     }

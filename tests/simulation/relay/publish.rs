@@ -13,10 +13,14 @@ use aip_codec::{
     },
 };
 use aip_engine::session::{Event, Request, Response};
-use aip_tests::sim::{NodeId, peer::Subgroup, shards::Pace};
+use aip_tests::sim::{
+    NodeId,
+    peer::{FetchItem, Subgroup},
+    shards::Pace,
+};
 use bytes::Bytes;
 
-use super::{DRAFTS, Stage, at, namespace, none, objects, track, with};
+use super::{DRAFTS, Stage, at, namespace, none, objects, payload, track, with};
 use crate::SHARDS;
 
 impl Stage {
@@ -394,7 +398,7 @@ fn what_is_not_to_be_had_of_a_lost_publisher_ends_only_who_misses_it() {
             .collect();
         let mut writer = stage.tell(second, |peer| {
             let mut writer = peer.open(left, &Subgroup::new(7, 2)).unwrap();
-            writer.object(peer.session(), 0, super::payload("a"));
+            writer.object(peer.session(), 0, payload("a"));
             writer
         });
         stage.run(50);
@@ -410,7 +414,7 @@ fn what_is_not_to_be_had_of_a_lost_publisher_ends_only_who_misses_it() {
         };
         assert_eq!(body.code, PublishDoneCode::INTERNAL_ERROR, "{drafts:?}");
         stage.tell(second, |peer| {
-            writer.object(peer.session(), 1, super::payload("b"));
+            writer.object(peer.session(), 1, payload("b"));
             writer.finish(peer.session());
         });
         stage.run(50);
@@ -471,7 +475,7 @@ fn what_came_with_a_refused_offer_is_not_read_when_the_track_is_wanted() {
             let (alias, properties) = (TrackAlias(7), Properties::default());
             let request = peer.session().publish(track("t"), alias, none(), properties).unwrap();
             let mut writer = peer.open(request, &Subgroup::new(7, 1)).unwrap();
-            writer.object(peer.session(), 0, super::payload("a"));
+            writer.object(peer.session(), 0, payload("a"));
             writer
         });
         stage.run(50);
@@ -599,5 +603,39 @@ fn who_joins_another_shard_in_waiting_hears_every_publisher() {
         for subscriber in subscribers {
             assert_eq!(stage.lines(subscriber), ["1: 0=a fin", "2: 0=a fin"], "{drafts:?}");
         }
+    }
+}
+
+/// Of two publishers one is lost in the midst of a group. The other's stream of that group comes late,
+/// behind a later group: until then nobody knows where the group ends.
+#[test]
+fn a_group_that_was_broken_off_does_not_end_before_it_is_known_where() {
+    for (mut stage, drafts, [first, second, third]) in everywhere() {
+        let (lost, link) = stage.peer_in(first, drafts.0);
+        let (other, _) = stage.peer_in(second, drafts.0);
+        let (subscriber, _) = stage.peer_in(third, drafts.1);
+        let [lost_upstream, upstream] = [lost, other].map(|peer| stage.publish(peer, "t", none()));
+        stage.run(50);
+        stage.subscribe(subscriber, "t", none());
+        stage.run(50);
+        stage.tell(lost, |peer| {
+            let mut writer = peer.open(lost_upstream, &Subgroup::new(7, 1)).unwrap();
+            writer.object(peer.session(), 0, payload("a"));
+        });
+        stage.run(50);
+        stage.world.kill(link);
+        stage.run(50);
+        stage.tell(other, |peer| {
+            peer.send_subgroup(upstream, &Subgroup::new(7, 2), &objects(&["x"]));
+        });
+        stage.run(50);
+        let (fetch, ..) = stage.fetch_request(other);
+        stage.answer_fetch(other, fetch, &[FetchItem::Object(at(1, 1), payload("b"))]);
+        stage.run(50);
+        stage.tell(other, |peer| {
+            peer.send_subgroup(upstream, &Subgroup::new(7, 1), &objects(&["a", "b"]));
+        });
+        stage.run(50);
+        assert_eq!(stage.lines(subscriber), ["1: 0=a 1=b fin", "2: 0=x fin"], "{drafts:?}");
     }
 }
