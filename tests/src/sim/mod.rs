@@ -529,7 +529,8 @@ impl World {
     }
 
     fn close(&mut self, link: LinkId, from: usize, code: u64, reason: String) {
-        if code != 0 {
+        // Nobody is heard over a link that is cut: that is no fault of theirs.
+        if code != 0 && !self.links[link.0].partitioned {
             let (node, _) = self.links[link.0].ends[from];
             self.faults.push((node, format!("{code:#x} {reason}")));
         }
