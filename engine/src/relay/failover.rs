@@ -388,11 +388,17 @@ impl Relay {
         }
     }
 
-    /// No stream is kept for another publisher any more: the track is over.
-    pub(super) fn end_orphans(&mut self, index: TrackIndex) {
-        let orphans = self.tracks.get(index.0).map(|track| track.orphans.clone());
-        for key in orphans.unwrap_or_default() {
-            self.end_orphan(index, key, None);
+    /// No stream is kept for another publisher any more: the track is over. Only if a publisher has
+    /// ended it, are they whole.
+    pub(super) fn end_orphans(&mut self, index: TrackIndex, code: PublishDoneCode) {
+        let Some(track) = self.tracks.get(index.0) else { return };
+        let reset = match code {
+            PublishDoneCode::TRACK_ENDED => None,
+            PublishDoneCode::MALFORMED_TRACK => Some(ResetCode::MALFORMED_TRACK),
+            _ => Some(track.loss_code()),
+        };
+        for key in track.orphans.clone() {
+            self.end_orphan(index, key, reset);
         }
     }
 

@@ -440,7 +440,7 @@ impl Relay {
     }
 
     pub(super) fn end_subscribers(&mut self, index: TrackIndex, code: PublishDoneCode) {
-        self.end_orphans(index);
+        self.end_orphans(index, code);
         let Some(track) = self.tracks.get(index.0) else { return };
         let all: Vec<usize> = track.subscribers.iter().map(|(subscriber, _)| subscriber).collect();
         for subscriber in all {

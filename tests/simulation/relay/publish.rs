@@ -639,3 +639,27 @@ fn a_group_that_was_broken_off_does_not_end_before_it_is_known_where() {
         assert_eq!(stage.lines(subscriber), ["1: 0=a 1=b fin", "2: 0=x fin"], "{drafts:?}");
     }
 }
+
+/// Of two publishers one is lost in the midst of a group, then the other, which has not gone on with
+/// it: nobody has said where the group ends.
+#[test]
+fn a_group_that_was_broken_off_does_not_end_with_the_last_publisher() {
+    for (mut stage, drafts, [first, second, third]) in everywhere() {
+        let publishers = [first, second].map(|shard| stage.peer_in(shard, drafts.0));
+        let (subscriber, _) = stage.peer_in(third, drafts.1);
+        let [upstream, _] = publishers.map(|(peer, _)| stage.publish(peer, "t", none()));
+        stage.run(50);
+        stage.subscribe(subscriber, "t", none());
+        stage.run(50);
+        stage.tell(publishers[0].0, |peer| {
+            let mut writer = peer.open(upstream, &Subgroup::new(7, 1)).unwrap();
+            writer.object(peer.session(), 0, payload("a"));
+        });
+        for (_, link) in publishers {
+            stage.run(50);
+            stage.world.kill(link);
+        }
+        stage.run(50);
+        assert_eq!(stage.lines(subscriber), ["1: 0=a INTERNAL_ERROR"], "{drafts:?}");
+    }
+}
