@@ -359,9 +359,7 @@ impl Relay {
     /// An object of `group` has come. Ends those orphans of groups before it that are whole; of others
     /// publishers are asked for the rest, if they are not yet.
     pub(super) fn look_after_orphans(&mut self, index: TrackIndex, group: GroupId, now: Instant) {
-        let Some(track) = self.tracks.get(index.0).filter(|track| !track.orphans.is_empty()) else {
-            return;
-        };
+        let Some(track) = self.tracks.get(index.0) else { return };
         let before = track.orphans.iter().filter(|(other, _)| *other < group).copied();
         let (whole, broken): (Vec<_>, Vec<_>) = before.partition(|key| track.is_whole(*key, now));
         for key in whole {

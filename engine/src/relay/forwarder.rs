@@ -115,6 +115,7 @@ impl Relay {
             self.begin_source(track_index, key);
         }
         let Some(track) = self.tracks.get_mut(track_index.0) else { return };
+        let has_orphans = !track.orphans.is_empty();
         let location = Location { group: header.group, object: object.header.object };
         let priority =
             header.priority.unwrap_or_else(|| track.properties.default_publisher_priority());
@@ -144,7 +145,9 @@ impl Relay {
             incoming.forwards = forwards && !object.last;
         }
         self.splice_object((peer, stream), source_previous, object, now);
-        self.look_after_orphans(track_index, key.0, now);
+        if has_orphans {
+            self.look_after_orphans(track_index, key.0, now);
+        }
         self.note_cached(track_index, now);
         if forwards {
             self.set_current(track_index, key, (!object.last).then_some((peer, stream)));
