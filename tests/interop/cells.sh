@@ -121,7 +121,8 @@ clock() {
     local publisher=$child
     # The subscriber gives up if nobody publishes yet.
     await_namespace || say "moq-clock-ietf publishes nothing"
-    # Ticks go to stdout, the log to stderr.
+    # Ticks go to stdout, the log to stderr. The file is there before it is looked into.
+    : >"$work/ticks"
     "$peers/bin/moq-clock-ietf" --tls-disable-verify --namespace clock "$url" \
         >"$work/ticks" 2>"$work/subscriber" &
     local subscriber=$! deadline=$((SECONDS + 30)) ticks=0
