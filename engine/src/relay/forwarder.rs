@@ -93,6 +93,10 @@ impl Relay {
         }
     }
 
+    fn incoming_mut(&mut self, peer: PeerIndex, stream: StreamId) -> Option<&mut IncomingSubgroup> {
+        self.peers.get_mut(peer.0)?.incoming.get_mut(&stream)
+    }
+
     pub(super) fn object_received(
         &mut self,
         peer: PeerIndex,
@@ -100,8 +104,7 @@ impl Relay {
         object: &ReceivedObject,
         now: Instant,
     ) {
-        let Some(entry) = self.peers.get_mut(peer.0) else { return };
-        let Some(incoming) = entry.incoming.get_mut(&stream) else { return };
+        let Some(incoming) = self.incoming_mut(peer, stream) else { return };
         let (track_index, header) = (incoming.track, incoming.header);
         let (subgroup, is_new) = match incoming.subgroup {
             Some(subgroup) => (subgroup, false),
@@ -139,9 +142,7 @@ impl Relay {
             self.malformed_track(track_index, now);
             return;
         };
-        if let Some(incoming) =
-            self.peers.get_mut(peer.0).and_then(|entry| entry.incoming.get_mut(&stream))
-        {
+        if let Some(incoming) = self.incoming_mut(peer, stream) {
             incoming.forwards = forwards && !object.last;
         }
         self.splice_object((peer, stream), source_previous, object, now);
