@@ -97,6 +97,23 @@ fn a_path_that_could_not_be_proven_does_not_hold_up_the_next() {
 }
 
 #[test]
+fn what_was_lost_on_a_path_left_without_proof_is_sent_again() {
+    let (pair, forwarder) = forwarded(PLAIN);
+    // The server may send three times what came from the new address, would like to send more, and
+    // all of it is lost.
+    let bytes = pattern(500_000, 1);
+    forwarder.deafen(true);
+    forwarder.rebind();
+    pair.client.send(pair.dialled, client_uni(0), pattern(6_000, 1), true);
+    assert!(pair.server.whole_stream(pair.accepted, client_uni(0)) == pattern(6_000, 1));
+    pair.server.send(pair.accepted, server_uni(0), bytes.clone(), true);
+    forwarder.wait_until_quiet();
+    forwarder.rebind();
+    forwarder.deafen(false);
+    assert!(pair.client.whole_stream(pair.dialled, server_uni(0)) == bytes);
+}
+
+#[test]
 fn streams_go_on_when_the_path_becomes_narrower() {
     let (pair, forwarder) = forwarded(PLAIN);
     // Enough that wider packets have been found to pass.

@@ -200,6 +200,10 @@ pub(super) struct Connection {
     nudges: usize,
     /// When to see whether the path in use is proven to be the peer's.
     prove_at: Option<Instant>,
+    /// Until it is: the path that the peer was heard on last.
+    heard: Option<(SocketAddr, SocketAddr)>,
+    /// Whether quiche has a question about a path to send.
+    asks: bool,
     /// Bytes of the largest packet that the path is known to carry.
     path_mtu: usize,
     width: Width,
@@ -297,6 +301,8 @@ impl Connection {
             left_until: None,
             nudges: 0,
             prove_at: None,
+            heard: None,
+            asks: false,
             path_mtu: PATH_MIN,
             width: Width::default(),
             handed: 0,
@@ -365,6 +371,9 @@ impl Connection {
                 }
                 if self.keep_alive_at.is_some() {
                     self.note_heard(now);
+                }
+                if self.prove_at.is_some() {
+                    self.heard = Some((info.to, info.from));
                 }
             }
             Err(quiche::Error::Done) => {
@@ -643,6 +652,11 @@ impl Connection {
         if self.left == Left::Nothing {
             return None;
         }
+        let fillable = if self.prove_at.is_some() { self.fillable(room.len()) } else { room.len() };
+        if fillable == 0 {
+            return None;
+        }
+        let room = &mut room[..fillable];
         let written = match self.quic.send(room) {
             Err(quiche::Error::Done) if 1 < self.paths.len() => self.write_past_other_paths(room),
             written => written,
@@ -713,6 +727,9 @@ impl Connection {
             self.suspect_silence(context.counters);
             if self.left_until.is_some_and(|until| now < until) {
                 self.nudges = self.paths.len();
+            }
+            if self.prove_at.is_some() {
+                self.prove_path(now);
             }
         }
         if self.keep_alive_at.is_some_and(|deadline| deadline <= now) {

@@ -12,6 +12,13 @@ use crate::metrics::Counters;
 const LEFT_BEHIND: Duration = Duration::from_secs(10);
 /// How long to wait for the proof that a new path is the peer's before asking again.
 const PROOF: Duration = Duration::from_millis(100);
+/// Bytes that may be sent on a path without that proof, per byte that came on it (RFC 9000 section
+/// 8.1).
+const AMPLIFICATION: u64 = 3;
+/// As many of them are kept for questions and nudges.
+const RESERVE: usize = 640;
+/// Bytes of a packet that holds one of these.
+const SMALL_PACKET: usize = 80;
 
 impl Connection {
     /// Writes a packet that asks for an acknowledgement of those under way to an address that the
@@ -28,7 +35,8 @@ impl Connection {
             let Some(&(from, to)) = self.paths.get(index) else { continue };
             if (from, to) != (local, peer)
                 && self.quic.send_ack_eliciting_on_path(from, to).is_ok()
-                && let Ok((length, info)) = self.quic.send_on_path(room, Some(from), Some(to))
+                && let Ok((length, info)) =
+                    self.quic.send_on_path(small(room), Some(from), Some(to))
             {
                 return Some((length, quiche::SendInfo { from: local, to: peer, ..info }));
             }
@@ -47,6 +55,28 @@ impl Connection {
     ) -> quiche::Result<(usize, quiche::SendInfo)> {
         let (local, peer) = self.path_in_use().ok_or(quiche::Error::Done)?;
         self.quic.send_on_path(room, Some(local), Some(peer))
+    }
+
+    /// How much of `room` a packet may fill while there is no proof that the path in use is the
+    /// peer's.
+    ///
+    /// Until then little may be sent on it. Were all of that used for stream data and the peer moved
+    /// again, no nudge could be sent on that path any more: data lost there would stay lost. So a
+    /// rest is kept.
+    pub(super) fn fillable(&mut self, room: usize) -> usize {
+        let Some(path) = self.quic.path_stats().find(|path| path.active) else { return room };
+        if self.quic.is_path_validated(path.local_addr, path.peer_addr) != Ok(false) {
+            return room;
+        }
+        let allowed = (AMPLIFICATION * path.recv_bytes).saturating_sub(path.sent_bytes);
+        let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
+        if RESERVE + SMALL_PACKET <= allowed {
+            room.min(allowed - RESERVE)
+        } else if std::mem::take(&mut self.asks) {
+            room.min(SMALL_PACKET)
+        } else {
+            0
+        }
     }
 
     /// Our address and the peer's on the path that quiche sends on.
@@ -70,6 +100,8 @@ impl Connection {
                 quiche::PathEvent::New(local, peer) => {
                     self.paths.push((local, peer));
                     self.left_until = Some(now + LEFT_BEHIND);
+                    self.heard = Some((local, peer));
+                    self.asks = true;
                     self.prove_at = Some(now + PROOF);
                 }
                 quiche::PathEvent::Closed(local, peer) => {
@@ -117,13 +149,25 @@ impl Connection {
     /// quiche asks a peer that moved for a proof, but not again if the answer is lost and the
     /// question is not; nor does it make sure that its own answers are sent. Without a proof it
     /// sends no more than three times what it receives.
+    ///
+    /// If losses made it wait three times, it takes the path for failed and sends on one that the
+    /// peer has left, until it hears of the peer again: so the path that the peer was heard on last
+    /// is asked about, too.
     pub(super) fn prove_path(&mut self, now: Instant) {
         self.prove_at = None;
-        if let Some((local, peer)) = self.path_in_use()
-            && self.quic.is_path_validated(local, peer) == Ok(false)
-            && self.quic.probe_path(local, peer).is_ok()
-        {
-            self.prove_at = Some(now + PROOF);
+        for (local, peer) in [self.path_in_use(), self.heard].into_iter().flatten() {
+            if self.quic.is_path_validated(local, peer) == Ok(false)
+                && self.quic.probe_path(local, peer).is_ok()
+            {
+                self.asks = true;
+                self.prove_at = Some(now + PROOF);
+            }
         }
     }
+}
+
+/// As much of a buffer as a small packet fills.
+fn small(room: &mut [u8]) -> &mut [u8] {
+    let length = room.len().min(SMALL_PACKET);
+    &mut room[..length]
 }
