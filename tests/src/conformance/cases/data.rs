@@ -294,9 +294,10 @@ fn statuses(stage: &Stage<'_>) -> Outcome {
 }
 
 fn some_properties() -> Properties {
-    // An application's, grease, and an immutable block.
+    // An application's, grease, and an immutable block of an unknown one: none by which a relay may
+    // drop or delay the object.
     let properties = Properties::builder().integer(0x3802, 1 << 40).bytes(0x3805, &b"opaque"[..]);
-    let properties = properties.bytes(0x0b, &[0x02, 0x01][..]).integer(0x9d + 0x7f, 3);
+    let properties = properties.bytes(0x0b, &[0x3a, 0x01][..]).integer(0x9d + 0x7f, 3);
     properties.build().unwrap_or_default()
 }
 
