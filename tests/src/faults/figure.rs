@@ -44,6 +44,11 @@ impl Figure {
         }
     }
 
+    /// Whether it is a time, which says as much of the machine as of the relay.
+    pub fn is_time(&self) -> bool {
+        matches!(self.unit, "s" | "ms")
+    }
+
     fn goal(&self) -> String {
         match self.goal {
             Goal::AtMost(most) => format!("<= {most}"),
